@@ -1,0 +1,2 @@
+//! The `watchtower` command.
+fn main() {}
