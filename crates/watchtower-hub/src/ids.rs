@@ -89,7 +89,7 @@ pub struct Timestamp(u64);
 
 impl Timestamp {
     /// That many milliseconds after the Unix epoch.
-    pub fn from_millis(millis: u64) -> Timestamp {
+    pub const fn from_millis(millis: u64) -> Timestamp {
         Timestamp(millis)
     }
 

@@ -1,9 +1,37 @@
 //! The core of Watchtower: channels, logs, cursors, sessions, senders, limits.
+//!
+//! A channel is a log, a subscription is a cursor, a connection is one writer:
+//! publishing appends one entry and wakes the sessions that rest; a woken
+//! session drains its cursors and writes what it found. An entry is encoded
+//! once per wire format, by the first who needs it, and freed by the last
+//! cursor that passes it.
+//!
+//! Knows no protocol, no socket, no async runtime, no clock and no source of
+//! randomness: all of that is handed in. See `ARCHITECTURE.md`.
 
+mod agenda;
+mod bell;
+mod channel;
+mod counters;
+mod error;
+mod hub;
+mod idle;
 mod ids;
+mod log;
 mod message;
 mod name;
+mod senders;
+mod session;
+mod settings;
+mod sync;
 
+pub use channel::{Joined, Presence, Start};
+pub use counters::Counts;
+pub use error::Refused;
+pub use hub::{Entropy, Hub, Publish, WhenLagging};
 pub use ids::{Epoch, Position, SenderId, Timestamp};
+pub use log::Entry;
 pub use message::{Audience, Content, ContentKind, Format, FormatId, JSON_DEPTH_MAX, Message};
 pub use name::{ChannelName, InvalidName, NAME_BYTES_MAX};
+pub use session::{Batch, Drained, Session};
+pub use settings::{Accepts, ChannelRule, Limits, Settings};

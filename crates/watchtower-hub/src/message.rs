@@ -182,7 +182,24 @@ impl Message {
     /// This message in `format`: encoded by the first who asks, shared by the
     /// others.
     pub fn frame(&self, format: &dyn Format) -> &Bytes {
-        self.frames.get(self, format)
+        self.frames.get_or_make(format.id(), || {
+            let mut out = BytesMut::new();
+            format.encode(self, &mut out);
+            out.freeze()
+        })
+    }
+
+    /// Appends this message in `format` to `out`, without keeping the frame.
+    pub(crate) fn write_frame(&self, format: &dyn Format, out: &mut BytesMut) {
+        match self.frames.find(format.id()) {
+            Some(frame) => out.extend_from_slice(frame),
+            None => format.encode(self, out),
+        }
+    }
+
+    /// Keeps what [`write_frame`](Self::write_frame) wrote.
+    pub(crate) fn keep_frame(&self, format: &dyn Format, frame: impl Fn() -> Bytes) {
+        self.frames.get_or_make(format.id(), frame);
     }
 }
 
@@ -224,14 +241,28 @@ pub trait Format: Send + Sync {
     fn encode(&self, message: &Message, out: &mut BytesMut);
 }
 
-/// The identity of a [`Format`].
+/// The identity of a [`Format`]: a number below 64 of its own.
+///
+/// The formats of this project take the numbers below 32, each declared in its
+/// protocol's folder; the formats of a program that embeds the server take the
+/// rest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct FormatId(pub &'static str);
+pub struct FormatId(u8);
 
 impl FormatId {
-    fn is(self, other: FormatId) -> bool {
-        // Ids are literals: nearly always the very same one, seldom a copy.
-        std::ptr::eq(self.0, other.0) || self.0 == other.0
+    /// The format of that number.
+    ///
+    /// # Panics
+    ///
+    /// When the number is 64 or above; in a constant that is a compile error.
+    pub const fn new(number: u8) -> FormatId {
+        assert!(number < 64, "format numbers are below 64");
+        FormatId(number)
+    }
+
+    /// The one bit that stands for this format in a set of formats.
+    pub(crate) fn bit(self) -> u64 {
+        1 << self.0
     }
 }
 
@@ -249,18 +280,23 @@ struct FrameLink {
 }
 
 impl Frames {
-    fn get(&self, message: &Message, format: &dyn Format) -> &Bytes {
-        let id = format.id();
+    fn find(&self, format: FormatId) -> Option<&Bytes> {
+        let mut link = self.0.get()?;
+        while link.format != format {
+            link = link.next.0.get()?;
+        }
+        Some(&link.frame)
+    }
+
+    /// The frame of `format`, made with `make` if it is not there. Who comes
+    /// second waits for the first, so that it is made once.
+    fn get_or_make(&self, format: FormatId, make: impl Fn() -> Bytes) -> &Bytes {
         let mut frames = self;
         loop {
-            // Who comes second with another format waits here, then walks on:
-            // so each format is encoded once.
-            let link = frames.0.get_or_init(|| {
-                let mut out = BytesMut::new();
-                format.encode(message, &mut out);
-                Box::new(FrameLink { format: id, frame: out.freeze(), next: Frames::default() })
-            });
-            if link.format.is(id) {
+            let link = frames
+                .0
+                .get_or_init(|| Box::new(FrameLink { format, frame: make(), next: Frames::default() }));
+            if link.format == format {
                 return &link.frame;
             }
             frames = &link.next;
@@ -292,29 +328,28 @@ mod tests {
         assert_eq!(Content::sniff(&b"h\xc3"[..]).kind(), ContentKind::Binary);
     }
 
-    struct Counting(&'static str, std::sync::atomic::AtomicUsize);
+    struct Counting(u8, std::sync::atomic::AtomicUsize);
 
     impl Format for Counting {
         fn id(&self) -> FormatId {
-            FormatId(self.0)
+            FormatId::new(self.0)
         }
 
         fn encode(&self, message: &Message, out: &mut BytesMut) {
             self.1.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-            out.extend_from_slice(self.0.as_bytes());
+            out.extend_from_slice(&[self.0]);
             out.extend_from_slice(message.content().bytes());
         }
     }
 
     #[test]
     fn a_message_is_encoded_once_per_format_and_only_when_asked() {
-        let formats = ["a", "b", "c"].map(|id| Counting(id, 0.into()));
+        let formats = [b'1', b'2', b'3'].map(|id| Counting(id, 0.into()));
         let position = Position { epoch: Epoch::from_bits(1), offset: 1 };
-        let message =
-            Message::detached(5.into(), position, None, Content::text("x"), Timestamp::default());
+        let message = Message::detached(5.into(), position, None, Content::text("x"), Timestamp::default());
         for _ in 0..3 {
-            assert_eq!(message.frame(&formats[0]), "ax");
-            assert_eq!(message.frame(&formats[2]), "cx");
+            assert_eq!(message.frame(&formats[0]), "1x");
+            assert_eq!(message.frame(&formats[2]), "3x");
         }
         let counts = formats.map(|format| format.1.into_inner());
         assert_eq!(counts, [1, 0, 1]);

@@ -175,8 +175,7 @@ mod tests {
 
     #[test]
     fn lists_show_numbers_first_and_by_value() {
-        let mut names: Vec<_> =
-            ["hello", "10", "a", "9"].map(|t| ChannelName::parse(t).unwrap()).into();
+        let mut names: Vec<_> = ["hello", "10", "a", "9"].map(|t| ChannelName::parse(t).unwrap()).into();
         names.sort();
         let shown: Vec<_> = names.iter().map(ChannelName::to_string).collect();
         assert_eq!(shown, ["9", "10", "a", "hello"]);

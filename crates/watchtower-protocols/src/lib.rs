@@ -1,1 +1,7 @@
-//! .
+//! Pure codecs and session state machines of every Watchtower protocol.
+//!
+//! One folder a protocol. Bytes in, calls on the hub out; messages in, bytes
+//! out. Nothing here knows a socket, a runtime or a clock, and no protocol
+//! knows another.
+
+pub mod stream;

@@ -1,0 +1,120 @@
+//! How publishers tell a session that there is something to read.
+//!
+//! Knows no channel and no log: it keeps what was rung for until the session
+//! takes it, and wakes the session once, however often it is rung meanwhile.
+
+use std::task::Waker;
+
+use smallvec::SmallVec;
+
+use crate::sync::Mutex;
+
+/// What a session was rung for; most sessions read few channels.
+pub(crate) type Rung<T> = SmallVec<[T; 1]>;
+
+/// The bell of one session.
+///
+/// Its lock is held for a few instructions, by a publisher that rings or by
+/// the session that answers.
+#[derive(Debug)]
+pub(crate) struct Bell<T>(Mutex<State<T>>);
+
+#[derive(Debug)]
+struct State<T> {
+    rung: Rung<T>,
+    /// Invariant: when `rung` is not empty, either this was woken after the
+    /// session last looked, or the session has yet to look.
+    waker: Option<Waker>,
+    woken: bool,
+}
+
+impl<T> Bell<T> {
+    pub(crate) fn new() -> Bell<T> {
+        Bell(Mutex::new(State { rung: Rung::new(), waker: None, woken: false }))
+    }
+
+    /// Adds to what the session was rung for, and wakes it unless that was
+    /// done since it last looked.
+    pub(crate) fn ring(&self, item: T) {
+        let mut state = self.0.lock();
+        state.rung.push(item);
+        if !std::mem::replace(&mut state.woken, true)
+            && let Some(waker) = &state.waker
+        {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// Moves what was rung for to the end of `into`. `waker`, when given, is
+    /// woken by the next ring; rings that came before are in `into`.
+    pub(crate) fn answer(&self, waker: Option<&Waker>, into: &mut Rung<T>) {
+        let mut state = self.0.lock();
+        into.append(&mut state.rung);
+        if let Some(waker) = waker {
+            state.woken = false;
+            if !state.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
+                state.waker = Some(waker.clone());
+            }
+        }
+    }
+
+    /// Takes back what the session was rung for and `unwanted` names.
+    pub(crate) fn take_back(&self, mut unwanted: impl FnMut(&T) -> bool) -> Rung<T> {
+        let mut state = self.0.lock();
+        let (taken, kept) = std::mem::take(&mut state.rung).into_iter().partition(|item| unwanted(item));
+        state.rung = kept;
+        taken
+    }
+
+    /// Forgets the waker, and with it whatever it keeps alive.
+    pub(crate) fn silence(&self) {
+        self.0.lock().waker = None;
+    }
+}
+
+#[cfg(all(test, loom))]
+mod loom_tests {
+    use std::task::Wake;
+
+    use loom::sync::Arc;
+    use loom::sync::atomic::{AtomicUsize, Ordering};
+    use loom::thread;
+
+    use super::*;
+
+    struct Count(AtomicUsize);
+
+    impl Wake for Count {
+        fn wake(self: std::sync::Arc<Self>) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    #[test]
+    fn no_ring_is_lost_between_looking_and_going_to_sleep() {
+        loom::model(|| {
+            let bell = Arc::new(Bell::new());
+            let count = std::sync::Arc::new(Count(AtomicUsize::new(0)));
+            let waker = Waker::from(count.clone());
+            let publishers: Vec<_> = (0..2)
+                .map(|item| {
+                    let bell = bell.clone();
+                    thread::spawn(move || bell.ring(item))
+                })
+                .collect();
+            let mut rung = Rung::new();
+            bell.answer(Some(&waker), &mut rung);
+            let seen = rung.len();
+            for publisher in publishers {
+                publisher.join().unwrap();
+            }
+            let wakes = count.0.load(Ordering::SeqCst);
+            assert!(
+                seen == 2 || wakes == 1,
+                "rings after the look wake once: saw {seen}, woken {wakes} times"
+            );
+            bell.answer(Some(&waker), &mut rung);
+            assert_eq!(rung.len(), 2);
+        });
+    }
+}

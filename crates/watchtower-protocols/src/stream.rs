@@ -1,0 +1,59 @@
+//! The shape of a protocol on a stream of bytes, as a driver sees it.
+//!
+//! Knows no socket and no clock: the driver reads, writes and keeps time.
+
+use std::time::Duration;
+
+use watchtower_hub::{Format, Session, Timestamp};
+
+/// One client's side of a protocol on a stream of bytes (TCP, or the open end
+/// of an HTTP response).
+///
+/// The driver calls one method at a time. Bytes that a method appends to `out`
+/// are written before anything that the hub delivers afterwards.
+pub trait StreamSession: Send {
+    /// The hub's side of this client, which the driver drains.
+    fn session(&self) -> &Session;
+
+    /// What delivered messages look like on this stream.
+    fn format(&self) -> &'static dyn Format;
+
+    /// Takes what came. Returns how many bytes are done with; the rest is the
+    /// beginning of something incomplete, and comes again with more behind it.
+    ///
+    /// # Errors
+    ///
+    /// [`Close`]: what is in `out` is written, then the connection is closed.
+    /// The input after that is not looked at.
+    fn receive(&mut self, input: &[u8], now: Timestamp, out: &mut Vec<u8>) -> Result<usize, Close>;
+
+    /// The client sends nothing more. Whether there is a reason to stay: it may
+    /// go on reading.
+    fn stays_after_end_of_input(&self) -> bool;
+
+    /// How long the client may take to complete what it has begun to say, or
+    /// must say first; `None` while it owes nothing.
+    fn patience(&self) -> Option<Duration>;
+
+    /// The client's patience ran out: says so; the connection is closed.
+    fn out_of_patience(&mut self, out: &mut Vec<u8>);
+
+    /// After how much silence towards the client a sign of life is due.
+    fn heartbeat(&self) -> Option<Duration> {
+        None
+    }
+
+    /// The sign of life.
+    fn beat(&mut self, _out: &mut Vec<u8>) {}
+
+    /// The client fell behind too far: says so; the connection is closed
+    /// ([model: log]).
+    fn lagging(&mut self, out: &mut Vec<u8>);
+
+    /// The server shuts down: says so; the connection is closed.
+    fn shut_down(&mut self, out: &mut Vec<u8>);
+}
+
+/// The connection is to be closed, after what was written for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Close;
