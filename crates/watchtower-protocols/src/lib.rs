@@ -4,4 +4,5 @@
 //! out. Nothing here knows a socket, a runtime or a clock, and no protocol
 //! knows another.
 
+pub mod packets;
 pub mod stream;

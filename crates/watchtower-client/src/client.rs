@@ -1,0 +1,264 @@
+//! The client: one set of calls over three protocols.
+//!
+//! Knows which protocol can do what; how it does it is for `packets` and `http`.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::time::Duration;
+
+use watchtower_hub::{ChannelName, Content, SenderId};
+
+use crate::http::HttpClient;
+use crate::packets::PacketClient;
+use crate::subscription::{Source, Subscription};
+use crate::{ClientError, Message};
+
+/// Where a server listens unless it was told otherwise.
+pub const DEFAULT_SERVER: &str = "127.0.0.1:3033";
+
+/// What a client speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    /// Watchtower packets over a TCP connection. Numeric channels.
+    Tcp,
+    /// Watchtower packets in UDP datagrams. Numeric channels; messages can get lost.
+    Udp,
+    /// Watchtower HTTP. Numeric and named channels.
+    Http,
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Protocol::Tcp => "TCP",
+            Protocol::Udp => "UDP",
+            Protocol::Http => "HTTP",
+        })
+    }
+}
+
+/// How a client behaves. `Debug` does not show the secret.
+#[derive(Clone)]
+pub struct Options {
+    /// The server's secret, where registration needs it.
+    pub secret: Option<String>,
+    /// How long to wait for a connection or an answer; 5 seconds by default. A
+    /// subscription waits for messages without end.
+    pub timeout: Duration,
+    /// The longest content of a message that is taken from the server, in bytes;
+    /// 16 MiB by default. It bounds the client's memory.
+    pub content_bytes_max: u32,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            secret: None,
+            timeout: Duration::from_secs(5),
+            content_bytes_max: 16 * 1024 * 1024,
+        }
+    }
+}
+
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Options")
+            .field("secret", &self.secret.as_ref().map(|_| "(not shown)"))
+            .field("timeout", &self.timeout)
+            .field("content_bytes_max", &self.content_bytes_max)
+            .finish()
+    }
+}
+
+/// A client that has reached its server.
+///
+/// After a refusal ([`ClientError::Refused`], [`ClientError::Http`]) the client
+/// can be used on. After any other error, or when a call was cancelled before its
+/// end, a TCP client answers [`ClientError::Closed`], since answers carry no
+/// reference to what they answer: connect again, and take up the same sender with
+/// [`with_sender`](Client::with_sender). Dropping it closes the connection.
+pub struct Client {
+    connection: Connection,
+    options: Options,
+    sender: Option<SenderId>,
+}
+
+enum Connection {
+    Packets(PacketClient),
+    Http(HttpClient),
+}
+
+impl Client {
+    /// Reaches the server at `host:port`. Over UDP that means that it answered a
+    /// keep-alive.
+    ///
+    /// # Errors
+    /// [`ClientError::Address`] and [`ClientError::Unreachable`].
+    pub async fn connect(
+        protocol: Protocol,
+        server: &str,
+        options: Options,
+    ) -> Result<Client, ClientError> {
+        let connection = match protocol {
+            Protocol::Tcp => {
+                Connection::Packets(PacketClient::connect_tcp(server, &options).await?)
+            }
+            Protocol::Udp => {
+                Connection::Packets(PacketClient::connect_udp(server, &options).await?)
+            }
+            Protocol::Http => Connection::Http(HttpClient::connect(server, &options).await?),
+        };
+        Ok(Client { connection, options, sender: None })
+    }
+
+    /// The same client as a sender that is registered already.
+    #[must_use]
+    pub fn with_sender(mut self, sender: SenderId) -> Client {
+        self.sender = Some(sender);
+        self
+    }
+
+    /// Who this client is, once it is someone.
+    pub fn sender(&self) -> Option<SenderId> {
+        self.sender
+    }
+
+    /// Registers a new sender and becomes it; with [`Options::secret`] if there
+    /// is one.
+    ///
+    /// Over UDP an answer that gets lost is asked for again, and the server then
+    /// registers twice: the id that nobody got expires unused.
+    ///
+    /// # Errors
+    /// A refusal when the secret is missing or wrong.
+    pub async fn register(&mut self) -> Result<SenderId, ClientError> {
+        let secret = self.options.secret.as_deref();
+        let sender = match &mut self.connection {
+            Connection::Packets(packets) => packets.register(secret).await?,
+            Connection::Http(http) => http.register(secret).await?,
+        };
+        self.sender = Some(sender);
+        Ok(sender)
+    }
+
+    /// Joins channels, so that this client's sender may publish to them.
+    ///
+    /// # Errors
+    /// A refusal, or [`ClientError::NamedChannel`] over packets. Over packets,
+    /// channels are joined one by one: those before the one refused stay joined.
+    pub async fn join(&mut self, channels: &[ChannelName]) -> Result<(), ClientError> {
+        let sender = self.required_sender()?;
+        match &mut self.connection {
+            Connection::Packets(packets) => packets.join(sender, channels).await,
+            Connection::Http(http) => http.join(sender, channels).await,
+        }
+    }
+
+    /// Publishes to everyone in a channel that the sender has joined, and waits
+    /// until the server took it: over packets until the message came back.
+    ///
+    /// Over UDP a message is never sent twice: when it or its echo gets lost the
+    /// call ends with [`ClientError::Silent`].
+    ///
+    /// # Errors
+    /// A refusal when the channel is not joined or the content not accepted.
+    pub async fn publish(
+        &mut self,
+        channel: &ChannelName,
+        content: &Content,
+    ) -> Result<(), ClientError> {
+        let sender = self.required_sender()?;
+        match &mut self.connection {
+            Connection::Packets(packets) => packets.publish(sender, channel, content).await,
+            Connection::Http(http) => http.publish(sender, channel, None, content).await,
+        }
+    }
+
+    /// Publishes to named senders in a channel alone, and waits until the server
+    /// took it. Over UDP as [`publish`](Client::publish).
+    ///
+    /// # Errors
+    /// A refusal when the sender or a receiver has not joined the channel, or
+    /// `receivers` is empty.
+    pub async fn publish_direct(
+        &mut self,
+        channel: &ChannelName,
+        receivers: &[SenderId],
+        content: &Content,
+    ) -> Result<(), ClientError> {
+        let sender = self.required_sender()?;
+        match &mut self.connection {
+            Connection::Packets(packets) => {
+                packets.publish_direct(sender, channel, receivers, content).await
+            }
+            Connection::Http(http) => http.publish(sender, channel, Some(receivers), content).await,
+        }
+    }
+
+    /// Reads and drops what the joined channels carry, until it is cancelled or
+    /// the connection ends. Over TCP a client that has joined a busy channel and
+    /// pauses without reading lags and is disconnected; over HTTP nothing comes,
+    /// and this waits for ever. Cancelling it loses nothing else.
+    ///
+    /// # Errors
+    /// How the connection ended, or what the server said meanwhile.
+    pub async fn idle(&mut self) -> Result<Infallible, ClientError> {
+        match &mut self.connection {
+            Connection::Packets(packets) => packets.idle().await,
+            Connection::Http(_) => std::future::pending().await,
+        }
+    }
+
+    /// The channels of the server, sorted; over HTTP alone.
+    ///
+    /// # Errors
+    /// [`ClientError::CannotList`] over packets; a refusal when the sender is
+    /// not registered.
+    pub async fn channels(&mut self) -> Result<Vec<ChannelName>, ClientError> {
+        match &mut self.connection {
+            Connection::Packets(packets) => {
+                Err(ClientError::CannotList { protocol: packets.protocol() })
+            }
+            Connection::Http(http) => {
+                http.channels(self.sender.ok_or(ClientError::NoSender)?).await
+            }
+        }
+    }
+
+    /// Subscribes to channels: joins them and turns the client into the stream
+    /// of their messages, the sender's own included.
+    ///
+    /// # Errors
+    /// As [`join`](Client::join); [`ClientError::Overrun`] when the first
+    /// channels flood the client while the last ones are joined.
+    pub async fn subscribe(self, channels: &[ChannelName]) -> Result<Subscription, ClientError> {
+        let sender = self.required_sender()?;
+        let source = match self.connection {
+            Connection::Packets(packets) => {
+                Source::Packets(packets.subscribe(sender, channels).await?)
+            }
+            Connection::Http(http) => Source::Http(http.subscribe(sender, channels).await?),
+        };
+        Ok(Subscription::new(source, sender))
+    }
+
+    fn required_sender(&self) -> Result<SenderId, ClientError> {
+        self.sender.ok_or(ClientError::NoSender)
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let protocol = match &self.connection {
+            Connection::Packets(packets) => packets.protocol(),
+            Connection::Http(_) => Protocol::Http,
+        };
+        f.debug_struct("Client")
+            .field("protocol", &protocol)
+            .field("sender", &self.sender)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What [`Subscription::next`] ends with; named for the sources' signatures.
+pub(crate) type NextMessage = Result<Option<Message>, ClientError>;
