@@ -52,11 +52,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Options {
-            secret: None,
-            timeout: Duration::from_secs(5),
-            content_bytes_max: 16 * 1024 * 1024,
-        }
+        Options { secret: None, timeout: Duration::from_secs(5), content_bytes_max: 16 * 1024 * 1024 }
     }
 }
 
@@ -94,18 +90,10 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError::Address`] and [`ClientError::Unreachable`].
-    pub async fn connect(
-        protocol: Protocol,
-        server: &str,
-        options: Options,
-    ) -> Result<Client, ClientError> {
+    pub async fn connect(protocol: Protocol, server: &str, options: Options) -> Result<Client, ClientError> {
         let connection = match protocol {
-            Protocol::Tcp => {
-                Connection::Packets(PacketClient::connect_tcp(server, &options).await?)
-            }
-            Protocol::Udp => {
-                Connection::Packets(PacketClient::connect_udp(server, &options).await?)
-            }
+            Protocol::Tcp => Connection::Packets(PacketClient::connect_tcp(server, &options).await?),
+            Protocol::Udp => Connection::Packets(PacketClient::connect_udp(server, &options).await?),
             Protocol::Http => Connection::Http(HttpClient::connect(server, &options).await?),
         };
         Ok(Client { connection, options, sender: None })
@@ -162,11 +150,7 @@ impl Client {
     ///
     /// # Errors
     /// A refusal when the channel is not joined or the content not accepted.
-    pub async fn publish(
-        &mut self,
-        channel: &ChannelName,
-        content: &Content,
-    ) -> Result<(), ClientError> {
+    pub async fn publish(&mut self, channel: &ChannelName, content: &Content) -> Result<(), ClientError> {
         let sender = self.required_sender()?;
         match &mut self.connection {
             Connection::Packets(packets) => packets.publish(sender, channel, content).await,
@@ -188,9 +172,7 @@ impl Client {
     ) -> Result<(), ClientError> {
         let sender = self.required_sender()?;
         match &mut self.connection {
-            Connection::Packets(packets) => {
-                packets.publish_direct(sender, channel, receivers, content).await
-            }
+            Connection::Packets(packets) => packets.publish_direct(sender, channel, receivers, content).await,
             Connection::Http(http) => http.publish(sender, channel, Some(receivers), content).await,
         }
     }
@@ -216,12 +198,8 @@ impl Client {
     /// not registered.
     pub async fn channels(&mut self) -> Result<Vec<ChannelName>, ClientError> {
         match &mut self.connection {
-            Connection::Packets(packets) => {
-                Err(ClientError::CannotList { protocol: packets.protocol() })
-            }
-            Connection::Http(http) => {
-                http.channels(self.sender.ok_or(ClientError::NoSender)?).await
-            }
+            Connection::Packets(packets) => Err(ClientError::CannotList { protocol: packets.protocol() }),
+            Connection::Http(http) => http.channels(self.sender.ok_or(ClientError::NoSender)?).await,
         }
     }
 
@@ -234,9 +212,7 @@ impl Client {
     pub async fn subscribe(self, channels: &[ChannelName]) -> Result<Subscription, ClientError> {
         let sender = self.required_sender()?;
         let source = match self.connection {
-            Connection::Packets(packets) => {
-                Source::Packets(packets.subscribe(sender, channels).await?)
-            }
+            Connection::Packets(packets) => Source::Packets(packets.subscribe(sender, channels).await?),
             Connection::Http(http) => Source::Http(http.subscribe(sender, channels).await?),
         };
         Ok(Subscription::new(source, sender))

@@ -112,10 +112,7 @@ pub enum ClientError {
 }
 
 impl ClientError {
-    pub(crate) fn lost(
-        server: &str,
-        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
-    ) -> Self {
+    pub(crate) fn lost(server: &str, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         ClientError::Lost { server: server.to_owned(), source: source.into() }
     }
 

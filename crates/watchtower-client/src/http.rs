@@ -44,9 +44,8 @@ struct Connection {
 impl Connection {
     async fn open(server: &str, options: &Options) -> Result<Self, ClientError> {
         let stream = link::open_tcp(server, options.timeout).await?;
-        let (requests, connection) = handshake(TokioIo::new(stream))
-            .await
-            .map_err(|error| ClientError::lost(server, error))?;
+        let (requests, connection) =
+            handshake(TokioIo::new(stream)).await.map_err(|error| ClientError::lost(server, error))?;
         let mut driver = JoinSet::new();
         driver.spawn(async move {
             // How a connection breaks is told to the request that waits on it.
@@ -97,8 +96,8 @@ struct ErrorJson {
 
 impl HttpClient {
     pub(crate) async fn connect(server: &str, options: &Options) -> Result<Self, ClientError> {
-        let host = HeaderValue::from_str(server)
-            .map_err(|_| ClientError::Address { server: server.to_owned() })?;
+        let host =
+            HeaderValue::from_str(server).map_err(|_| ClientError::Address { server: server.to_owned() })?;
         let connection = Connection::open(server, options).await?;
         Ok(HttpClient { server: server.to_owned(), host, options: options.clone(), connection })
     }
@@ -141,10 +140,7 @@ impl HttpClient {
         Ok(())
     }
 
-    pub(crate) async fn channels(
-        &mut self,
-        sender: SenderId,
-    ) -> Result<Vec<ChannelName>, ClientError> {
+    pub(crate) async fn channels(&mut self, sender: SenderId) -> Result<Vec<ChannelName>, ClientError> {
         let request = self.request(Method::GET, uri(format!("/channels?sender={sender}"))?, None);
         let answer = self.exchange(request).await?;
         if answer.is_empty() {
@@ -153,9 +149,7 @@ impl HttpClient {
         }
         let list: ChannelsJson = self.read(&answer)?;
         let names = list.channels.iter().map(ChannelJson::name);
-        names
-            .collect::<Result<_, _>>()
-            .map_err(|error| ClientError::not_understood(&self.server, error))
+        names.collect::<Result<_, _>>().map_err(|error| ClientError::not_understood(&self.server, error))
     }
 
     pub(crate) async fn subscribe(
@@ -183,11 +177,7 @@ impl HttpClient {
         })
     }
 
-    async fn post(
-        &mut self,
-        path: &'static str,
-        json: &impl Serialize,
-    ) -> Result<Bytes, ClientError> {
+    async fn post(&mut self, path: &'static str, json: &impl Serialize) -> Result<Bytes, ClientError> {
         let body = serde_json::to_vec(json).expect("strings and numbers make valid JSON");
         let request = self.request(Method::POST, Uri::from_static(path), Some(body));
         self.exchange(request).await
@@ -234,10 +224,7 @@ impl HttpClient {
         sent.map_err(|error| ClientError::lost(&self.server, error))
     }
 
-    async fn read_body(
-        &self,
-        response: Response<Body>,
-    ) -> Result<(StatusCode, Bytes), ClientError> {
+    async fn read_body(&self, response: Response<Body>) -> Result<(StatusCode, Bytes), ClientError> {
         let status = response.status();
         let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
         let body = body.map_err(|error| match error.downcast_ref::<LengthLimitError>() {
@@ -251,8 +238,7 @@ impl HttpClient {
     }
 
     fn read<'a, T: Deserialize<'a>>(&self, answer: &'a [u8]) -> Result<T, ClientError> {
-        serde_json::from_slice(answer)
-            .map_err(|error| ClientError::not_understood(&self.server, error))
+        serde_json::from_slice(answer).map_err(|error| ClientError::not_understood(&self.server, error))
     }
 
     fn silent(&self) -> ClientError {

@@ -175,8 +175,7 @@ pub(crate) async fn open_tcp(server: &str, patience: Duration) -> Result<TcpStre
         let addresses: Vec<_> = resolve(server).await?.collect();
         TcpStream::connect(addresses.as_slice()).await
     };
-    let connected =
-        timeout(patience, connecting).await.unwrap_or_else(|_| Err(no_answer(patience)));
+    let connected = timeout(patience, connecting).await.unwrap_or_else(|_| Err(no_answer(patience)));
     let stream = connected.map_err(|error| cannot_reach(server, error))?;
     // Neither option is worth failing for: they make it faster, and notice a
     // vanished server in about a minute.
@@ -190,10 +189,7 @@ pub(crate) async fn open_tcp(server: &str, patience: Duration) -> Result<TcpStre
 }
 
 /// UDP sockets towards each address of `server`. Nothing is sent yet.
-pub(crate) async fn open_udp(
-    server: &str,
-    patience: Duration,
-) -> Result<Vec<UdpSocket>, ClientError> {
+pub(crate) async fn open_udp(server: &str, patience: Duration) -> Result<Vec<UdpSocket>, ClientError> {
     let opening = async {
         let mut sockets = Vec::new();
         for address in resolve(server).await? {

@@ -112,8 +112,9 @@ fn content_from_json(message: &RawValue, encoding: Option<&str>) -> Result<Conte
     let text = serde_json::from_str::<String>(message.get());
     match (encoding, text) {
         (None, Ok(text)) => Ok(Content::text(text)),
-        (None, Err(_)) => Content::json(message.get().to_owned())
-            .ok_or_else(|| "`message` is nested too deeply".to_owned()),
+        (None, Err(_)) => {
+            Content::json(message.get().to_owned()).ok_or_else(|| "`message` is nested too deeply".to_owned())
+        }
         (Some("base64"), Ok(text)) => {
             let bytes = BASE64.decode(text).map_err(|_| "`message` is not base64".to_owned())?;
             Ok(Content::binary(bytes))
@@ -143,10 +144,7 @@ struct MessageJson {
     direct: bool,
 }
 
-fn position_from_json(
-    epoch: Option<&str>,
-    offset: Option<u64>,
-) -> Result<Option<Position>, String> {
+fn position_from_json(epoch: Option<&str>, offset: Option<u64>) -> Result<Option<Position>, String> {
     let (Some(epoch), Some(offset)) = (epoch, offset) else {
         return Ok(None);
     };
@@ -156,8 +154,7 @@ fn position_from_json(
 
 fn time_from_json(time: &str) -> Result<Timestamp, String> {
     let parsed: jiff::Timestamp = time.parse().map_err(|_| format!("{time:?} is not a time"))?;
-    let millis =
-        u64::try_from(parsed.as_millisecond()).map_err(|_| format!("{time:?} is before 1970"))?;
+    let millis = u64::try_from(parsed.as_millisecond()).map_err(|_| format!("{time:?} is before 1970"))?;
     Ok(Timestamp::from_millis(millis))
 }
 
@@ -219,10 +216,7 @@ mod tests {
             (r#"{"channel":5,"message":"é\n"}"#, Content::text("é\n")),
             (r#"{"channel":5,"message":{"a": [1.0]}}"#, Content::json(r#"{"a": [1.0]}"#).unwrap()),
             (r#"{"channel":5,"message":null}"#, Content::json("null").unwrap()),
-            (
-                r#"{"channel":5,"message":"/wA=","encoding":"base64"}"#,
-                Content::binary(vec![255, 0]),
-            ),
+            (r#"{"channel":5,"message":"/wA=","encoding":"base64"}"#, Content::binary(vec![255, 0])),
         ];
         for (line, content) in lines {
             let message = bare(content);
@@ -247,10 +241,7 @@ mod tests {
 
     #[test]
     fn what_is_no_message_is_refused_in_words() {
-        check(
-            r#"{"channel":5}"#,
-            Err("not a message: missing field `message` at line 1 column 13"),
-        );
+        check(r#"{"channel":5}"#, Err("not a message: missing field `message` at line 1 column 13"));
         check(
             r#"{"channel":"07","message":1}"#,
             Err("a channel name of digits is a number from 0 to 4294967295 without leading zeros"),
@@ -260,16 +251,10 @@ mod tests {
             Err("`encoding` is \"hex\"; expected base64"),
         );
         check(r#"{"channel":5,"message":"?","encoding":"base64"}"#, Err("`message` is not base64"));
-        check(
-            r#"{"channel":5,"message":1,"encoding":"base64"}"#,
-            Err("`message` in base64 is not a string"),
-        );
+        check(r#"{"channel":5,"message":1,"encoding":"base64"}"#, Err("`message` in base64 is not a string"));
         check(r#"{"channel":5,"message":1,"time":"noon"}"#, Err("\"noon\" is not a time"));
         check(r#"{"channel":5,"message":1,"offset":1,"epoch":"x"}"#, Err("\"x\" is not an epoch"));
         let deep = format!("{}1{}", "[".repeat(129), "]".repeat(129));
-        check(
-            &format!(r#"{{"channel":5,"message":{deep}}}"#),
-            Err("`message` is nested too deeply"),
-        );
+        check(&format!(r#"{{"channel":5,"message":{deep}}}"#), Err("`message` is nested too deeply"));
     }
 }

@@ -106,8 +106,7 @@ impl PacketClient {
             _ => None,
         });
         let id = id.await?;
-        SenderId::new(id)
-            .ok_or_else(|| ClientError::not_understood(self.link.server(), "a sender id of 0"))
+        SenderId::new(id).ok_or_else(|| ClientError::not_understood(self.link.server(), "a sender id of 0"))
     }
 
     pub(crate) async fn join(
@@ -253,10 +252,7 @@ impl PacketClient {
         }
     }
 
-    async fn answer<T>(
-        &mut self,
-        accept: &impl Fn(&Incoming) -> Option<T>,
-    ) -> Result<T, ClientError> {
+    async fn answer<T>(&mut self, accept: &impl Fn(&Incoming) -> Option<T>) -> Result<T, ClientError> {
         loop {
             let incoming = self.link.receive().await?.ok_or_else(|| self.closed())?;
             if let Some(answer) = accept(&incoming) {
@@ -275,10 +271,9 @@ impl PacketClient {
     }
 
     fn number(&self, channel: &ChannelName) -> Result<u32, ClientError> {
-        channel.number().ok_or_else(|| ClientError::NamedChannel {
-            channel: channel.clone(),
-            protocol: self.protocol(),
-        })
+        channel
+            .number()
+            .ok_or_else(|| ClientError::NamedChannel { channel: channel.clone(), protocol: self.protocol() })
     }
 
     fn check_datagram(&self, content: &Content, bytes_beside: usize) -> Result<(), ClientError> {

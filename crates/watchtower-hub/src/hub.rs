@@ -179,16 +179,7 @@ impl Hub {
         message: Publish<'_>,
         now: Timestamp,
     ) -> Result<Position, Refused> {
-        let settings = self.0.settings.load();
-        let receivers = message.receivers.map(normalize);
-        let draft =
-            self.0.draft(message, receivers.as_ref().map(|(ids, _)| ids.as_slice()), now, &settings)?;
-        let channel = self.0.target(channel, draft.sender, &settings)?;
-        let mut state = channel.lock();
-        let content = self.0.judge(&channel, &state, &draft, receivers.as_ref())?;
-        let position = channel.append(&mut state, &draft, content, &settings.limits, &self.0.counters);
-        self.0.watch_history(&channel, &mut state);
-        Ok(position)
+        self.0.publish(channel, message, now)
     }
 
     /// Publishes the same on several channels, on all or on none, and returns
@@ -353,6 +344,20 @@ impl Session {
         })
     }
 
+    /// Publishes; see [`Hub::publish`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Hub::publish`].
+    pub fn publish(
+        &self,
+        channel: &ChannelName,
+        message: Publish<'_>,
+        now: Timestamp,
+    ) -> Result<Position, Refused> {
+        self.hub.publish(channel, message, now)
+    }
+
     /// The hub that this is a session of.
     pub fn hub(&self) -> Hub {
         Hub(self.hub.clone())
@@ -360,6 +365,23 @@ impl Session {
 }
 
 impl Inner {
+    fn publish(
+        &self,
+        channel: &ChannelName,
+        message: Publish<'_>,
+        now: Timestamp,
+    ) -> Result<Position, Refused> {
+        let settings = self.settings.load();
+        let receivers = message.receivers.map(normalize);
+        let draft = self.draft(message, receivers.as_ref().map(|(ids, _)| ids.as_slice()), now, &settings)?;
+        let channel = self.target(channel, draft.sender, &settings)?;
+        let mut state = channel.lock();
+        let content = self.judge(&channel, &state, &draft, receivers.as_ref())?;
+        let position = channel.append(&mut state, &draft, content, &settings.limits, &self.counters);
+        self.watch_history(&channel, &mut state);
+        Ok(position)
+    }
+
     fn sender(&self, id: SenderId) -> Result<Arc<Sender>, Refused> {
         self.senders.pin().get(&id).cloned().ok_or(Refused::UnknownSender(id))
     }

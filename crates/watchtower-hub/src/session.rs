@@ -211,6 +211,11 @@ impl Session {
         self.link.protocol
     }
 
+    /// Whether this session owns a sender.
+    pub fn owns_senders(&self) -> bool {
+        !self.link.reader.lock().owned.is_empty()
+    }
+
     /// How many channels the session is subscribed to.
     pub fn subscriptions(&self) -> usize {
         let reader = self.link.reader.lock();

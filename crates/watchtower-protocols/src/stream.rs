@@ -27,10 +27,6 @@ pub trait StreamSession: Send {
     /// The input after that is not looked at.
     fn receive(&mut self, input: &[u8], now: Timestamp, out: &mut Vec<u8>) -> Result<usize, Close>;
 
-    /// The client sends nothing more. Whether there is a reason to stay: it may
-    /// go on reading.
-    fn stays_after_end_of_input(&self) -> bool;
-
     /// How long the client may take to complete what it has begun to say, or
     /// must say first; `None` while it owes nothing.
     fn patience(&self) -> Option<Duration>;

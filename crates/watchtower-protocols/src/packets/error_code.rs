@@ -76,11 +76,9 @@ impl ErrorCode {
                 "an id that is not registered, or one that is bound to another address or connection",
                 false,
             ),
-            Self::NotJoined => (
-                "not joined",
-                "a message to, or leave of, a channel that the sender has not joined",
-                false,
-            ),
+            Self::NotJoined => {
+                ("not joined", "a message to, or leave of, a channel that the sender has not joined", false)
+            }
             Self::TooLarge => ("too large", "content above the limit", true),
             Self::Refused => (
                 "refused",

@@ -149,8 +149,7 @@ impl<'a> ClientPacket<'a> {
                 out.put_slice(content);
             }
             Self::Direct { sender, channel, receivers, content } => {
-                let count =
-                    u16::try_from(receivers.len()).map_err(|_| EncodeError::TooManyReceivers)?;
+                let count = u16::try_from(receivers.len()).map_err(|_| EncodeError::TooManyReceivers)?;
                 let length = content_length(content)?;
                 put_tag_and_ids(out, b'W', sender, channel);
                 out.put_u16_le(count);
@@ -436,13 +435,7 @@ pub fn encode_ack(out: &mut impl BufMut, value: u32) {
 ///
 /// # Panics
 /// When the content has 4 GiB or more, which no [`Limits`] lets in.
-pub fn encode_message(
-    out: &mut impl BufMut,
-    sender: u32,
-    channel: u32,
-    kind: MessageKind,
-    content: &[u8],
-) {
+pub fn encode_message(out: &mut impl BufMut, sender: u32, channel: u32, kind: MessageKind, content: &[u8]) {
     let length = u32::try_from(content.len()).expect("content limits are 32-bit");
     put_tag_and_ids(out, b'M', sender, channel);
     out.put_u16_le(kind as u16);

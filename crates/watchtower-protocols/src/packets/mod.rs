@@ -8,9 +8,13 @@
 //! HTTP streams share one codec.
 
 mod error_code;
+mod format;
 pub mod frame;
+mod session;
 
 pub use error_code::ErrorCode;
+pub use format::{PACKET_FORMAT, PacketFormat};
+pub use session::{Options, PacketPeer, PacketStream, Registrar};
 
 #[cfg(test)]
 mod tests;

@@ -144,8 +144,7 @@ fn a_direct_message_names_its_receivers_before_its_content() {
 #[test]
 fn receivers_are_read_in_order_and_counted() {
     let input = hex("57 05000000 01000000 0300 34000000 00000100 34000000 00000000");
-    let Decoded::Packet { packet: ClientPacket::Direct { receivers, .. }, .. } = client(input)
-    else {
+    let Decoded::Packet { packet: ClientPacket::Direct { receivers, .. }, .. } = client(input) else {
         panic!("a direct message is not read as one")
     };
     assert_eq!(receivers.len(), 3);
@@ -255,10 +254,7 @@ fn an_unknown_byte_is_told_with_what_was_expected() {
         Decoded::Bad(error) => error.to_string(),
         other => panic!("decoded as {other:?}"),
     };
-    assert_eq!(
-        told(client(b"\0G")),
-        "no packet begins with byte 0x47; expected R, S, J, L, M, W, F or K"
-    );
+    assert_eq!(told(client(b"\0G")), "no packet begins with byte 0x47; expected R, S, J, L, M, W, F or K");
     let Decoded::Bad(error) = server(b"R") else { panic!("a server does not register") };
     assert_eq!(error.to_string(), "no packet begins with byte 0x52; expected A, M or E");
 }
@@ -266,9 +262,8 @@ fn an_unknown_byte_is_told_with_what_was_expected() {
 /// [packets: error codes, 4]
 #[test]
 fn a_length_above_the_limit_is_bad_before_the_content_comes() {
-    let too_large = |length| {
-        Decoded::Bad(PacketError::TooLarge { sender: 5, channel: 1, length, limit: 65_535 })
-    };
+    let too_large =
+        |length| Decoded::Bad(PacketError::TooLarge { sender: 5, channel: 1, length, limit: 65_535 });
     assert_eq!(client(hex("4d 05000000 01000000 00000100")), too_large(65_536));
     assert_eq!(client(hex("4d 05000000 01000000 ffffffff 00")), too_large(u32::MAX));
     assert_eq!(client(hex("57 05000000 01000000 0100 34000000 ffffffff")), too_large(u32::MAX));
@@ -315,10 +310,7 @@ fn what_does_not_fit_its_length_field_is_refused_and_writes_nothing() {
         assert_eq!(out, b"");
         refusal
     };
-    assert_eq!(
-        refusal(ClientPacket::RegisterWithSecret(&[b'x'; 256])),
-        Err(EncodeError::SecretTooLong)
-    );
+    assert_eq!(refusal(ClientPacket::RegisterWithSecret(&[b'x'; 256])), Err(EncodeError::SecretTooLong));
     assert_eq!(
         refusal(ClientPacket::Direct {
             sender: 5,
@@ -354,12 +346,7 @@ fn padding_between_packets_is_skipped() {
 #[test]
 fn heartbeats_of_an_octet_stream_body_are_skipped() {
     let input = hex("0a 0a 4d 05000000 01000000 0000 01000000 78 0a");
-    let packet = ServerPacket::Message {
-        sender: 5,
-        channel: 1,
-        kind: MessageKind::Broadcast,
-        content: b"x",
-    };
+    let packet = ServerPacket::Message { sender: 5, channel: 1, kind: MessageKind::Broadcast, content: b"x" };
     let consumed = input.len() - 1;
     assert_eq!(server(input), Decoded::Packet { packet, consumed });
     assert_eq!(server(&input[consumed..]), Decoded::Idle { consumed: 1 });
@@ -371,9 +358,7 @@ fn the_first_byte_tells_packets_from_everything_else_on_the_port() {
         assert!(first_byte_is_packet(byte), "{}", byte.escape_ascii());
     }
     // The methods that the server answers, a TLS hello, an MQTT connect, a digit, a brace.
-    for other in
-        ["GET", "POST", "HEAD", "OPTIONS", "PUT", "DELETE", "PATCH", "\x16", "\x10", "0", "{"]
-    {
+    for other in ["GET", "POST", "HEAD", "OPTIONS", "PUT", "DELETE", "PATCH", "\x16", "\x10", "0", "{"] {
         assert!(!first_byte_is_packet(other.as_bytes()[0]), "{other:?}");
     }
 }
@@ -393,17 +378,9 @@ fn secrets_and_contents_are_not_shown() {
         "{:?} {:?} {:?}",
         ClientPacket::RegisterWithSecret(b"tower"),
         ClientPacket::Message { sender: 5, channel: 1, content: b"tower" },
-        ServerPacket::Message {
-            sender: 5,
-            channel: 1,
-            kind: MessageKind::Direct,
-            content: b"tower",
-        },
+        ServerPacket::Message { sender: 5, channel: 1, kind: MessageKind::Direct, content: b"tower" },
     );
-    assert_eq!(
-        shown,
-        "RegisterWithSecret(5 bytes) Message(5, 1, 5 bytes) Message(5, 1, Direct, 5 bytes)"
-    );
+    assert_eq!(shown, "RegisterWithSecret(5 bytes) Message(5, 1, 5 bytes) Message(5, 1, Direct, 5 bytes)");
 }
 
 /// The bytes of any client packet.
@@ -494,9 +471,7 @@ fn reencode_server(input: &[u8]) -> Decoded<Vec<u8>> {
 
 fn map<P: Copy>(decoded: Decoded<P>, encode: fn(P) -> Vec<u8>) -> Decoded<Vec<u8>> {
     match decoded {
-        Decoded::Packet { packet, consumed } => {
-            Decoded::Packet { packet: encode(packet), consumed }
-        }
+        Decoded::Packet { packet, consumed } => Decoded::Packet { packet: encode(packet), consumed },
         Decoded::Idle { consumed } => Decoded::Idle { consumed },
         Decoded::Incomplete { needed } => Decoded::Incomplete { needed },
         Decoded::Bad(error) => Decoded::Bad(error),

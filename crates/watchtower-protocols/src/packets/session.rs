@@ -1,0 +1,303 @@
+//! Packets to calls on the hub, and its answers to packets, on both
+//! transports.
+//!
+//! [`PacketStream`] is a client on a TCP connection, [`PacketPeer`] one on UDP.
+//! Neither knows its socket; what they share is [`Desk`], which carries out one
+//! packet.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use watchtower_hub::{
+    Batch, ChannelName, Content, Drained, Format, Hub, Publish, Refused, SenderId, Session, Timestamp,
+    WhenLagging,
+};
+
+use super::ErrorCode;
+use super::format::PACKET_FORMAT;
+use super::frame::{ClientPacket, Decoded, Limits, PacketError, encode_ack, encode_error};
+use crate::stream::{Close, StreamSession};
+
+/// How many bytes an acknowledgement has.
+const ACK_BYTES: usize = 5;
+
+/// Who may register.
+pub trait Registrar: Send + Sync {
+    /// Whether a client that shows `secret`, or none, may have a sender id
+    /// ([running: secret_key, open_registration]). Takes the same time for
+    /// every wrong secret.
+    fn admits(&self, secret: Option<&[u8]>) -> bool;
+}
+
+/// What the packet protocol is told by its surroundings.
+#[derive(Clone)]
+pub struct Options {
+    /// Who may register.
+    pub registrar: Arc<dyn Registrar>,
+    /// How long a client may take to complete a packet that it has begun, and
+    /// to begin at all ([running: header_timeout]).
+    pub patience: Duration,
+}
+
+/// Carries out packets for one session.
+struct Desk {
+    session: Session,
+    options: Options,
+}
+
+/// What a packet is answered with, besides what it makes the hub deliver.
+type Answer = Result<Option<u32>, (ErrorCode, &'static str)>;
+
+impl Desk {
+    fn new(hub: &Hub, protocol: &'static str, when_lagging: WhenLagging, options: Options) -> Desk {
+        Desk { session: hub.open(protocol, when_lagging), options }
+    }
+
+    fn limits(&self) -> Limits {
+        let limit = self.session.hub().settings().limits.message_bytes_max;
+        Limits { content_bytes_max: u32::try_from(limit).unwrap_or(u32::MAX) }
+    }
+
+    /// The number that acknowledges the packet, nothing for a message that was
+    /// published, or the error.
+    fn carry_out(&self, packet: &ClientPacket<'_>, now: Timestamp) -> Answer {
+        match *packet {
+            ClientPacket::KeepAlive => Ok(Some(0)),
+            ClientPacket::Register => self.register(None, now),
+            ClientPacket::RegisterWithSecret(secret) => self.register(Some(secret), now),
+            ClientPacket::Join { sender, channel } => {
+                self.session.join(known(sender)?, &channel.into(), now).map_err(|r| code(&r))?;
+                Ok(Some(channel))
+            }
+            ClientPacket::Leave { sender, channel } => self.leave(known(sender)?, channel, now),
+            ClientPacket::Message { sender, channel, content } => {
+                self.publish(known(sender)?, channel, None, content, now)
+            }
+            ClientPacket::Direct { sender, channel, receivers, content } => {
+                let receivers: Vec<u32> = receivers.collect();
+                self.publish(known(sender)?, channel, Some(&receivers), content, now)
+            }
+            ClientPacket::Follow { .. } => {
+                Err((ErrorCode::Refused, "this server keeps no channel to follow"))
+            }
+        }
+    }
+
+    fn register(&self, secret: Option<&[u8]>, now: Timestamp) -> Answer {
+        if !self.options.registrar.admits(secret) {
+            let why = if secret.is_some() { "wrong secret" } else { "registration needs the secret: send S" };
+            return Err((ErrorCode::Refused, why));
+        }
+        let sender = self.session.register(now).map_err(|refused| code(&refused))?;
+        Ok(Some(sender.get()))
+    }
+
+    fn leave(&self, sender: SenderId, channel: u32, now: Timestamp) -> Answer {
+        let name = ChannelName::from(channel);
+        let hub = self.session.hub();
+        self.session.attach(sender, now).map_err(|refused| code(&refused))?;
+        if !hub.has_joined(sender, &name) {
+            return Err(code(&Refused::NotJoined { channel: name }));
+        }
+        hub.leave(sender, &name, now).map_err(|refused| code(&refused))?;
+        Ok(Some(channel))
+    }
+
+    fn publish(
+        &self,
+        sender: SenderId,
+        channel: u32,
+        receivers: Option<&[u32]>,
+        content: &[u8],
+        now: Timestamp,
+    ) -> Answer {
+        self.session.attach(sender, now).map_err(|refused| code(&refused))?;
+        let content = Content::sniff(Bytes::copy_from_slice(content));
+        let message = Publish { sender: Some(sender), event: "message", content, receivers };
+        self.session.publish(&channel.into(), message, now).map_err(|refused| code(&refused))?;
+        Ok(None)
+    }
+}
+
+/// Ids of 0 are nobody's ([model: terms]).
+fn known(sender: u32) -> Result<SenderId, (ErrorCode, &'static str)> {
+    SenderId::new(sender).ok_or((ErrorCode::UnknownSender, "unknown sender"))
+}
+
+/// [packets: error codes]
+fn code(refused: &Refused) -> (ErrorCode, &'static str) {
+    match refused {
+        Refused::UnknownSender(_) => (ErrorCode::UnknownSender, "unknown sender"),
+        Refused::BoundElsewhere(_) => (ErrorCode::UnknownSender, "this sender belongs to another connection"),
+        Refused::NotJoined { .. } => (ErrorCode::NotJoined, "join the channel first"),
+        Refused::TooLarge { .. } => (ErrorCode::TooLarge, "content above the limit"),
+        Refused::BadContent { .. } => (ErrorCode::BadContent, "the channel does not accept this content"),
+        Refused::ReceiverNotJoined { .. } => {
+            (ErrorCode::ReceiverNotJoined, "no receiver, or one that has not joined")
+        }
+        Refused::Limit { .. } => (ErrorCode::Refused, "a limit of the server is reached"),
+        Refused::Closed => (ErrorCode::Overloaded, "the session is over"),
+    }
+}
+
+fn write_answer(answer: &Answer, out: &mut Vec<u8>) {
+    match *answer {
+        Ok(Some(number)) => encode_ack(out, number),
+        Ok(None) => {}
+        Err((code, text)) => encode_error(out, code, text),
+    }
+}
+
+/// A client of the packet protocol on a TCP connection.
+pub struct PacketStream {
+    desk: Desk,
+    /// Whether it has begun a packet, or has yet to send its first.
+    owes: bool,
+}
+
+impl PacketStream {
+    /// A client that has just connected.
+    pub fn new(hub: &Hub, options: Options) -> PacketStream {
+        PacketStream { desk: Desk::new(hub, "tcp", WhenLagging::Close, options), owes: true }
+    }
+
+    /// Appends what was published before now, ahead of an answer that must
+    /// follow it ([packets: rules]).
+    fn deliver(&self, out: &mut Vec<u8>) -> Result<(), Close> {
+        let mut batch = Batch::default();
+        let drained = self.session().drain(self.format(), None, usize::MAX, &mut batch);
+        batch.frames.iter().for_each(|frame| out.extend_from_slice(frame));
+        if drained == Drained::Lagging { Err(Close) } else { Ok(()) }
+    }
+
+    fn refuse(&self, error: PacketError, out: &mut Vec<u8>) -> Close {
+        // What was published before is delivered before the error; who lags
+        // too far for that gets the error alone.
+        if self.deliver(out).is_err() {
+            return Close;
+        }
+        encode_error(out, error.code(), &error.to_string());
+        Close
+    }
+}
+
+impl StreamSession for PacketStream {
+    fn session(&self) -> &Session {
+        &self.desk.session
+    }
+
+    fn format(&self) -> &'static dyn Format {
+        &PACKET_FORMAT
+    }
+
+    fn receive(&mut self, input: &[u8], now: Timestamp, out: &mut Vec<u8>) -> Result<usize, Close> {
+        let limits = self.desk.limits();
+        let mut done = 0;
+        loop {
+            let rest = input.get(done..).unwrap_or_default();
+            match ClientPacket::decode(rest, limits) {
+                Decoded::Packet { packet, consumed } => {
+                    done += consumed;
+                    self.owes = false;
+                    if matches!(packet, ClientPacket::Leave { .. }) {
+                        self.deliver(out)?;
+                    }
+                    write_answer(&self.desk.carry_out(&packet, now), out);
+                }
+                Decoded::Idle { consumed } => return Ok(done + consumed),
+                Decoded::Incomplete { .. } => {
+                    self.owes = true;
+                    return Ok(done);
+                }
+                Decoded::Bad(error) => return Err(self.refuse(error, out)),
+            }
+        }
+    }
+
+    fn patience(&self) -> Option<Duration> {
+        self.owes.then_some(self.desk.options.patience)
+    }
+
+    fn out_of_patience(&mut self, out: &mut Vec<u8>) {
+        encode_error(out, ErrorCode::Refused, "nothing came, or half a packet, for too long");
+    }
+
+    fn lagging(&mut self, out: &mut Vec<u8>) {
+        encode_error(out, ErrorCode::Overloaded, "too far behind: read faster, or join again");
+    }
+
+    fn shut_down(&mut self, out: &mut Vec<u8>) {
+        if self.deliver(out).is_ok() {
+            encode_error(out, ErrorCode::Overloaded, "the server shuts down");
+        }
+    }
+}
+
+/// A client of the packet protocol at a UDP address.
+pub struct PacketPeer {
+    desk: Desk,
+}
+
+impl PacketPeer {
+    /// A peer that has just been heard of.
+    pub fn new(hub: &Hub, options: Options) -> PacketPeer {
+        PacketPeer { desk: Desk::new(hub, "udp", WhenLagging::Skip, options) }
+    }
+
+    /// The hub's side of this peer.
+    pub fn session(&self) -> &Session {
+        &self.desk.session
+    }
+
+    /// Whether the peer has shown a registered id. Who has not is owed nothing
+    /// and need not be remembered.
+    pub fn is_registered(&self) -> bool {
+        self.desk.session.owns_senders()
+    }
+
+    /// Carries out a datagram and appends the answers to `out`.
+    ///
+    /// To an address that has not shown a registered id the answers are never
+    /// longer than the datagram, save one acknowledgement or error: nobody can
+    /// use this server to multiply traffic towards an address that he made up
+    /// ([packets: rules]).
+    pub fn receive(&mut self, datagram: &[u8], now: Timestamp, out: &mut Vec<u8>) {
+        let limits = self.desk.limits();
+        let bounded = !self.is_registered();
+        let has_room =
+            |out: &Vec<u8>, more: usize| !bounded || out.is_empty() || out.len() + more <= datagram.len();
+        let mut rest = datagram;
+        while !rest.is_empty() {
+            let answer = match ClientPacket::decode(rest, limits) {
+                Decoded::Packet { packet, consumed } => {
+                    rest = rest.get(consumed..).unwrap_or_default();
+                    // A registration that cannot be answered helps nobody.
+                    if !has_room(out, ACK_BYTES) {
+                        return;
+                    }
+                    self.desk.carry_out(&packet, now)
+                }
+                Decoded::Idle { .. } => return,
+                Decoded::Incomplete { .. } => {
+                    rest = &[];
+                    Err((ErrorCode::UnknownPacket, "the datagram ends within a packet"))
+                }
+                Decoded::Bad(error) => {
+                    rest = &[];
+                    let text = match error {
+                        PacketError::Unknown { .. } | PacketError::UnknownKind { .. } => "unknown packet",
+                        PacketError::TooLarge { .. } => "content above the limit",
+                    };
+                    Err((error.code(), text))
+                }
+            };
+            let before = out.len();
+            write_answer(&answer, out);
+            if before > 0 && bounded && out.len() > datagram.len() {
+                out.truncate(before);
+                return;
+            }
+        }
+    }
+}
