@@ -4,32 +4,15 @@
 use std::fmt;
 use std::str::FromStr;
 
-use thiserror::Error;
 use toml::de::DeValue;
+use watchtower_hub::{ChannelName, InvalidName};
 
 use super::key::Value;
 use super::value::{quoted, text};
 
-/// The most bytes that the name of a channel has [model: terms].
-const NAME_BYTES_MAX: usize = 128;
-
 /// A pattern of channel names, in which each `*` stands for any run of characters.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChannelPattern(String);
-
-/// Why a pattern was refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-pub enum InvalidPattern {
-    /// It is empty, or longer than a name may be.
-    #[error("a pattern of 1 to 128 bytes")]
-    Length,
-    /// It holds a control character, or starts or ends with a space.
-    #[error("a pattern that a name can match: no control character, no space at either end")]
-    NeverMatches,
-    /// It is a number, but not one that names a channel.
-    #[error("a channel's number as it is written: 0 to 4294967295, without leading zeros")]
-    NotAChannelNumber,
-}
 
 /// What content a channel takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -63,23 +46,12 @@ impl ChannelPattern {
     }
 }
 
+/// A pattern is written as a name is: what breaks the rules of names could match none.
 impl FromStr for ChannelPattern {
-    type Err = InvalidPattern;
+    type Err = InvalidName;
 
-    fn from_str(pattern: &str) -> Result<Self, InvalidPattern> {
-        if pattern.is_empty() || pattern.len() > NAME_BYTES_MAX {
-            return Err(InvalidPattern::Length);
-        }
-        if pattern.trim() != pattern || pattern.contains(char::is_control) {
-            return Err(InvalidPattern::NeverMatches);
-        }
-        if pattern.bytes().all(|byte| byte.is_ascii_digit()) {
-            let number = pattern.parse::<u32>().ok();
-            if number.is_none_or(|number| number.to_string() != pattern) {
-                return Err(InvalidPattern::NotAChannelNumber);
-            }
-        }
-        Ok(Self(pattern.to_owned()))
+    fn from_str(pattern: &str) -> Result<Self, InvalidName> {
+        ChannelName::parse(pattern).map(|_| Self(pattern.to_owned()))
     }
 }
 
@@ -91,9 +63,10 @@ impl fmt::Display for ChannelPattern {
 
 impl Value for ChannelPattern {
     fn from_toml(input: &DeValue<'_>) -> Result<Self, String> {
-        text(input, "a pattern such as \"orders/*\"")?
+        let expected = "a pattern that names can match, such as \"orders/*\"";
+        text(input, expected)?
             .parse()
-            .map_err(|expected: InvalidPattern| expected.to_string())
+            .map_err(|reason: InvalidName| format!("{expected} ({reason})"))
     }
 
     fn to_toml(&self) -> String {
@@ -126,27 +99,15 @@ mod tests {
 
     #[test]
     fn a_pattern_must_be_able_to_match_a_name() {
-        for good in [
-            "*",
-            "a",
-            "orders/*",
-            "*/x/*",
-            "0",
-            "4294967295",
-            "07*",
-            "é ",
-        ] {
-            let parsed = good.trim_end().parse::<ChannelPattern>();
-            assert_eq!(parsed.unwrap().as_str(), good.trim_end());
+        for good in ["*", "a", "orders/*", "*/x/*", "0", "4294967295", "07*"] {
+            assert_eq!(good.parse::<ChannelPattern>().unwrap().as_str(), good);
         }
         for (bad, why) in [
-            ("", InvalidPattern::Length),
-            (&"x".repeat(129), InvalidPattern::Length),
-            (" a", InvalidPattern::NeverMatches),
-            ("a ", InvalidPattern::NeverMatches),
-            ("a\tb", InvalidPattern::NeverMatches),
-            ("07", InvalidPattern::NotAChannelNumber),
-            ("4294967296", InvalidPattern::NotAChannelNumber),
+            ("", InvalidName::Empty),
+            (&"x".repeat(129), InvalidName::TooLong { bytes: 129 }),
+            (" a", InvalidName::OuterSpace),
+            ("a\tb", InvalidName::ControlCharacter),
+            ("07", InvalidName::NotCanonical),
         ] {
             assert_eq!(bad.parse::<ChannelPattern>(), Err(why), "{bad:?}");
         }

@@ -15,17 +15,9 @@ use super::load::Reader;
 #[derive(Debug)]
 pub(super) enum Row {
     /// The head of a table, or of one of a list of tables.
-    Table {
-        name: String,
-        each: bool,
-        explanation: &'static str,
-    },
+    Table { name: String, each: bool, explanation: &'static str },
     /// A key; `name` is dotted from the top, `value` is TOML.
-    Key {
-        name: String,
-        explanation: &'static str,
-        value: String,
-    },
+    Key { name: String, explanation: &'static str, value: String },
 }
 
 /// Says what would be right of a value that must not be taken.
@@ -97,11 +89,7 @@ impl<V: Value> Setting for V {
     }
 
     fn list(&self, name: String, explanation: &'static str, rows: &mut Vec<Row>) {
-        rows.push(Row::Key {
-            name,
-            explanation,
-            value: self.to_toml(),
-        });
+        rows.push(Row::Key { name, explanation, value: self.to_toml() });
     }
 }
 

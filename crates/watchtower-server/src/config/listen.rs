@@ -32,10 +32,9 @@ impl Listen {
     pub fn addrs(&self) -> Vec<SocketAddr> {
         match *self {
             Self::Address(address) => vec![address],
-            Self::Localhost(port) => vec![
-                (Ipv4Addr::LOCALHOST, port).into(),
-                (Ipv6Addr::LOCALHOST, port).into(),
-            ],
+            Self::Localhost(port) => {
+                vec![(Ipv4Addr::LOCALHOST, port).into(), (Ipv6Addr::LOCALHOST, port).into()]
+            }
         }
     }
 

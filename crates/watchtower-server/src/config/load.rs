@@ -64,10 +64,7 @@ impl Config {
         if let Some(path) = &sources.file {
             match fs::read_to_string(path) {
                 Ok(text) => config.read_file(path, &text, &mut errors),
-                Err(source) => errors.push(ConfigError::Unreadable {
-                    path: path.clone(),
-                    source,
-                }),
+                Err(source) => errors.push(ConfigError::Unreadable { path: path.clone(), source }),
             }
         }
         let mut variables: Vec<_> = sources.environment.iter().collect();
@@ -85,9 +82,7 @@ impl Config {
                     let origin = Origin::Flag("--set");
                     config.read_lone(key.trim(), raw, toml_or_text(raw), origin, &mut errors);
                 }
-                None => errors.push(ConfigError::NoValue {
-                    given: given.clone(),
-                }),
+                None => errors.push(ConfigError::NoValue { given: given.clone() }),
             }
         }
         config.check_together(&mut errors);
@@ -127,9 +122,7 @@ impl Config {
             return;
         };
         let Some(value) = value.to_str() else {
-            return errors.push(ConfigError::NotText {
-                variable: name.into_owned(),
-            });
+            return errors.push(ConfigError::NotText { variable: name.into_owned() });
         };
         if is_from_kubernetes(key, value) {
             return;
@@ -187,11 +180,7 @@ impl Config {
             ("limits.max_body_bytes", limits.max_body_bytes),
         ] {
             if value < least && !was_refused(smaller) && !was_refused("limits.max_message_bytes") {
-                found.push(ConfigError::BelowMessageSize {
-                    smaller,
-                    value,
-                    least,
-                });
+                found.push(ConfigError::BelowMessageSize { smaller, value, least });
             }
         }
         errors.append(&mut found);
@@ -405,8 +394,5 @@ fn nearest(unknown: &str) -> Nearest {
         .map(|name| (distance(&name), name))
         .min_by_key(|(distance, _)| *distance)
         .unwrap_or_default();
-    Nearest {
-        key,
-        is_likely: distance <= 1 + unknown_last.chars().count() / 3,
-    }
+    Nearest { key, is_likely: distance <= 1 + unknown_last.chars().count() / 3 }
 }

@@ -26,7 +26,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-pub use channels::{ChannelPattern, ContentFormat, InvalidPattern};
+pub use channels::{ChannelPattern, ContentFormat};
 pub use error::{ConfigError, ConfigErrors, Nearest, Origin};
 pub use listen::{InvalidListen, Listen};
 pub use load::{Flag, Sources};
@@ -203,10 +203,7 @@ impl Config {
         }
         let mut needs_restart = changed_keys(&config, new);
         needs_restart.retain(|key| key != "secret_key");
-        Reloaded {
-            config,
-            needs_restart,
-        }
+        Reloaded { config, needs_restart }
     }
 }
 
@@ -225,23 +222,11 @@ pub fn render_default() -> String {
     for row in rows(&Config::default()) {
         file.push('\n');
         match row {
-            Row::Table {
-                name,
-                each,
-                explanation,
-            } => {
+            Row::Table { name, each, explanation } => {
                 file.push_str(explanation);
-                file.push_str(&if each {
-                    format!("[[{name}]]\n")
-                } else {
-                    format!("[{name}]\n")
-                });
+                file.push_str(&if each { format!("[[{name}]]\n") } else { format!("[{name}]\n") });
             }
-            Row::Key {
-                name,
-                explanation,
-                value,
-            } => {
+            Row::Key { name, explanation, value } => {
                 let within_its_table = name.rsplit('.').next().unwrap_or(&name);
                 file.push_str(explanation);
                 file.push_str(&format!("{within_its_table} = {value}\n"));

@@ -109,20 +109,17 @@ impl SecretKey {
     fn make() -> Result<Self, ConfigError> {
         let mut bytes = Zeroizing::new([0; SECRET_BYTES_MADE]);
         getrandom::fill(&mut *bytes).map_err(ConfigError::NoRandomness)?;
-        Ok(Self::new(bytes.iter().fold(
-            String::with_capacity(2 * SECRET_BYTES_MADE),
-            |hex, byte| hex + &format!("{byte:02x}"),
-        )))
+        Ok(Self::new(
+            bytes.iter().fold(String::with_capacity(2 * SECRET_BYTES_MADE), |hex, byte| {
+                hex + &format!("{byte:02x}")
+            }),
+        ))
     }
 }
 
 impl fmt::Debug for SecretKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.is_empty() {
-            "SecretKey(empty)"
-        } else {
-            "SecretKey(hidden)"
-        })
+        f.write_str(if self.is_empty() { "SecretKey(empty)" } else { "SecretKey(hidden)" })
     }
 }
 
@@ -135,11 +132,7 @@ impl Value for SecretKey {
     }
 
     fn to_toml(&self) -> String {
-        if self.is_empty() {
-            "\"\"".to_owned()
-        } else {
-            "\"(hidden)\"".to_owned()
-        }
+        if self.is_empty() { "\"\"".to_owned() } else { "\"(hidden)\"".to_owned() }
     }
 }
 
@@ -160,10 +153,7 @@ impl Config {
             secret if secret.is_well_known() => "well known",
             _ => return Ok(()),
         };
-        Err(ConfigError::Exposed {
-            listen: self.listen.to_string(),
-            what,
-        })
+        Err(ConfigError::Exposed { listen: self.listen.to_string(), what })
     }
 
     /// Gives a configuration without a secret one: the kept one, or one made now.
@@ -193,21 +183,14 @@ impl Config {
         let secret = SecretKey::make()?;
         keep(data_dir, &path, &secret)?;
         self.secret_key = secret;
-        Ok(SecretOrigin::Made {
-            kept_in: Some(path),
-        })
+        Ok(SecretOrigin::Made { kept_in: Some(path) })
     }
 }
 
 /// Reads the kept secret; `None` where there is no such file.
 fn read_kept(path: &Path) -> Result<Option<SecretKey>, ConfigError> {
-    let failed = |action| {
-        move |source| ConfigError::SecretFile {
-            path: path.to_owned(),
-            action,
-            source,
-        }
-    };
+    let failed =
+        |action| move |source| ConfigError::SecretFile { path: path.to_owned(), action, source };
     let file = match File::open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         opened => opened.map_err(failed("read the kept secret"))?,
@@ -216,10 +199,7 @@ fn read_kept(path: &Path) -> Result<Option<SecretKey>, ConfigError> {
     let metadata = file.metadata().map_err(failed("read the kept secret"))?;
     let mode = metadata.permissions().mode() & 0o7777;
     if mode & 0o077 != 0 {
-        return Err(ConfigError::SecretFileOpen {
-            path: path.to_owned(),
-            mode,
-        });
+        return Err(ConfigError::SecretFileOpen { path: path.to_owned(), mode });
     }
     let mut content = Zeroizing::new(Vec::new());
     file.take(SECRET_BYTES_MAX as u64 + 3)
@@ -229,22 +209,14 @@ fn read_kept(path: &Path) -> Result<Option<SecretKey>, ConfigError> {
         .ok()
         .map(|line| SecretKey::new(line.trim_end_matches(['\r', '\n'])))
         .filter(|secret| !secret.0.trim().is_empty() && fits_a_packet(secret).is_ok());
-    secret
-        .map(Some)
-        .ok_or_else(|| ConfigError::SecretFileContent {
-            path: path.to_owned(),
-        })
+    secret.map(Some).ok_or_else(|| ConfigError::SecretFileContent { path: path.to_owned() })
 }
 
 /// Writes the secret so that after a crash the file is there whole or not at all.
 fn keep(data_dir: &Path, path: &Path, secret: &SecretKey) -> Result<(), ConfigError> {
     let failed = |path: &Path, action| {
         let path = path.to_owned();
-        move |source| ConfigError::SecretFile {
-            path,
-            action,
-            source,
-        }
+        move |source| ConfigError::SecretFile { path, action, source }
     };
     DirBuilder::new()
         .recursive(true)
@@ -258,11 +230,8 @@ fn keep(data_dir: &Path, path: &Path, secret: &SecretKey) -> Result<(), ConfigEr
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&unfinished)?;
+        let mut file =
+            OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished)?;
         file.write_all(secret.expose().as_bytes())?;
         file.write_all(b"\n")?;
         file.sync_all()?;
@@ -303,23 +272,12 @@ mod tests {
                 let mut config = config(listen, secret, None);
                 let message = config.fill_in_secret().unwrap_err().to_string();
                 assert!(message.contains(listen), "{message}");
-                assert!(
-                    message.contains(&format!("secret_key is {what};")),
-                    "{message}"
-                );
+                assert!(message.contains(&format!("secret_key is {what};")), "{message}");
                 assert!(message.contains("set secret_key"), "{message}");
             }
-            assert!(
-                config("localhost:3033", secret, None)
-                    .check_exposure()
-                    .is_ok()
-            );
+            assert!(config("localhost:3033", secret, None).check_exposure().is_ok());
         }
-        assert!(
-            config("0.0.0.0:1", "nx2-41f", None)
-                .check_exposure()
-                .is_ok()
-        );
+        assert!(config("0.0.0.0:1", "nx2-41f", None).check_exposure().is_ok());
     }
 
     #[test]
@@ -340,10 +298,7 @@ mod tests {
         let file = data_dir.join("secret_key");
         let mut first = config("127.0.0.1:0", "", Some(&data_dir));
         let kept_in = Some(file.clone());
-        assert_eq!(
-            first.fill_in_secret().unwrap(),
-            SecretOrigin::Made { kept_in }
-        );
+        assert_eq!(first.fill_in_secret().unwrap(), SecretOrigin::Made { kept_in });
         assert_eq!((mode(&data_dir), mode(&file)), (0o700, 0o600));
         let content = fs::read_to_string(&file).unwrap();
         assert_eq!(content, format!("{}\n", first.secret_key.expose()));
@@ -385,10 +340,7 @@ mod tests {
             fs::write(&file, content).unwrap();
             fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
             let refused = config("127.0.0.1:0", "", Some(folder.path())).fill_in_secret();
-            assert!(matches!(
-                refused,
-                Err(ConfigError::SecretFileContent { .. })
-            ));
+            assert!(matches!(refused, Err(ConfigError::SecretFileContent { .. })));
         }
     }
 

@@ -17,10 +17,7 @@ fn load(text: &str, environment: &[(&str, &str)], set: &[&str]) -> Result<Config
     fs::write(&file, text).unwrap();
     let sources = Sources {
         file: Some(file),
-        environment: environment
-            .iter()
-            .map(|(name, value)| (name.into(), value.into()))
-            .collect(),
+        environment: environment.iter().map(|(name, value)| (name.into(), value.into())).collect(),
         flags: Vec::new(),
         set: set.iter().map(ToString::to_string).collect(),
     };
@@ -60,15 +57,8 @@ fn the_defaults_are_those_of_the_specification() {
             max_body_bytes: 1_048_576,
             header_timeout: seconds(10),
         },
-        http: Http {
-            heartbeat: seconds(15),
-            cors_origins: vec![],
-        },
-        callbacks: Callbacks {
-            allow: vec![],
-            timeout: seconds(10),
-            give_up: seconds(86_400),
-        },
+        http: Http { heartbeat: seconds(15), cors_origins: vec![] },
+        callbacks: Callbacks { allow: vec![], timeout: seconds(10), give_up: seconds(86_400) },
         channels: vec![ChannelRule {
             pattern: "orders/*".parse().unwrap(),
             durable: false,
@@ -92,24 +82,13 @@ fn the_default_file_has_every_key_uncommented_and_explained() {
     let file = render_default();
     let document: toml::Table = file.parse().unwrap();
     for row in rows(&Config::default()) {
-        let (Row::Key {
-            name, explanation, ..
-        }
-        | Row::Table {
-            name, explanation, ..
-        }) = &row;
-        assert!(
-            explanation.len() > 20 && explanation.starts_with("# "),
-            "{name}"
-        );
+        let (Row::Key { name, explanation, .. } | Row::Table { name, explanation, .. }) = &row;
+        assert!(explanation.len() > 20 && explanation.starts_with("# "), "{name}");
         let mut parts = name.split('.');
         let top = &document[parts.next().unwrap()];
         if let Some(key) = parts.next() {
             let table = top.get(0).unwrap_or(top);
-            assert!(
-                table.get(key).is_some(),
-                "{name} is not in the default file"
-            );
+            assert!(table.get(key).is_some(), "{name} is not in the default file");
         }
     }
     let written = |line: &&str| !line.is_empty() && !line.starts_with("# ") && *line != "#";
@@ -135,9 +114,7 @@ fn the_default_file_has_every_field_of_the_configuration() {
         .map(|(Row::Key { name, .. } | Row::Table { name, .. })| name)
         .collect();
     for field in fields {
-        let is_listed = names
-            .iter()
-            .any(|name| name.rsplit('.').next() == Some(field));
+        let is_listed = names.iter().any(|name| name.rsplit('.').next() == Some(field));
         assert!(is_listed, "{field} has no key");
     }
 }
@@ -148,11 +125,7 @@ fn later_layers_override_earlier_ones() {
     let sources = |flags: &[(&'static str, &'static str, &str)]| {
         flags
             .iter()
-            .map(|(name, key, value)| Flag {
-                name,
-                key,
-                value: (*value).to_owned(),
-            })
+            .map(|(name, key, value)| Flag { name, key, value: (*value).to_owned() })
             .collect::<Vec<_>>()
     };
     let config = load(
@@ -167,10 +140,7 @@ fn later_layers_override_earlier_ones() {
     .unwrap();
     assert_eq!(config.udp_idle, Duration::from_secs(60));
     let limits = &config.limits;
-    assert_eq!(
-        (limits.max_senders, limits.max_channels, limits.lag_messages),
-        (1, 2, 3)
-    );
+    assert_eq!((limits.max_senders, limits.max_channels, limits.lag_messages), (1, 2, 3));
 
     let config = Config::load(&Sources {
         environment: vec![("WATCHTOWER_LISTEN".into(), "127.0.0.1:1".into())],
@@ -212,10 +182,7 @@ fn values_outside_the_file_are_toml_and_else_text() {
             ("WATCHTOWER_OPEN_REGISTRATION", "true"),
             ("WATCHTOWER_SENDER_TTL", "1h30m"),
             ("WATCHTOWER_HTTP", "{ heartbeat = \"1s\" }"),
-            (
-                "WATCHTOWER_CHANNELS",
-                "[{ pattern = \"a\", format = \"json\" }]",
-            ),
+            ("WATCHTOWER_CHANNELS", "[{ pattern = \"a\", format = \"json\" }]"),
         ],
         &[],
     )
@@ -294,6 +261,12 @@ fn a_bad_value_is_named_with_its_line_what_came_and_what_would_be_right() {
             "2: channels.pattern is missing; every [[channels]] needs one",
         ),
         (
+            "[[channels]]\npattern = \"07\"",
+            "2: channels.pattern: got \"07\", expected a pattern that names can match, such as \
+             \"orders/*\" (a channel name of digits is a number from 0 to 4294967295 without \
+             leading zeros)",
+        ),
+        (
             "[[channels]]\npattern = \"a\"\ndurable = true",
             "3: channels.durable: got true, expected false: this version keeps no channel on disk",
         ),
@@ -316,14 +289,8 @@ fn a_secret_is_never_repeated_in_a_message() {
         load("", &[], &[&format!("secret_key={long}")]).unwrap_err(),
         load("", &[("WATCHTOWER_SECRET_KEY", &long)], &[]).unwrap_err(),
     ] {
-        assert!(
-            !message.contains("s3cr3t") && !message.contains("5318008"),
-            "{message}"
-        );
-        assert!(
-            message.contains("secret_key: got a value that is not shown here"),
-            "{message}"
-        );
+        assert!(!message.contains("s3cr3t") && !message.contains("5318008"), "{message}");
+        assert!(message.contains("secret_key: got a value that is not shown here"), "{message}");
     }
 }
 
@@ -363,21 +330,14 @@ fn what_is_no_toml_is_named_with_its_line() {
     let lines: Vec<&str> = message.lines().collect();
     assert!(lines.len() >= 2, "{message}");
     assert!(lines[0].starts_with("watchtower.toml:2: "), "{message}");
-    assert!(
-        lines
-            .iter()
-            .any(|line| line.starts_with("watchtower.toml:3: ")),
-        "{message}"
-    );
+    assert!(lines.iter().any(|line| line.starts_with("watchtower.toml:3: ")), "{message}");
     assert!(complaint("a = 1\na = 2").starts_with("watchtower.toml:2: duplicate key"));
 }
 
 #[test]
 fn a_file_that_cannot_be_read_is_named() {
-    let missing = Sources {
-        file: Some("/nonexistent/watchtower.toml".into()),
-        ..Sources::default()
-    };
+    let missing =
+        Sources { file: Some("/nonexistent/watchtower.toml".into()), ..Sources::default() };
     let message = Config::load(&missing).unwrap_err().to_string();
     let start = "/nonexistent/watchtower.toml: cannot read the configuration: ";
     assert!(message.starts_with(start), "{message}");
@@ -387,18 +347,11 @@ fn a_file_that_cannot_be_read_is_named() {
 fn a_variable_that_names_no_key_is_an_error() {
     assert_eq!(
         load("", &[("WATCHTOWER_LIMITS__MAX_SENDRES", "5")], &[]),
-        Err(
-            "WATCHTOWER_LIMITS__MAX_SENDRES: unknown key \"limits.max_sendres\"; \
+        Err("WATCHTOWER_LIMITS__MAX_SENDRES: unknown key \"limits.max_sendres\"; \
              did you mean \"limits.max_senders\"?"
-                .to_owned()
-        )
+            .to_owned())
     );
-    for name in [
-        "WATCHTOWER_",
-        "WATCHTOWER___",
-        "WATCHTOWER_LIMITS__",
-        "WATCHTOWER_LISTEN__X",
-    ] {
+    for name in ["WATCHTOWER_", "WATCHTOWER___", "WATCHTOWER_LIMITS__", "WATCHTOWER_LISTEN__X"] {
         assert!(load("", &[(name, "5")], &[]).is_err(), "{name}");
     }
     for name in ["WATCHTOWER", "watchtower_listen", "MY_WATCHTOWER_LISTEN"] {
@@ -438,10 +391,8 @@ fn the_variables_that_kubernetes_sets_for_a_service_of_this_name_are_passed_over
 fn what_is_wrong_on_the_command_line_is_named_by_its_flag() {
     assert_eq!(
         load("", &[], &["limits.max_senders"]),
-        Err(
-            "--set limits.max_senders: expected KEY=VALUE, such as limits.max_connections=500"
-                .to_owned()
-        )
+        Err("--set limits.max_senders: expected KEY=VALUE, such as limits.max_connections=500"
+            .to_owned())
     );
     assert_eq!(
         load("", &[], &["limits.max_senders=few"]),
@@ -451,20 +402,10 @@ fn what_is_wrong_on_the_command_line_is_named_by_its_flag() {
         load("", &[], &["limit.max_senders=5"]),
         Err("--set: unknown key \"limit\"; did you mean \"limits\"?".to_owned())
     );
-    let flag = Flag {
-        name: "--listen",
-        key: "listen",
-        value: "3033".to_owned(),
-    };
-    let refused = Config::load(&Sources {
-        flags: vec![flag],
-        ..Sources::default()
-    });
+    let flag = Flag { name: "--listen", key: "listen", value: "3033".to_owned() };
+    let refused = Config::load(&Sources { flags: vec![flag], ..Sources::default() });
     let message = refused.unwrap_err().to_string();
-    assert!(
-        message.starts_with("--listen: listen: got 3033, expected an IP"),
-        "{message}"
-    );
+    assert!(message.starts_with("--listen: listen: got 3033, expected an IP"), "{message}");
 }
 
 #[test]
@@ -472,11 +413,7 @@ fn beyond_loopback_the_layers_together_must_give_a_good_secret() {
     let open = "listen = \"0.0.0.0:3033\"";
     assert!(complaint(open).contains("secret_key is empty"));
     let with_secret = |secret| load(open, &[("WATCHTOWER_SECRET_KEY", secret)], &[]);
-    assert!(
-        with_secret("secret")
-            .unwrap_err()
-            .contains("secret_key is well known")
-    );
+    assert!(with_secret("secret").unwrap_err().contains("secret_key is well known"));
     assert!(with_secret("9f31-c0de").is_ok());
     // One complaint, about the value that was refused, and not a second about its default.
     let refused = complaint("listen = \"0.0.0.0:3033\"\nsecret_key = 5");
@@ -498,20 +435,13 @@ fn registration_without_the_secret_is_open_on_loopback_alone_unless_said_otherwi
             "secret_key=9f31-c0de".to_owned(),
         ];
         let config = load("", &[], &set.each_ref().map(String::as_str)).unwrap();
-        assert_eq!(
-            config.registers_without_secret(),
-            expected,
-            "{open} {listen}"
-        );
+        assert_eq!(config.registers_without_secret(), expected, "{open} {listen}");
     }
 }
 
 #[test]
 fn a_reload_takes_over_secrets_and_limits_and_names_what_needs_a_restart() {
-    let running = Config {
-        secret_key: SecretKey::new("one"),
-        ..Config::default()
-    };
+    let running = Config { secret_key: SecretKey::new("one"), ..Config::default() };
     let new = load_file(
         "secret_key = \"two\"\nlisten = \"127.0.0.1:1\"\nlimits.max_senders = 7\n\
          http.heartbeat = \"1s\"\n[[channels]]\npattern = \"a\"\n[[channels]]\npattern = \"b\"\n",
@@ -527,28 +457,18 @@ fn a_reload_takes_over_secrets_and_limits_and_names_what_needs_a_restart() {
         }
     );
     for key in ["listen", "http.heartbeat", "channels.pattern"] {
-        assert!(
-            reloaded.needs_restart.iter().any(|name| name == key),
-            "{key}"
-        );
+        assert!(reloaded.needs_restart.iter().any(|name| name == key), "{key}");
     }
     let is_taken_over = |key: &String| key == "secret_key" || key.starts_with("limits.");
     assert!(!reloaded.needs_restart.iter().any(is_taken_over));
 
     let unchanged = running.reloaded(&Config::default());
-    assert_eq!(
-        unchanged.config, running,
-        "an empty secret keeps the one in use"
-    );
+    assert_eq!(unchanged.config, running, "an empty secret keeps the one in use");
     assert_eq!(unchanged.needs_restart, Vec::<String>::new());
 
     let without_rules = load_file("channels = []").unwrap();
     let reloaded = running.reloaded(&without_rules);
-    assert!(
-        reloaded
-            .needs_restart
-            .contains(&"channels.pattern".to_owned())
-    );
+    assert!(reloaded.needs_restart.contains(&"channels.pattern".to_owned()));
 }
 
 proptest! {

@@ -132,11 +132,7 @@ impl Value for Option<PathBuf> {
     }
 
     fn to_toml(&self) -> String {
-        quoted(
-            &self
-                .as_ref()
-                .map_or_else(String::new, |path| path.display().to_string()),
-        )
+        quoted(&self.as_ref().map_or_else(String::new, |path| path.display().to_string()))
     }
 }
 
@@ -161,14 +157,10 @@ impl Value for OpenRegistration {
 
 impl Value for Vec<IpNet> {
     fn from_toml(input: &DeValue<'_>) -> Result<Self, String> {
-        list(
-            input,
-            "a list of networks such as [\"192.168.0.0/16\", \"::1\"]",
-            |text| {
-                let network = text.parse::<IpNet>().ok();
-                network.or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))
-            },
-        )
+        list(input, "a list of networks such as [\"192.168.0.0/16\", \"::1\"]", |text| {
+            let network = text.parse::<IpNet>().ok();
+            network.or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))
+        })
     }
 
     fn to_toml(&self) -> String {
@@ -227,22 +219,9 @@ mod tests {
             ("'250ms'", 250),
             ("'0s'", 0),
         ] {
-            assert_eq!(
-                read(toml),
-                Ok(Duration::from_millis(milliseconds)),
-                "{toml}"
-            );
+            assert_eq!(read(toml), Ok(Duration::from_millis(milliseconds)), "{toml}");
         }
-        for toml in [
-            "10",
-            "''",
-            "'10'",
-            "'-1s'",
-            "'1s ago'",
-            "'1 month'",
-            "'soon'",
-            "1.5",
-        ] {
+        for toml in ["10", "''", "'10'", "'-1s'", "'1s ago'", "'1 month'", "'soon'", "1.5"] {
             assert!(read::<Duration>(toml).is_err(), "{toml}");
         }
     }
@@ -265,11 +244,7 @@ mod tests {
         assert_eq!(read("1_000"), Ok(1_000_usize));
         assert_eq!(read("0x10"), Ok(16_usize));
         for toml in ["-1", "1.0", "1e3", "'1'", "true", "99999999999999999999"] {
-            assert_eq!(
-                read::<usize>(toml),
-                Err("a whole number".to_owned()),
-                "{toml}"
-            );
+            assert_eq!(read::<usize>(toml), Err("a whole number".to_owned()), "{toml}");
         }
     }
 
