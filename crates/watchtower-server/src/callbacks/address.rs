@@ -25,10 +25,7 @@ impl AddressPolicy {
     /// server itself listens on loopback only).
     pub fn new(allow: impl IntoIterator<Item = IpNet>, loopback_allowed: bool) -> AddressPolicy {
         let allow = allow.into_iter().map(unmapped).collect();
-        AddressPolicy {
-            allow,
-            loopback_allowed,
-        }
+        AddressPolicy { allow, loopback_allowed }
     }
 
     /// Whether a callback may be sent to this address.
@@ -132,14 +129,8 @@ const FORBIDDEN_V4: &[(Ipv4Net, Forbidden)] = &[
 /// The networks of IPv6 that deserve a name of their own, and the holes in
 /// [`GLOBAL_V6`].
 const FORBIDDEN_V6: &[(Ipv6Net, Forbidden)] = &[
-    (
-        Ipv6Net::new_assert(Ipv6Addr::LOCALHOST, 128),
-        Forbidden::Loopback,
-    ),
-    (
-        Ipv6Net::new_assert(Ipv6Addr::UNSPECIFIED, 128),
-        Forbidden::Unspecified,
-    ),
+    (Ipv6Net::new_assert(Ipv6Addr::LOCALHOST, 128), Forbidden::Loopback),
+    (Ipv6Net::new_assert(Ipv6Addr::UNSPECIFIED, 128), Forbidden::Unspecified),
     (v6([0xfe80, 0, 0], 10), Forbidden::LinkLocal),
     (v6([0xfec0, 0, 0], 10), Forbidden::Private),
     (v6([0xfc00, 0, 0], 7), Forbidden::Private),
@@ -213,9 +204,7 @@ mod tests {
     }
 
     fn allowing(networks: &[&str]) -> AddressPolicy {
-        let allow = networks
-            .iter()
-            .map(|network| network.parse().expect("a network"));
+        let allow = networks.iter().map(|network| network.parse().expect("a network"));
         AddressPolicy::new(allow, false)
     }
 
@@ -265,11 +254,7 @@ mod tests {
             ("5f00::1", Reserved),
             ("4000::1", Reserved),
         ] {
-            assert_eq!(
-                judged(&AddressPolicy::default(), address),
-                Err(kind),
-                "{address}"
-            );
+            assert_eq!(judged(&AddressPolicy::default(), address), Err(kind), "{address}");
         }
     }
 
@@ -298,11 +283,7 @@ mod tests {
             "2001:db9::1",
             "3fff:1000::1",
         ] {
-            assert_eq!(
-                judged(&AddressPolicy::default(), address),
-                Ok(()),
-                "{address}"
-            );
+            assert_eq!(judged(&AddressPolicy::default(), address), Ok(()), "{address}");
         }
     }
 
@@ -330,11 +311,7 @@ mod tests {
             ("2001:0:4136:e378:8000:63bf:3f57:fffe", Translated),
             ("2001:0:c0a8:1:8000:63bf:f7f7:f7f7", Translated),
         ] {
-            assert_eq!(
-                judged(&AddressPolicy::default(), address),
-                Err(kind),
-                "{address}"
-            );
+            assert_eq!(judged(&AddressPolicy::default(), address), Err(kind), "{address}");
         }
         for address in [
             "::ffff:8.8.8.8",
@@ -342,21 +319,14 @@ mod tests {
             "2002:808:808::1",
             "2001:0:4136:e378:8000:63bf:f7f7:f7f7",
         ] {
-            assert_eq!(
-                judged(&AddressPolicy::default(), address),
-                Ok(()),
-                "{address}"
-            );
+            assert_eq!(judged(&AddressPolicy::default(), address), Ok(()), "{address}");
         }
     }
 
     // [running: callbacks] "networks that may be called besides public ones"
     #[test]
     fn an_allowed_network_is_permitted_in_its_plain_and_its_mapped_form() {
-        for policy in [
-            allowing(&["10.1.0.0/16"]),
-            allowing(&["::ffff:10.1.0.0/112"]),
-        ] {
+        for policy in [allowing(&["10.1.0.0/16"]), allowing(&["::ffff:10.1.0.0/112"])] {
             assert_eq!(judged(&policy, "10.1.2.3"), Ok(()));
             assert_eq!(judged(&policy, "::ffff:10.1.2.3"), Ok(()));
             assert_eq!(judged(&policy, "64:ff9b::10.1.2.3"), Ok(()));
@@ -364,24 +334,15 @@ mod tests {
             assert_eq!(judged(&policy, "::ffff:10.2.0.1"), Err(Forbidden::Private));
         }
         assert_eq!(judged(&allowing(&["fd00::/8"]), "fd00::7"), Ok(()));
-        assert_eq!(
-            judged(&allowing(&["169.254.169.254/32"]), "169.254.169.254"),
-            Ok(())
-        );
-        assert_eq!(
-            judged(&allowing(&["64:ff9b:1::/48"]), "64:ff9b:1::a00:1"),
-            Ok(())
-        );
+        assert_eq!(judged(&allowing(&["169.254.169.254/32"]), "169.254.169.254"), Ok(()));
+        assert_eq!(judged(&allowing(&["64:ff9b:1::/48"]), "64:ff9b:1::a00:1"), Ok(()));
     }
 
     #[test]
     fn allowing_all_of_ipv6_allows_no_ipv4_address_that_is_written_as_ipv6() {
         let policy = allowing(&["::/0"]);
         assert_eq!(judged(&policy, "fe80::1"), Ok(()));
-        assert_eq!(
-            judged(&policy, "::ffff:127.0.0.1"),
-            Err(Forbidden::Loopback)
-        );
+        assert_eq!(judged(&policy, "::ffff:127.0.0.1"), Err(Forbidden::Loopback));
         assert_eq!(judged(&policy, "10.0.0.1"), Err(Forbidden::Private));
     }
 
@@ -392,13 +353,7 @@ mod tests {
         for address in ["127.0.0.1", "127.8.9.10", "::1", "::ffff:127.0.0.1"] {
             assert_eq!(judged(&policy, address), Ok(()), "{address}");
         }
-        for address in [
-            "0.0.0.0",
-            "::",
-            "10.0.0.1",
-            "64:ff9b::127.0.0.1",
-            "2002:7f00:1::",
-        ] {
+        for address in ["0.0.0.0", "::", "10.0.0.1", "64:ff9b::127.0.0.1", "2002:7f00:1::"] {
             assert!(judged(&policy, address).is_err(), "{address}");
         }
     }

@@ -52,9 +52,7 @@ impl RetrySchedule {
         if left.is_zero() {
             return Retry::GiveUp;
         }
-        let doubled = 2u32
-            .checked_pow(delays)
-            .and_then(|times| FIRST_DELAY_MAX.checked_mul(times));
+        let doubled = 2u32.checked_pow(delays).and_then(|times| FIRST_DELAY_MAX.checked_mul(times));
         let longest = doubled.map_or(DELAY_MAX, |delay| delay.min(DELAY_MAX));
         let spared = longest.mul_f64(f64::from(random) / f64::from(u32::MAX) / 2.0);
         Retry::After((longest - spared).min(left))
@@ -129,10 +127,7 @@ mod tests {
     #[test]
     fn without_patience_the_first_failure_is_the_last() {
         let mut schedule = RetrySchedule::default();
-        assert_eq!(
-            schedule.failed(Instant::now(), Duration::ZERO, 7),
-            Retry::GiveUp
-        );
+        assert_eq!(schedule.failed(Instant::now(), Duration::ZERO, 7), Retry::GiveUp);
     }
 
     proptest! {

@@ -34,10 +34,7 @@ impl SigningKey {
         mac.update(at.to_string().as_bytes());
         mac.update(b".");
         mac.update(body);
-        Signature {
-            at,
-            mac: mac.finalize().into_bytes().into(),
-        }
+        Signature { at, mac: mac.finalize().into_bytes().into() }
     }
 }
 
@@ -83,10 +80,7 @@ mod tests {
             signature.to_string(),
             "t=1700000000,v1=78a077541f5682ffcd8abb03d5332bc7eb836f89918ef3c09b26e33a93e9f8b1"
         );
-        assert_eq!(
-            signature.header_value().as_bytes(),
-            signature.to_string().as_bytes()
-        );
+        assert_eq!(signature.header_value().as_bytes(), signature.to_string().as_bytes());
     }
 
     // python3 -c "import hmac; print(hmac.new(b'', b'0.', 'sha256').hexdigest())"

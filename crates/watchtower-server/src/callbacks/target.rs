@@ -16,10 +16,8 @@ pub const URL_BYTES_MAX: usize = 2_048;
 
 /// `localhost` means these, whatever a name server says of it
 /// ([running: localhost]).
-pub const LOCALHOST: [IpAddr; 2] = [
-    IpAddr::V4(Ipv4Addr::LOCALHOST),
-    IpAddr::V6(Ipv6Addr::LOCALHOST),
-];
+pub const LOCALHOST: [IpAddr; 2] =
+    [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
 
 /// An `http` or `https` URL that messages can be posted to.
 ///
@@ -89,8 +87,7 @@ impl CallbackUrl {
             return Err(InvalidCallbackUrl::Malformed);
         }
         let url = CallbackUrl(url);
-        url.face_permitted(policy)
-            .map_err(InvalidCallbackUrl::Forbidden)?;
+        url.face_permitted(policy).map_err(InvalidCallbackUrl::Forbidden)?;
         Ok(url)
     }
 
@@ -165,32 +162,19 @@ mod tests {
     #[test]
     fn an_http_or_https_url_with_a_public_host_is_read_and_normalised() {
         for (text, normal) in [
-            (
-                "http://client-url.com/callbacks",
-                "http://client-url.com/callbacks",
-            ),
+            ("http://client-url.com/callbacks", "http://client-url.com/callbacks"),
             ("https://example.com", "https://example.com/"),
             ("HTTPS://EXAMPLE.com:443/A?b=C", "https://example.com/A?b=C"),
-            (
-                "http://example.com:8080/a/../b",
-                "http://example.com:8080/b",
-            ),
+            ("http://example.com:8080/a/../b", "http://example.com:8080/b"),
             ("http://example.com/#part", "http://example.com/"),
             ("http://bücher.example/", "http://xn--bcher-kva.example/"),
             ("http://134744072/", "http://8.8.8.8/"),
             ("http://[::ffff:8.8.8.8]/", "http://[::ffff:808:808]/"),
             ("https://example.com./", "https://example.com./"),
             ("http://notlocalhost/", "http://notlocalhost/"),
-            (
-                "http://localhost.example.com/",
-                "http://localhost.example.com/",
-            ),
+            ("http://localhost.example.com/", "http://localhost.example.com/"),
         ] {
-            assert_eq!(
-                parse(text).as_ref().map(CallbackUrl::as_str),
-                Ok(normal),
-                "{text}"
-            );
+            assert_eq!(parse(text).as_ref().map(CallbackUrl::as_str), Ok(normal), "{text}");
         }
     }
 
@@ -277,15 +261,8 @@ mod tests {
             ("224.0.0.1", Multicast),
             ("[64:ff9b::7f00:1]", Translated),
         ] {
-            for text in [
-                format!("http://{host}/"),
-                format!("https://{host}:8443/x?y"),
-            ] {
-                assert_eq!(
-                    parse(&text),
-                    Err(InvalidCallbackUrl::Forbidden(kind)),
-                    "{text}"
-                );
+            for text in [format!("http://{host}/"), format!("https://{host}:8443/x?y")] {
+                assert_eq!(parse(&text), Err(InvalidCallbackUrl::Forbidden(kind)), "{text}");
             }
         }
     }
@@ -315,20 +292,14 @@ mod tests {
     fn a_url_that_was_read_is_judged_again_by_a_later_policy() {
         let url = CallbackUrl::parse("http://127.0.0.1/", &AddressPolicy::new([], true));
         let url = url.expect("loopback is allowed");
-        assert_eq!(
-            url.face_permitted(&AddressPolicy::default()),
-            Err(Forbidden::Loopback)
-        );
+        assert_eq!(url.face_permitted(&AddressPolicy::default()), Err(Forbidden::Loopback));
     }
 
     #[test]
     fn only_scheme_host_and_port_are_shown() {
         let url = parse("https://example.com:8443/hook/token?key=hunter2").expect("a URL");
         assert_eq!(url.to_string(), "https://example.com:8443");
-        assert_eq!(
-            format!("{url:?}"),
-            "CallbackUrl(https://example.com:8443/…)"
-        );
+        assert_eq!(format!("{url:?}"), "CallbackUrl(https://example.com:8443/…)");
     }
 
     proptest! {
