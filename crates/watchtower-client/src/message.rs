@@ -167,6 +167,8 @@ fn time_to_json(time: Timestamp) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const FULL: &str = concat!(
@@ -222,6 +224,39 @@ mod tests {
             let message = bare(content);
             check(line, Ok(&message));
             assert_eq!(message.to_json(), line);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read_as_it_was(
+            text in ".*",
+            bytes in prop::collection::vec(any::<u8>(), 0..100),
+            sender in any::<u32>(),
+            direct in any::<bool>(),
+            event in prop::option::of(".*"),
+            offset in any::<u64>(),
+            millis in 0..253_402_300_799_999_u64,
+        ) {
+            let json = Content::json(serde_json::to_vec(&[&text]).unwrap()).unwrap();
+            for content in [Content::text(text), json, Content::binary(bytes)] {
+                let message = Message {
+                    sender: SenderId::new(sender),
+                    direct,
+                    event: event.clone(),
+                    position: Some(Position { epoch: Epoch::from_bits(offset), offset }),
+                    time: Some(Timestamp::from_millis(millis)),
+                    ..bare(content)
+                };
+                let line = message.to_json();
+                prop_assert!(!line.contains('\n'));
+                prop_assert_eq!(Message::from_json(line.as_bytes()), Ok(message));
+            }
+        }
+
+        #[test]
+        fn any_line_is_read_without_a_panic(line in prop::collection::vec(any::<u8>(), 0..100)) {
+            let _ = Message::from_json(&line);
         }
     }
 

@@ -172,7 +172,23 @@ impl PacketClient {
             content: content.bytes(),
         };
         let request = encode(&[direct, ClientPacket::KeepAlive])?;
-        self.ask(&request, Repeat::Never, is_keep_alive).await
+        let answer = self.ask(&request, Repeat::Never, is_keep_alive).await;
+        if matches!(answer, Err(ClientError::Refused(_))) {
+            self.pass_keep_alive().await;
+        }
+        answer
+    }
+
+    /// Waits for the `A` that is still to come after an `E` answered what was
+    /// sent before the keep-alive, so that it answers nothing else.
+    async fn pass_keep_alive(&mut self) {
+        let patience = match self.protocol() {
+            // It may be lost, or kept back from an address that is not registered.
+            Protocol::Udp => REPEAT_PAUSE,
+            _ => self.timeout,
+        };
+        let passed = timeout(patience, self.answer(&is_keep_alive)).await;
+        self.settled = matches!(passed, Ok(Ok(())));
     }
 
     pub(crate) async fn idle(&mut self) -> Result<Infallible, ClientError> {

@@ -1,0 +1,43 @@
+//! The client against small servers that speak exact bytes.
+
+mod http;
+mod tcp;
+mod udp;
+
+use std::time::Duration;
+
+use watchtower_client::{ChannelName, Options, SenderId};
+
+/// Bytes from hexadecimal text, blanks ignored.
+fn hex(text: &str) -> Vec<u8> {
+    let digits: Vec<u8> = text
+        .chars()
+        .filter(|character| !character.is_whitespace())
+        .map(|character| character.to_digit(16).unwrap() as u8)
+        .collect();
+    assert_eq!(digits.len() % 2, 0, "{text}");
+    digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect()
+}
+
+fn channel(name: &str) -> ChannelName {
+    ChannelName::parse(name).unwrap()
+}
+
+fn sender(id: u32) -> SenderId {
+    SenderId::new(id).unwrap()
+}
+
+/// For answers that never come.
+fn impatient() -> Options {
+    Options { timeout: Duration::from_millis(50), ..Options::default() }
+}
+
+fn with_secret(secret: &str) -> Options {
+    Options { secret: Some(secret.to_owned()), ..Options::default() }
+}
+
+#[test]
+fn options_do_not_show_the_secret() {
+    let shown = format!("{:?}", with_secret("tower"));
+    assert!(shown.contains("(not shown)") && !shown.contains("tower"), "{shown}");
+}
