@@ -10,13 +10,18 @@ use watchtower_hub::{Format, Session, Timestamp};
 /// of an HTTP response).
 ///
 /// The driver calls one method at a time. Bytes that a method appends to `out`
-/// are written before anything that the hub delivers afterwards.
+/// are written before anything that the hub delivers afterwards. When the
+/// client sends nothing more, what was published until then is delivered, and
+/// the connection is closed.
 pub trait StreamSession: Send {
     /// The hub's side of this client, which the driver drains.
     fn session(&self) -> &Session;
 
     /// What delivered messages look like on this stream.
     fn format(&self) -> &'static dyn Format;
+
+    /// What the client is told before it has said anything.
+    fn begin(&mut self, _out: &mut Vec<u8>) {}
 
     /// Takes what came. Returns how many bytes are done with; the rest is the
     /// beginning of something incomplete, and comes again with more behind it.

@@ -1,5 +1,28 @@
 //! The Watchtower server, usable as a library: drivers for each transport,
 //! HTTP, callbacks, configuration and assembly.
+//!
+//! ```no_run
+//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+//! use watchtower_server::{Server, config::Config};
+//!
+//! let server = Server::bind(Config::default()).await?;
+//! for listener in server.listeners() {
+//!     println!("listening {listener}");
+//! }
+//! server.run().await;
+//! # Ok(())
+//! # }
+//! ```
 
 pub mod callbacks;
 pub mod config;
+
+mod clock;
+mod metrics;
+mod server;
+mod shutdown;
+mod stream;
+mod tcp;
+mod udp;
+
+pub use server::{Handle, ListenerInfo, ReloadReport, Server, StartError};

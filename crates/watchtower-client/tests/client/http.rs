@@ -58,16 +58,13 @@ impl Server {
 
 fn json(status: &str, body: &str) -> String {
     let length = body.len();
-    format!(
-        "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
-    )
+    format!("HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}")
 }
 
 async fn connected_with(options: Options) -> (Client, Server) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
-    let (client, accepted) =
-        join!(Client::connect(Protocol::Http, &address, options), listener.accept());
+    let (client, accepted) = join!(Client::connect(Protocol::Http, &address, options), listener.accept());
     let stream = accepted.unwrap().0;
     (client.unwrap(), Server { listener, stream })
 }
@@ -143,8 +140,7 @@ async fn an_error_is_told_in_the_servers_words_and_the_client_goes_on() {
 async fn an_error_that_is_not_watchtowers_is_told_by_its_status() {
     let (mut client, mut server) = connected_with(Options::default()).await;
     let answer = "HTTP/1.1 502 Bad Gateway\r\nContent-Length: 6\r\n\r\n<html>";
-    let (registered, ()) =
-        join!(client.register(), server.answer(("POST /register HTTP/1.1", "{}"), answer));
+    let (registered, ()) = join!(client.register(), server.answer(("POST /register HTTP/1.1", "{}"), answer));
     assert_eq!(registered.unwrap_err().to_string(), "the server answered: Bad Gateway (HTTP 502)");
 }
 
@@ -249,9 +245,7 @@ async fn a_stream_is_read_line_by_line_however_it_is_cut() {
         server.chunk("{\"channel\":5,\"offset\":12,\"epoch\":\"00000000000000ff\",\"sen").await;
         server.chunk("der\":72,\"message\":\"a\",\"time\":\"2026-11-21T10:00:00.000Z\",").await;
         server.chunk("\"event\":\"greeting\",\"direct\":true}").await;
-        server
-            .chunk("\n\n{\"channel\":6,\"message\":\"b\"}\n{\"channel\":6,\"message\":\"c\"}\n")
-            .await;
+        server.chunk("\n\n{\"channel\":6,\"message\":\"b\"}\n{\"channel\":6,\"message\":\"c\"}\n").await;
         for byte in "{\"channel\":6,\"message\":\"d\"}\n".chars() {
             server.chunk(&byte.to_string()).await;
             tokio::task::yield_now().await;

@@ -5,9 +5,7 @@ use std::future::Future;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::join;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use watchtower_client::{
-    Client, ClientError, Content, Message, Options, Protocol, Refusal, Subscription,
-};
+use watchtower_client::{Client, ClientError, Content, Message, Options, Protocol, Refusal, Subscription};
 
 use crate::{channel, hex, impatient, sender, with_secret};
 
@@ -49,8 +47,7 @@ impl Server {
 async fn connected_with(options: Options) -> (Client, Server) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
-    let (client, accepted) =
-        join!(Client::connect(Protocol::Tcp, &address, options), listener.accept());
+    let (client, accepted) = join!(Client::connect(Protocol::Tcp, &address, options), listener.accept());
     let (stream, _) = accepted.unwrap();
     stream.set_nodelay(true).unwrap();
     (client.unwrap(), Server(stream))
@@ -264,9 +261,8 @@ async fn nobody_at_the_address_is_told_with_what_to_do() {
     let address = socket.local_addr().unwrap().to_string();
     for protocol in [Protocol::Tcp, Protocol::Http] {
         let error = Client::connect(protocol, &address, Options::default()).await.unwrap_err();
-        let expected = format!(
-            "cannot reach {address}: connection refused; is the server running? (watchtower serve)"
-        );
+        let expected =
+            format!("cannot reach {address}: connection refused; is the server running? (watchtower serve)");
         assert_eq!(error.to_string(), expected);
     }
 }
@@ -417,8 +413,7 @@ async fn what_is_no_packet_is_told() {
     let (mut subscription, mut server) = subscribed().await;
     server.send("48 545450").await;
     let error = subscription.next().await.unwrap_err().to_string();
-    let expected =
-        "sent what is not understood: no packet begins with byte 0x48; expected A, M or E";
+    let expected = "sent what is not understood: no packet begins with byte 0x48; expected A, M or E";
     assert!(error.ends_with(expected), "{error}");
 }
 

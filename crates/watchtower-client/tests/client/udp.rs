@@ -44,10 +44,8 @@ impl Server {
 
 async fn connected_with(options: Options) -> (Client, Server) {
     let (server, address) = Server::bind().await;
-    let (client, ()) = join!(
-        Client::connect(Protocol::Udp, &address, options),
-        server.answer("4b", "41 00000000"),
-    );
+    let (client, ()) =
+        join!(Client::connect(Protocol::Udp, &address, options), server.answer("4b", "41 00000000"),);
     (client.unwrap(), server)
 }
 
@@ -71,9 +69,8 @@ async fn nobody_at_the_address_is_told_with_what_to_do() {
     // It holds the port, and takes datagrams from itself alone.
     server.0.connect(&address).await.unwrap();
     let error = Client::connect(Protocol::Udp, &address, Options::default()).await.unwrap_err();
-    let expected = format!(
-        "cannot reach {address}: connection refused; is the server running? (watchtower serve)"
-    );
+    let expected =
+        format!("cannot reach {address}: connection refused; is the server running? (watchtower serve)");
     assert_eq!(error.to_string(), expected);
 }
 
@@ -81,9 +78,8 @@ async fn nobody_at_the_address_is_told_with_what_to_do() {
 async fn a_server_that_does_not_answer_is_not_reached() {
     let (_server, address) = Server::bind().await;
     let error = Client::connect(Protocol::Udp, &address, impatient()).await.unwrap_err();
-    let expected = format!(
-        "cannot reach {address}: no answer within 50ms; is the server running? (watchtower serve)"
-    );
+    let expected =
+        format!("cannot reach {address}: no answer within 50ms; is the server running? (watchtower serve)");
     assert_eq!(error.to_string(), expected);
 }
 
@@ -93,9 +89,7 @@ async fn registers_joins_and_publishes_in_one_datagram_each() {
     let script = async {
         server.answer("53 05 746f776572", "41 05000000").await;
         server.answer("4a 05000000 01000000", "41 01000000").await;
-        server
-            .answer("4d 05000000 01000000 02000000 6869", "4d 05000000 01000000 0000 02000000 6869")
-            .await;
+        server.answer("4d 05000000 01000000 02000000 6869", "4d 05000000 01000000 0000 02000000 6869").await;
         server.answer("57 05000000 01000000 0100 34000000 02000000 6869 4b", "41 00000000").await;
     };
     let (one, hi) = (channel("1"), Content::text("hi"));
@@ -152,8 +146,7 @@ async fn a_refused_join_is_told() {
     let (client, server) = connected().await;
     let mut client = client.with_sender(sender(5));
     let channels = [channel("1")];
-    let (joined, ()) =
-        join!(client.join(&channels), server.answer("4a 05000000 01000000", "45 02 00"));
+    let (joined, ()) = join!(client.join(&channels), server.answer("4a 05000000 01000000", "45 02 00"));
     match joined {
         Err(ClientError::Refused(Refusal { code: 2, .. })) => {}
         other => panic!("{other:?}"),
@@ -200,9 +193,7 @@ async fn a_content_fits_when_its_echo_does() {
 #[tokio::test]
 async fn a_datagram_may_hold_several_messages_and_a_damaged_one_is_passed_over() {
     let (mut subscription, server) = subscribed().await;
-    server
-        .send("4d 06000000 01000000 0000 01000000 61  4d 06000000 01000000 0000 01000000 62")
-        .await;
+    server.send("4d 06000000 01000000 0000 01000000 61  4d 06000000 01000000 0000 01000000 62").await;
     server.send("4d 06000000 01000000 0000 ff000000 63").await;
     server.send("").await;
     server.send("4d 06000000 01000000 0000 01000000 64 0a").await;

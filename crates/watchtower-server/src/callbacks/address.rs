@@ -313,12 +313,9 @@ mod tests {
         ] {
             assert_eq!(judged(&AddressPolicy::default(), address), Err(kind), "{address}");
         }
-        for address in [
-            "::ffff:8.8.8.8",
-            "64:ff9b::8.8.8.8",
-            "2002:808:808::1",
-            "2001:0:4136:e378:8000:63bf:f7f7:f7f7",
-        ] {
+        for address in
+            ["::ffff:8.8.8.8", "64:ff9b::8.8.8.8", "2002:808:808::1", "2001:0:4136:e378:8000:63bf:f7f7:f7f7"]
+        {
             assert_eq!(judged(&AddressPolicy::default(), address), Ok(()), "{address}");
         }
     }

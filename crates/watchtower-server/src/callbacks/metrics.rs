@@ -41,11 +41,7 @@ impl CallbackMetrics {
             ended,
         );
         let subscriptions = self.subscriptions.clone();
-        registry.register(
-            "callback_subscriptions",
-            "Callback subscriptions that there are",
-            subscriptions,
-        );
+        registry.register("callback_subscriptions", "Callback subscriptions that there are", subscriptions);
     }
 
     pub(super) fn attempted(&self, outcome: &Outcome) {
@@ -94,8 +90,7 @@ mod tests {
         let mut registry = Registry::default();
         metrics.register(&mut registry);
         let mut text = String::new();
-        prometheus_client::encoding::text::encode(&mut text, &registry)
-            .expect("a string takes all");
+        prometheus_client::encoding::text::encode(&mut text, &registry).expect("a string takes all");
         for line in [
             "callback_attempts_total{outcome=\"accepted\"} 1\n",
             "callback_attempts_total{outcome=\"timeout\"} 2\n",

@@ -135,8 +135,7 @@ impl Network {
     pub fn of_this_machine() -> Result<Network, rustls::Error> {
         let versions = || {
             let provider = Arc::new(rustls::crypto::ring::default_provider());
-            rustls::ClientConfig::builder_with_provider(provider)
-                .with_safe_default_protocol_versions()
+            rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()
         };
         let trusting = match versions()?.with_platform_verifier() {
             Ok(trusting) => trusting,
@@ -234,11 +233,7 @@ impl CallbackClient {
 }
 
 impl Calling {
-    fn new(
-        network: &Network,
-        policy: AddressPolicy,
-        timeout: Duration,
-    ) -> Result<Calling, reqwest::Error> {
+    fn new(network: &Network, policy: AddressPolicy, timeout: Duration) -> Result<Calling, reqwest::Error> {
         let policy = Arc::new(policy);
         let resolver = CheckedResolver { lookup: network.lookup.clone(), policy: policy.clone() };
         let http = reqwest::Client::builder()

@@ -29,8 +29,7 @@ impl SigningKey {
     /// The time is part of what is signed, so that a receiver can refuse a
     /// recorded request that is played back later.
     pub fn sign(&self, at: u64, body: &[u8]) -> Signature {
-        let mut mac =
-            Hmac::<Sha256>::new_from_slice(&self.0).expect("HMAC takes keys of every length");
+        let mut mac = Hmac::<Sha256>::new_from_slice(&self.0).expect("HMAC takes keys of every length");
         mac.update(at.to_string().as_bytes());
         mac.update(b".");
         mac.update(body);
@@ -55,8 +54,7 @@ pub struct Signature {
 impl Signature {
     /// The value of the header [`SIGNATURE_HEADER`].
     pub fn header_value(&self) -> HeaderValue {
-        HeaderValue::try_from(self.to_string())
-            .expect("letters, digits, '=' and ',' make a header value")
+        HeaderValue::try_from(self.to_string()).expect("letters, digits, '=' and ',' make a header value")
     }
 }
 

@@ -16,8 +16,7 @@ pub const URL_BYTES_MAX: usize = 2_048;
 
 /// `localhost` means these, whatever a name server says of it
 /// ([running: localhost]).
-pub const LOCALHOST: [IpAddr; 2] =
-    [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+pub const LOCALHOST: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
 
 /// An `http` or `https` URL that messages can be posted to.
 ///
@@ -145,9 +144,7 @@ fn read_alike_by_the_http_client(url: &Url) -> bool {
     let Ok(uri) = url.as_str().parse::<http::Uri>() else {
         return false;
     };
-    uri.host() == url.host_str()
-        && uri.port_u16() == url.port()
-        && uri.scheme_str() == Some(url.scheme())
+    uri.host() == url.host_str() && uri.port_u16() == url.port() && uri.scheme_str() == Some(url.scheme())
 }
 
 #[cfg(test)]

@@ -151,8 +151,7 @@ pub(super) async fn read_request(
         head.push(stream.read_u8().await.ok()?);
     }
     let head = String::from_utf8(head).expect("a head of ASCII");
-    let length =
-        header(&head, "content-length").map_or(0, |value| value.parse().expect("a number"));
+    let length = header(&head, "content-length").map_or(0, |value| value.parse().expect("a number"));
     let mut body = vec![0; length];
     stream.read_exact(&mut body).await.ok()?;
     Some((head, body))

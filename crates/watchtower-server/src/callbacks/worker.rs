@@ -165,16 +165,14 @@ impl<P: Post> Shared<P> {
                     schedule.succeeded();
                 }
                 Outcome::Gone => return End::Gone,
-                Outcome::Failed(failure) => {
-                    match self.after_failure(&mut schedule, url, &failure) {
-                        Retry::GiveUp => return End::GaveUp,
-                        Retry::After(delay) => tokio::select! {
-                            biased;
-                            () = turned_true(&mut draining) => return End::Draining,
-                            () = tokio::time::sleep(delay) => {}
-                        },
-                    }
-                }
+                Outcome::Failed(failure) => match self.after_failure(&mut schedule, url, &failure) {
+                    Retry::GiveUp => return End::GaveUp,
+                    Retry::After(delay) => tokio::select! {
+                        biased;
+                        () = turned_true(&mut draining) => return End::Draining,
+                        () = tokio::time::sleep(delay) => {}
+                    },
+                },
             }
         }
     }
@@ -186,12 +184,7 @@ impl<P: Post> Shared<P> {
         self.post.post(url, delivery.body.clone(), delivery.id, signature).await
     }
 
-    fn after_failure(
-        &self,
-        schedule: &mut RetrySchedule,
-        url: &CallbackUrl,
-        failure: &Failure,
-    ) -> Retry {
+    fn after_failure(&self, schedule: &mut RetrySchedule, url: &CallbackUrl, failure: &Failure) -> Retry {
         // Without randomness the retry is as late as it may be.
         let random = getrandom::u32().unwrap_or(0);
         let retry = schedule.failed(Instant::now().into_std(), **self.give_up.load(), random);

@@ -64,9 +64,7 @@ impl fmt::Display for ChannelPattern {
 impl Value for ChannelPattern {
     fn from_toml(input: &DeValue<'_>) -> Result<Self, String> {
         let expected = "a pattern that names can match, such as \"orders/*\"";
-        text(input, expected)?
-            .parse()
-            .map_err(|reason: InvalidName| format!("{expected} ({reason})"))
+        text(input, expected)?.parse().map_err(|reason: InvalidName| format!("{expected} ({reason})"))
     }
 
     fn to_toml(&self) -> String {

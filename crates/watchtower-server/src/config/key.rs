@@ -99,9 +99,7 @@ pub(super) fn anything<T>(_: &T) -> Result<(), String> {
 }
 
 /// The check of keys that take a range of their type's values.
-pub(super) fn within<T: Value + PartialOrd>(
-    range: RangeInclusive<T>,
-) -> impl Fn(&T) -> Result<(), String> {
+pub(super) fn within<T: Value + PartialOrd>(range: RangeInclusive<T>) -> impl Fn(&T) -> Result<(), String> {
     move |value| {
         if range.contains(value) {
             return Ok(());

@@ -22,9 +22,7 @@ pub enum Listen {
 
 /// What was given is no address to listen on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-#[error(
-    "an IP address or localhost, a colon and a port, such as \"127.0.0.1:3033\" or \"[::]:3033\""
-)]
+#[error("an IP address or localhost, a colon and a port, such as \"127.0.0.1:3033\" or \"[::]:3033\"")]
 pub struct InvalidListen;
 
 impl Listen {
@@ -79,11 +77,7 @@ impl fmt::Display for Listen {
 
 impl Value for Listen {
     fn from_toml(input: &DeValue<'_>) -> Result<Self, String> {
-        input
-            .as_str()
-            .ok_or(InvalidListen)
-            .and_then(str::parse)
-            .map_err(|expected| expected.to_string())
+        input.as_str().ok_or(InvalidListen).and_then(str::parse).map_err(|expected| expected.to_string())
     }
 
     fn to_toml(&self) -> String {

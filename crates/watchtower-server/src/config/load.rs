@@ -151,12 +151,7 @@ impl Config {
         }
     }
 
-    fn read_document(
-        &mut self,
-        document: DeTable<'_>,
-        source: Source<'_>,
-        errors: &mut Vec<ConfigError>,
-    ) {
+    fn read_document(&mut self, document: DeTable<'_>, source: Source<'_>, errors: &mut Vec<ConfigError>) {
         let mut reader = Reader { source, errors };
         reader.read_table(self, &Spanned::new(0..0, DeValue::Table(document)), "");
     }
@@ -165,9 +160,7 @@ impl Config {
     /// its default, and to judge that would only confuse.
     fn check_together(&self, errors: &mut Vec<ConfigError>) {
         let was_refused = |name: &str| {
-            errors
-                .iter()
-                .any(|error| matches!(error, ConfigError::BadValue { key, .. } if key == name))
+            errors.iter().any(|error| matches!(error, ConfigError::BadValue { key, .. } if key == name))
         };
         let mut found = Vec::new();
         if !was_refused("listen") && !was_refused("secret_key") {
@@ -175,10 +168,9 @@ impl Config {
         }
         let limits = &self.limits;
         let least = limits.max_message_bytes;
-        for (smaller, value) in [
-            ("limits.lag_bytes", limits.lag_bytes),
-            ("limits.max_body_bytes", limits.max_body_bytes),
-        ] {
+        for (smaller, value) in
+            [("limits.lag_bytes", limits.lag_bytes), ("limits.max_body_bytes", limits.max_body_bytes)]
+        {
             if value < least && !was_refused(smaller) && !was_refused("limits.max_message_bytes") {
                 found.push(ConfigError::BelowMessageSize { smaller, value, least });
             }
@@ -248,12 +240,7 @@ pub(super) struct Reader<'a> {
 
 impl Reader<'_> {
     /// Reads the keys of a table; `name` is the table's, empty for the whole document.
-    pub(super) fn read_table<T: Table>(
-        &mut self,
-        table: &mut T,
-        input: &Spanned<DeValue<'_>>,
-        name: &str,
-    ) {
+    pub(super) fn read_table<T: Table>(&mut self, table: &mut T, input: &Spanned<DeValue<'_>>, name: &str) {
         let Some(entries) = input.get_ref().as_table() else {
             return self.refuse(name, input, true, "a table of keys".to_owned());
         };
@@ -327,9 +314,7 @@ impl Reader<'_> {
     /// The value of this key as a text, where it came alone and not in a file.
     pub(super) fn as_text(&self, name: &str) -> Option<DeValue<'static>> {
         match &self.source {
-            Source::Lone { key, raw, .. } if *key == name => {
-                Some(DeValue::String((*raw).to_owned().into()))
-            }
+            Source::Lone { key, raw, .. } if *key == name => Some(DeValue::String((*raw).to_owned().into())),
             _ => None,
         }
     }
@@ -367,10 +352,7 @@ fn is_from_kubernetes(name: &str, value: &str) -> bool {
     match name {
         "SERVICE_HOST" | "SERVICE_PORT" => true,
         "PORT" => value.contains("://"),
-        _ => {
-            name.starts_with("SERVICE_PORT_")
-                || name.strip_prefix("PORT_").is_some_and(is_numbered_port)
-        }
+        _ => name.starts_with("SERVICE_PORT_") || name.strip_prefix("PORT_").is_some_and(is_numbered_port),
     }
 }
 

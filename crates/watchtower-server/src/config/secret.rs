@@ -97,12 +97,8 @@ impl SecretKey {
     }
 
     fn is_well_known(&self) -> bool {
-        let plain: String = self
-            .0
-            .chars()
-            .filter(char::is_ascii_alphanumeric)
-            .map(|c| c.to_ascii_lowercase())
-            .collect();
+        let plain: String =
+            self.0.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect();
         WELL_KNOWN.contains(&plain.as_str())
     }
 
@@ -110,9 +106,9 @@ impl SecretKey {
         let mut bytes = Zeroizing::new([0; SECRET_BYTES_MADE]);
         getrandom::fill(&mut *bytes).map_err(ConfigError::NoRandomness)?;
         Ok(Self::new(
-            bytes.iter().fold(String::with_capacity(2 * SECRET_BYTES_MADE), |hex, byte| {
-                hex + &format!("{byte:02x}")
-            }),
+            bytes
+                .iter()
+                .fold(String::with_capacity(2 * SECRET_BYTES_MADE), |hex, byte| hex + &format!("{byte:02x}")),
         ))
     }
 }
@@ -189,8 +185,7 @@ impl Config {
 
 /// Reads the kept secret; `None` where there is no such file.
 fn read_kept(path: &Path) -> Result<Option<SecretKey>, ConfigError> {
-    let failed =
-        |action| move |source| ConfigError::SecretFile { path: path.to_owned(), action, source };
+    let failed = |action| move |source| ConfigError::SecretFile { path: path.to_owned(), action, source };
     let file = match File::open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         opened => opened.map_err(failed("read the kept secret"))?,
@@ -230,8 +225,7 @@ fn keep(data_dir: &Path, path: &Path, secret: &SecretKey) -> Result<(), ConfigEr
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        let mut file =
-            OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished)?;
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished)?;
         file.write_all(secret.expose().as_bytes())?;
         file.write_all(b"\n")?;
         file.sync_all()?;

@@ -144,10 +144,7 @@ fn later_layers_override_earlier_ones() {
 
     let config = Config::load(&Sources {
         environment: vec![("WATCHTOWER_LISTEN".into(), "127.0.0.1:1".into())],
-        flags: sources(&[
-            ("--listen", "listen", "127.0.0.1:2"),
-            ("--secret", "secret_key", "from a flag"),
-        ]),
+        flags: sources(&[("--listen", "listen", "127.0.0.1:2"), ("--secret", "secret_key", "from a flag")]),
         set: vec!["secret_key=from set".to_owned()],
         ..Sources::default()
     })
@@ -217,8 +214,7 @@ fn an_unknown_key_is_named_with_its_line_and_the_nearest_key() {
     );
     for table in ["webrocket", "webtalk", "whispernet", "tls"] {
         let message = complaint(&format!("\n[{table}]\n"));
-        let expected =
-            format!("watchtower.toml:2: unknown key \"{table}\"; the nearest known key is \"");
+        let expected = format!("watchtower.toml:2: unknown key \"{table}\"; the nearest known key is \"");
         assert!(message.starts_with(&expected), "{message}");
     }
 }
@@ -226,18 +222,9 @@ fn an_unknown_key_is_named_with_its_line_and_the_nearest_key() {
 #[test]
 fn a_bad_value_is_named_with_its_line_what_came_and_what_would_be_right() {
     for (text, message) in [
-        (
-            "[limits]\nmax_senders = \"many\"",
-            "2: limits.max_senders: got \"many\", expected a whole number",
-        ),
-        (
-            "limits.max_senders = 0",
-            "1: limits.max_senders: got 0, expected a value from 1 to 1000000000",
-        ),
-        (
-            "udp_idle = \"0s\"",
-            "1: udp_idle: got \"0s\", expected a value from \"1ms\" to \"36500d\"",
-        ),
+        ("[limits]\nmax_senders = \"many\"", "2: limits.max_senders: got \"many\", expected a whole number"),
+        ("limits.max_senders = 0", "1: limits.max_senders: got 0, expected a value from 1 to 1000000000"),
+        ("udp_idle = \"0s\"", "1: udp_idle: got \"0s\", expected a value from \"1ms\" to \"36500d\""),
         (
             "udp_idle = 5",
             "1: udp_idle: got 5, expected a duration such as \"250ms\", \"10s\", \"1h30m\" or \"30d\"",
@@ -256,10 +243,7 @@ fn a_bad_value_is_named_with_its_line_what_came_and_what_would_be_right() {
             "[channels]\npattern = \"a\"",
             "1: channels: got [channels], expected a list of tables, each under [[channels]]",
         ),
-        (
-            "\n[[channels]]\nformat = \"json\"",
-            "2: channels.pattern is missing; every [[channels]] needs one",
-        ),
+        ("\n[[channels]]\nformat = \"json\"", "2: channels.pattern is missing; every [[channels]] needs one"),
         (
             "[[channels]]\npattern = \"07\"",
             "2: channels.pattern: got \"07\", expected a pattern that names can match, such as \
@@ -336,8 +320,7 @@ fn what_is_no_toml_is_named_with_its_line() {
 
 #[test]
 fn a_file_that_cannot_be_read_is_named() {
-    let missing =
-        Sources { file: Some("/nonexistent/watchtower.toml".into()), ..Sources::default() };
+    let missing = Sources { file: Some("/nonexistent/watchtower.toml".into()), ..Sources::default() };
     let message = Config::load(&missing).unwrap_err().to_string();
     let start = "/nonexistent/watchtower.toml: cannot read the configuration: ";
     assert!(message.starts_with(start), "{message}");
@@ -391,8 +374,7 @@ fn the_variables_that_kubernetes_sets_for_a_service_of_this_name_are_passed_over
 fn what_is_wrong_on_the_command_line_is_named_by_its_flag() {
     assert_eq!(
         load("", &[], &["limits.max_senders"]),
-        Err("--set limits.max_senders: expected KEY=VALUE, such as limits.max_connections=500"
-            .to_owned())
+        Err("--set limits.max_senders: expected KEY=VALUE, such as limits.max_connections=500".to_owned())
     );
     assert_eq!(
         load("", &[], &["limits.max_senders=few"]),
@@ -450,11 +432,7 @@ fn a_reload_takes_over_secrets_and_limits_and_names_what_needs_a_restart() {
     let reloaded = running.reloaded(&new);
     assert_eq!(
         reloaded.config,
-        Config {
-            secret_key: SecretKey::new("two"),
-            limits: new.limits.clone(),
-            ..Config::default()
-        }
+        Config { secret_key: SecretKey::new("two"), limits: new.limits.clone(), ..Config::default() }
     );
     for key in ["listen", "http.heartbeat", "channels.pattern"] {
         assert!(reloaded.needs_restart.iter().any(|name| name == key), "{key}");

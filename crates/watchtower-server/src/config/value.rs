@@ -179,11 +179,7 @@ impl Value for Vec<WebOrigin> {
     }
 }
 
-fn list<T>(
-    input: &DeValue<'_>,
-    expected: &str,
-    parse: impl Fn(&str) -> Option<T>,
-) -> Result<Vec<T>, String> {
+fn list<T>(input: &DeValue<'_>, expected: &str, parse: impl Fn(&str) -> Option<T>) -> Result<Vec<T>, String> {
     let items = input.as_array().ok_or_else(|| expected.to_owned())?;
     items
         .iter()

@@ -24,12 +24,8 @@ struct Answers {
 
 impl Answers {
     fn new(answers: &[&[&str]]) -> Arc<Answers> {
-        let parse =
-            |answer: &&[&str]| answer.iter().map(|a| a.parse().expect("an address")).collect();
-        Arc::new(Answers {
-            left: Mutex::new(answers.iter().map(parse).collect()),
-            asked: Mutex::default(),
-        })
+        let parse = |answer: &&[&str]| answer.iter().map(|a| a.parse().expect("an address")).collect();
+        Arc::new(Answers { left: Mutex::new(answers.iter().map(parse).collect()), asked: Mutex::default() })
     }
 }
 
@@ -125,10 +121,8 @@ async fn a_message_is_posted_as_json_with_the_headers_of_a_delivery() {
 // [http: callbacks] "the cursor moves on after a 2xx. Otherwise (a redirect included) retried […]. 410 ends it at once"
 #[tokio::test]
 async fn the_status_alone_decides_what_an_answer_means() {
-    let failed =
-        |code| Outcome::Failed(Failure::Status(StatusCode::from_u16(code).expect("a code")));
-    let elsewhere =
-        |code| Outcome::Failed(Failure::Redirect(StatusCode::from_u16(code).expect("a code")));
+    let failed = |code| Outcome::Failed(Failure::Status(StatusCode::from_u16(code).expect("a code")));
+    let elsewhere = |code| Outcome::Failed(Failure::Redirect(StatusCode::from_u16(code).expect("a code")));
     for (line, outcome) in [
         ("200 OK", Outcome::Accepted),
         ("202 Accepted", Outcome::Accepted),
@@ -157,8 +151,7 @@ async fn a_redirect_is_a_failure_and_nobody_else_is_called() {
             "/hook".to_owned(),
             "http://169.254.169.254/latest/meta-data/".to_owned(),
         ] {
-            let answer =
-                format!("HTTP/1.1 {code} -\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n");
+            let answer = format!("HTTP/1.1 {code} -\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n");
             let mut receiver = Receiver::start(move |_| Reply::Bytes(answer.clone().into())).await;
             let names = Answers::new(&[&["127.0.0.1"]]);
             let client = client(&names, loopback(), PATIENT);
@@ -255,13 +248,9 @@ async fn headers_that_are_too_long_or_too_many_break_the_attempt() {
 
 #[tokio::test]
 async fn an_answer_that_is_not_http_breaks_the_attempt() {
-    for answer in [
-        &b""[..],
-        b"SSH-2.0-OpenSSH_9.2\r\n",
-        b"HTTP/1.1 20",
-        b"HTTP/1.1 999999 X\r\n\r\n",
-        b"\0\0\0",
-    ] {
+    for answer in
+        [&b""[..], b"SSH-2.0-OpenSSH_9.2\r\n", b"HTTP/1.1 20", b"HTTP/1.1 999999 X\r\n\r\n", b"\0\0\0"]
+    {
         let (outcome, _) = answered(Reply::Close(answer.to_vec())).await;
         assert!(is_broken(&outcome), "{outcome:?}");
     }
@@ -283,9 +272,7 @@ async fn a_host_that_is_a_forbidden_address_is_never_connected_to() {
     let receiver = Receiver::start(|_| Reply::ok()).await;
     let names = Answers::new(&[]);
     let client = client(&names, AddressPolicy::default(), PATIENT);
-    for host in
-        ["127.0.0.1", "0x7f.1", "2130706433", "[::ffff:127.0.0.1]", "[::ffff:7f00:1]", "localhost"]
-    {
+    for host in ["127.0.0.1", "0x7f.1", "2130706433", "[::ffff:127.0.0.1]", "[::ffff:7f00:1]", "localhost"] {
         let outcome = post(&client, &receiver.url(host)).await;
         assert_eq!(outcome, forbidden(Forbidden::Loopback), "{host}");
     }
@@ -402,10 +389,7 @@ async fn a_name_that_is_not_found_is_a_failure_that_shows_no_url() {
 async fn a_name_without_addresses_is_a_failure() {
     let client = client(&Answers::new(&[&[]]), loopback(), PATIENT);
     let outcome = post(&client, "http://nowhere.test/").await;
-    assert!(
-        matches!(outcome, Outcome::Failed(Failure::Connect(_) | Failure::Lookup(_))),
-        "{outcome:?}"
-    );
+    assert!(matches!(outcome, Outcome::Failed(Failure::Connect(_) | Failure::Lookup(_))), "{outcome:?}");
 }
 
 /// A receiver of one request over TLS, and the certificate that it shows.
@@ -445,9 +429,7 @@ async fn https_is_accepted_from_a_receiver_whose_certificate_is_trusted_and_is_i
     };
     let url = |name| format!("https://{name}:{}/", address.port());
     assert_eq!(post(&client(roots.clone()), &url("receiver.test")).await, Outcome::Accepted);
-    for (trusted, name) in
-        [(rustls::RootCertStore::empty(), "receiver.test"), (roots, "other.test")]
-    {
+    for (trusted, name) in [(rustls::RootCertStore::empty(), "receiver.test"), (roots, "other.test")] {
         let outcome = post(&client(trusted), &url(name)).await;
         assert!(matches!(outcome, Outcome::Failed(Failure::Connect(_))), "{outcome:?}");
     }
@@ -457,8 +439,7 @@ async fn https_is_accepted_from_a_receiver_whose_certificate_is_trusted_and_is_i
 async fn the_systems_network_calls_a_receiver_on_this_machine() {
     let mut receiver = Receiver::start(|_| Reply::ok()).await;
     let network = Network::of_this_machine().expect("TLS");
-    let found =
-        network.lookup.lookup("127.0.0.1".to_owned()).await.expect("a number needs no server");
+    let found = network.lookup.lookup("127.0.0.1".to_owned()).await.expect("a number needs no server");
     assert_eq!(found, [IpAddr::from([127, 0, 0, 1])]);
     let client = CallbackClient::new(network, loopback(), PATIENT).expect("a client");
     assert_eq!(post(&client, &receiver.url("127.0.0.1")).await, Outcome::Accepted);

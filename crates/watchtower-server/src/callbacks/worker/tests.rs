@@ -85,13 +85,7 @@ impl Script {
 }
 
 impl Post for Script {
-    async fn post(
-        &self,
-        _: &CallbackUrl,
-        body: Bytes,
-        id: DeliveryId,
-        signature: Signature,
-    ) -> Outcome {
+    async fn post(&self, _: &CallbackUrl, body: Bytes, id: DeliveryId, signature: Signature) -> Outcome {
         self.attempts.lock().push((self.begin.elapsed(), id, body, signature));
         let answer = {
             let mut answers = self.answers.lock();
@@ -123,8 +117,7 @@ async fn run(feed: &mut List, shared: &Shared<Script>) -> End {
 // [http: callbacks] "Per channel in order, at least once: the cursor moves on after a 2xx"
 #[tokio::test(start_paused = true)]
 async fn messages_are_delivered_in_order_and_each_until_it_is_accepted() {
-    let script =
-        [failed(), Outcome::Accepted, Outcome::Accepted, failed(), failed(), Outcome::Accepted];
+    let script = [failed(), Outcome::Accepted, Outcome::Accepted, failed(), failed(), Outcome::Accepted];
     let shared = shared(Script::new(script.map(Answer::Now)), DAY);
     let mut feed = List::of(1..=3);
     assert_eq!(run(&mut feed, &shared).await, End::Left);
@@ -142,13 +135,10 @@ async fn every_attempt_is_signed_with_the_key_of_its_time_over_its_body() {
     shared.reload(SigningKey::new("another"), DAY);
     run(&mut List::of([2]), &shared).await;
     let attempts = shared.post.attempts.lock();
-    for ((_, _, body, signature), (key, offset)) in
-        attempts.iter().zip([("secret", 1), ("another", 2)])
-    {
+    for ((_, _, body, signature), (key, offset)) in attempts.iter().zip([("secret", 1), ("another", 2)]) {
         assert_eq!(*body, delivery(offset).body);
         let text = signature.to_string();
-        let (at, _) =
-            text.strip_prefix("t=").and_then(|rest| rest.split_once(',')).expect("a time");
+        let (at, _) = text.strip_prefix("t=").and_then(|rest| rest.split_once(',')).expect("a time");
         let at: u64 = at.parse().expect("seconds");
         assert!(at > 1_700_000_000);
         assert_eq!(*signature, SigningKey::new(key).sign(at, body));
@@ -166,10 +156,7 @@ async fn retries_come_within_a_second_and_then_ever_later() {
     for (delay, longest) in delays.iter().zip([1, 2, 4, 8, 16, 32, 64, 128, 256, 300]) {
         // The timer's own grain is a millisecond.
         let longest = Duration::from_secs(longest) + Duration::from_millis(1);
-        assert!(
-            *delay >= longest / 2 - Duration::from_millis(1) && *delay <= longest,
-            "{delays:?}"
-        );
+        assert!(*delay >= longest / 2 - Duration::from_millis(1) && *delay <= longest, "{delays:?}");
     }
     assert!(delays.len() > 10, "{delays:?}");
 }
@@ -310,8 +297,7 @@ fn spawn(
     host: &str,
     draining: &watch::Receiver<bool>,
 ) -> tokio::task::JoinHandle<End> {
-    let (shared, target, draining) =
-        (shared.clone(), url(&format!("http://{host}/")), draining.clone());
+    let (shared, target, draining) = (shared.clone(), url(&format!("http://{host}/")), draining.clone());
     tokio::spawn(async move { shared.deliver(&target, &mut List::of([1]), draining).await })
 }
 
@@ -341,8 +327,7 @@ async fn receivers_that_hang_again_and_again_do_not_block_others() {
 async fn the_attempts_in_flight_are_bounded() {
     let (shared, mut attempted) = hanging();
     let (drain, draining) = watch::channel(false);
-    let tasks: Vec<_> =
-        (0..ATTEMPTS_MAX + 50).map(|_| spawn(&shared, "hanging.test", &draining)).collect();
+    let tasks: Vec<_> = (0..ATTEMPTS_MAX + 50).map(|_| spawn(&shared, "hanging.test", &draining)).collect();
     for _ in 0..ATTEMPTS_MAX {
         attempted.recv().await.expect("an attempt");
     }

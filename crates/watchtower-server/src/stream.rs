@@ -1,0 +1,337 @@
+//! Drives one protocol on one stream of bytes.
+//!
+//! Knows sockets and the runtime, and of the protocol only [`StreamSession`].
+//! An idle connection is a socket, this struct and its cursors: the input
+//! buffer is shared by all connections of a thread, and output is written from
+//! the bytes that all subscribers share.
+
+use std::cell::RefCell;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, Sleep, sleep, sleep_until};
+use watchtower_hub::{Batch, Drained};
+use watchtower_protocols::stream::{Close, StreamSession};
+
+use crate::clock;
+use crate::shutdown::Shutdown;
+
+/// What one read takes, and one write about.
+const CHUNK_BYTES: usize = 64 * 1024;
+
+/// How many writes one turn may make before others get theirs.
+const WRITES_PER_TURN: usize = 16;
+
+/// How much of the answers to a client may wait for it to read. Above that its
+/// requests wait.
+const ANSWERS_BYTES_MAX: usize = 64 * 1024;
+
+/// How long a closed connection waits for the client to see why, and how much
+/// of what it still sends is thrown away meanwhile.
+const LINGER: Duration = Duration::from_secs(1);
+const LINGER_BYTES_MAX: usize = 1 << 20;
+
+/// How long the last bytes may take to be written.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
+
+thread_local! {
+    static CHUNK: RefCell<Vec<u8>> = RefCell::new(vec![0; CHUNK_BYTES]);
+}
+
+/// One connection, to be polled to its end.
+pub(crate) struct Drive<S> {
+    socket: TcpStream,
+    session: S,
+    /// The beginning of something incomplete.
+    partial: Vec<u8>,
+    /// Answers that wait for `unsent`.
+    answers: Vec<u8>,
+    /// What the socket did not take yet.
+    unsent: Bytes,
+    phase: Phase,
+    /// When the client's patience, a heartbeat, or the end of a phase is due.
+    timer: Option<Pin<Box<Sleep>>>,
+    last_sent: Option<Instant>,
+    shutdown: Shutdown,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Open,
+    /// Nothing more is read; what there is, is written.
+    Flushing,
+    /// Everything is written; the client may take its time to see it.
+    Lingering {
+        discarded: usize,
+    },
+}
+
+impl<S: StreamSession> Drive<S> {
+    /// Takes over a connection of which `read_already` was read.
+    pub(crate) fn new(socket: TcpStream, read_already: &[u8], session: S, shutdown: Shutdown) -> Drive<S> {
+        let last_sent = session.heartbeat().map(|_| Instant::now());
+        let mut drive = Drive {
+            socket,
+            session,
+            partial: Vec::new(),
+            answers: Vec::new(),
+            unsent: Bytes::new(),
+            phase: Phase::Open,
+            timer: None,
+            last_sent,
+            shutdown,
+        };
+        drive.session.begin(&mut drive.answers);
+        drive.take(read_already);
+        drive
+    }
+
+    /// Hands input to the session.
+    fn take(&mut self, input: &[u8]) {
+        let now = clock::now();
+        let (result, length) = if self.partial.is_empty() {
+            let result = self.session.receive(input, now, &mut self.answers);
+            if let Ok(done) = result {
+                self.partial.extend_from_slice(input.get(done..).unwrap_or_default());
+            }
+            (result, input.len())
+        } else {
+            self.partial.extend_from_slice(input);
+            let result = self.session.receive(&self.partial, now, &mut self.answers);
+            let length = self.partial.len();
+            if let Ok(done) = result {
+                self.partial.drain(..done.min(length));
+            }
+            (result, length)
+        };
+        if self.partial.is_empty() {
+            self.partial = Vec::new();
+        }
+        match result {
+            Err(Close) => self.flush_and_close(),
+            // Something was completed: what has begun behind it has its own
+            // time. Padding alone completes nothing.
+            Ok(done) if self.session.patience().is_none() || (done > 0 && done < length) => self.timer = None,
+            Ok(_) => {}
+        }
+    }
+
+    fn flush_and_close(&mut self) {
+        self.phase = Phase::Flushing;
+        self.partial = Vec::new();
+        self.timer = Some(Box::pin(sleep(FLUSH_TIMEOUT)));
+    }
+
+    /// Reads once; whether there may be more.
+    fn poll_input(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        loop {
+            ready!(self.socket.poll_read_ready(cx))?;
+            let read = CHUNK.with_borrow_mut(|chunk| {
+                let read = self.socket.try_read(chunk);
+                if let (Ok(length), Phase::Open) = (&read, self.phase) {
+                    self.take(chunk.get(..*length).unwrap_or_default());
+                }
+                read
+            });
+            match read {
+                Ok(0) => return Poll::Ready(Ok(false)),
+                Ok(length) => {
+                    if let Phase::Lingering { discarded } = &mut self.phase {
+                        *discarded += length;
+                    }
+                    return Poll::Ready(Ok(true));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+    }
+
+    /// Writes until there is nothing more, or the socket takes no more.
+    fn poll_output(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        for _ in 0..WRITES_PER_TURN {
+            if self.unsent.is_empty() && !self.write_what_is_ready(cx)? {
+                return Poll::Ready(Ok(()));
+            }
+            while !self.unsent.is_empty() {
+                match self.socket.try_write(&self.unsent) {
+                    Ok(written) => self.unsent.advance(written),
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                        ready!(self.socket.poll_write_ready(cx))?;
+                    }
+                    Err(error) => return Poll::Ready(Err(error)),
+                }
+            }
+        }
+        // There may be more: after the others' turns.
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Gathers answers and messages, and writes them at once as far as the
+    /// socket takes them; the rest is `unsent`. Whether there was anything.
+    fn write_what_is_ready(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
+        let mut batch = Batch::default();
+        if self.phase == Phase::Open {
+            let format = self.session.format();
+            let drained = self.session.session().drain(format, Some(cx.waker()), CHUNK_BYTES, &mut batch);
+            if drained == Drained::Lagging {
+                self.session.lagging(&mut self.answers);
+                self.flush_and_close();
+            }
+        }
+        if self.answers.is_empty() && batch.frames.is_empty() {
+            return Ok(false);
+        }
+        if self.last_sent.is_some() {
+            self.last_sent = Some(Instant::now());
+        }
+        if let ([frame], true) = (batch.frames.as_slice(), self.answers.is_empty()) {
+            // Nearly always: one frame, or one run of frames, that is shared.
+            let written = written(self.socket.try_write(frame))?;
+            if written < frame.len() {
+                self.unsent = frame.slice(written..);
+            }
+            return Ok(true);
+        }
+        let answers = std::mem::take(&mut self.answers);
+        if batch.frames.is_empty() {
+            let written = written(self.socket.try_write(&answers))?;
+            self.unsent = Bytes::from(answers).split_off(written);
+            return Ok(true);
+        }
+        // One piece costs less than a list of pieces, while it is small.
+        let mut joined = Vec::with_capacity(answers.len() + batch.bytes);
+        joined.extend_from_slice(&answers);
+        batch.frames.iter().for_each(|frame| joined.extend_from_slice(frame));
+        let written = written(self.socket.try_write(&joined))?;
+        if written < joined.len() {
+            self.unsent = Bytes::from(joined).split_off(written);
+        }
+        Ok(true)
+    }
+
+    /// What has come due; whether there is something new to write.
+    fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.timer.is_none() {
+            let Some(timer) = self.next_timer() else { return Poll::Pending };
+            self.timer = Some(Box::pin(timer));
+        }
+        if let Some(timer) = &mut self.timer {
+            ready!(timer.as_mut().poll(cx));
+        }
+        self.timer = None;
+        if self.phase == Phase::Open {
+            if self.session.patience().is_some() {
+                self.session.out_of_patience(&mut self.answers);
+                self.flush_and_close();
+            } else if let (Some(heartbeat), Some(last_sent)) = (self.session.heartbeat(), self.last_sent)
+                && last_sent.elapsed() >= heartbeat
+                && self.unsent.is_empty()
+            {
+                self.session.beat(&mut self.answers);
+                self.last_sent = Some(Instant::now());
+            }
+        }
+        Poll::Ready(())
+    }
+
+    fn next_timer(&self) -> Option<Sleep> {
+        if let Some(patience) = self.session.patience() {
+            return Some(sleep(patience));
+        }
+        let (heartbeat, last_sent) = (self.session.heartbeat()?, self.last_sent?);
+        // A client that takes nothing needs no sign of life, and no busy loop.
+        let from = if self.unsent.is_empty() { last_sent } else { Instant::now() };
+        Some(sleep_until(from + heartbeat))
+    }
+
+    fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.shutdown.poll_started(cx).is_ready() {
+            self.session.shut_down(&mut self.answers);
+            self.flush_and_close();
+            return Poll::Ready(Ok(()));
+        }
+        let mut read_more = false;
+        if self.answers.len() < ANSWERS_BYTES_MAX
+            && let Poll::Ready(read) = self.poll_input(cx)
+        {
+            read_more = read?;
+            if !read_more && self.phase == Phase::Open {
+                self.end_of_input();
+                return Poll::Ready(Ok(()));
+            }
+        }
+        let mut output = self.poll_output(cx);
+        while self.phase == Phase::Open && self.poll_timer(cx).is_ready() {
+            output = self.poll_output(cx);
+        }
+        if let Poll::Ready(Err(error)) = output {
+            return Poll::Ready(Err(error));
+        }
+        if self.phase != Phase::Open {
+            return Poll::Ready(Ok(()));
+        }
+        if read_more {
+            cx.waker().wake_by_ref();
+        }
+        Poll::Pending
+    }
+
+    /// The client will say nothing more: it gets what was published until now.
+    fn end_of_input(&mut self) {
+        let mut batch = Batch::default();
+        let _ = self.session.session().drain(self.session.format(), None, CHUNK_BYTES, &mut batch);
+        batch.frames.iter().for_each(|frame| self.answers.extend_from_slice(frame));
+        self.flush_and_close();
+    }
+
+    fn poll_closing(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if let Some(timer) = &mut self.timer
+            && timer.as_mut().poll(cx).is_ready()
+        {
+            return Poll::Ready(Ok(()));
+        }
+        if self.phase == Phase::Flushing {
+            ready!(self.poll_output(cx))?;
+            socket2::SockRef::from(&self.socket).shutdown(std::net::Shutdown::Write)?;
+            self.phase = Phase::Lingering { discarded: 0 };
+            self.timer = Some(Box::pin(sleep(LINGER)));
+            cx.waker().wake_by_ref();
+        }
+        // Closing while input waits unread would reset the connection, and
+        // with it what the client was to be told.
+        while let Phase::Lingering { discarded } = self.phase {
+            if discarded > LINGER_BYTES_MAX || !ready!(self.poll_input(cx))? {
+                break;
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: StreamSession + Unpin> Future for Drive<S> {
+    /// An error means that the client is gone.
+    type Output = io::Result<()>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.phase == Phase::Open {
+            ready!(this.poll_open(cx))?;
+        }
+        this.poll_closing(cx)
+    }
+}
+
+/// A write's result, where "not now" is nothing written.
+fn written(result: io::Result<usize>) -> io::Result<usize> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
+        result => result,
+    }
+}
