@@ -1,0 +1,236 @@
+//! What a fan-out bench is asked to do, and whether that can be done.
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::error::Error;
+use crate::load::http::StreamForm;
+use crate::load::payload::NUMBER_BYTES;
+use crate::load::{Counter, Pace, Patience, packets};
+
+/// The most channels that fit in the one line that a join over HTTP is.
+const HTTP_CHANNELS_MAX: u32 = 10_000;
+/// The largest datagram; a message with its header must fit in one.
+const DATAGRAM_BYTES_MAX: usize = 65_507;
+/// The largest content that is worth measuring: a window of them must fit in memory.
+const SIZE_MAX: usize = 16 * 1024 * 1024;
+/// Messages are told apart by 32-bit numbers, those of warm-ups included.
+const MESSAGES_MAX: u32 = u32::MAX / 4;
+
+/// How long nothing may arrive before what is outstanding counts as lost.
+const LOSS_SILENCE: Duration = Duration::from_millis(200);
+/// How long nothing may arrive on a protocol that loses nothing before the bench fails.
+const STALL_SILENCE: Duration = Duration::from_secs(30);
+
+/// The protocol of the subscribers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Protocol {
+    /// Packets in a TCP stream.
+    Tcp,
+    /// Packets in datagrams.
+    Udp,
+    /// JSON lines in an HTTP stream.
+    Http,
+    /// Server-Sent Events.
+    Sse,
+}
+
+impl Protocol {
+    /// As in the option's value.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+            Self::Http => "http",
+            Self::Sse => "sse",
+        }
+    }
+
+    /// The form of its stream, if that is an HTTP response.
+    pub(crate) fn stream_form(self) -> Option<StreamForm> {
+        match self {
+            Self::Tcp | Self::Udp => None,
+            Self::Http => Some(StreamForm::JsonLines),
+            Self::Sse => Some(StreamForm::Events),
+        }
+    }
+
+    /// What counts the packets of a subscriber that speaks packets.
+    pub(crate) fn packet_counter(self) -> Counter {
+        match self {
+            Self::Udp => Counter::Datagrams,
+            _ => Counter::Packets(packets::PacketCounter::default()),
+        }
+    }
+
+    pub(crate) fn patience(self) -> Patience {
+        match self {
+            Self::Udp => Patience::GiveUp(LOSS_SILENCE),
+            _ => Patience::Fail(STALL_SILENCE),
+        }
+    }
+}
+
+/// What `watchtower bench fanout` is asked to do.
+#[derive(Debug, Clone)]
+pub struct FanoutOptions {
+    /// What the subscribers speak.
+    pub protocol: Protocol,
+    /// How many there are, a connection (or UDP socket) each.
+    pub subscribers: u32,
+    /// How many messages are measured; some more run before them to warm up.
+    pub messages: u32,
+    /// Bytes of content in a message; at least 8.
+    pub size: usize,
+    /// How messages are spaced.
+    pub pace: Pace,
+    /// The messages go to channels 1 to this in turn, and every subscriber is joined to all.
+    pub channels: u32,
+    /// A server that is running. Its costs are not known then.
+    pub server: Option<SocketAddr>,
+    /// The server's secret key; `None`: its registration is open.
+    pub secret: Option<String>,
+    /// The command that starts a server, when none is running.
+    pub server_command: Vec<OsString>,
+    /// Whether the bare loop is measured beside the server.
+    pub floor: bool,
+    /// The command that runs [`crate::floor::serve`].
+    pub floor_command: Vec<OsString>,
+    /// The core of the server and of the bare loop; `None`: the first that may be used, if there
+    /// are two.
+    pub server_cpu: Option<usize>,
+    /// The core of the load; `None`: the second that may be used, if there are two.
+    pub load_cpu: Option<usize>,
+}
+
+impl Default for FanoutOptions {
+    /// 100 TCP subscribers, 1,000 messages of 128 bytes, one at a time, on one channel; no server.
+    fn default() -> Self {
+        Self {
+            protocol: Protocol::Tcp,
+            subscribers: 100,
+            messages: 1000,
+            size: 128,
+            pace: Pace::Window(1),
+            channels: 1,
+            server: None,
+            secret: None,
+            server_command: Vec::new(),
+            floor: false,
+            floor_command: Vec::new(),
+            server_cpu: None,
+            load_cpu: None,
+        }
+    }
+}
+
+impl FanoutOptions {
+    /// Whether this can be done at all.
+    ///
+    /// # Errors
+    /// [`Error::Options`] that says what cannot, and what could.
+    pub fn check(&self) -> Result<(), Error> {
+        let (Pace::Window(pace) | Pace::Rate(pace)) = self.pace;
+        let datagram_content_max = DATAGRAM_BYTES_MAX - packets::MESSAGE_HEADER_BYTES;
+        let refusals = [
+            (self.subscribers == 0, "there must be at least one subscriber".into()),
+            (self.messages == 0, "there must be at least one message".into()),
+            (self.messages > MESSAGES_MAX, format!("at most {MESSAGES_MAX} messages")),
+            (pace == 0, "window and rate start at 1".into()),
+            (
+                self.size < NUMBER_BYTES || self.size > SIZE_MAX,
+                format!("a message is {NUMBER_BYTES} to {SIZE_MAX} bytes: it carries its number"),
+            ),
+            (
+                self.protocol == Protocol::Udp && self.size > datagram_content_max,
+                format!("a message in a datagram is at most {datagram_content_max} bytes"),
+            ),
+            (self.channels == 0, "there must be at least one channel".into()),
+            (
+                self.protocol.stream_form().is_some() && self.channels > HTTP_CHANNELS_MAX,
+                format!("a join over HTTP names at most {HTTP_CHANNELS_MAX} channels"),
+            ),
+            (
+                self.secret.as_ref().is_some_and(|secret| secret.len() > u8::MAX.into()),
+                "a secret is at most 255 bytes".into(),
+            ),
+            (
+                self.server.is_none() && self.server_command.is_empty(),
+                "there is neither a server nor a command to start one".into(),
+            ),
+            (
+                self.floor && self.server.is_some(),
+                "the bare loop can only be compared with a server that is started here: \
+                 what another one costs cannot be seen"
+                    .into(),
+            ),
+            (
+                self.floor && self.floor_command.is_empty(),
+                "there is no command to start the bare loop".into(),
+            ),
+        ];
+        match refusals.into_iter().find(|(refused, _)| *refused) {
+            Some((_, reason)) => Err(Error::Options(reason)),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options() -> FanoutOptions {
+        FanoutOptions { server_command: vec!["server".into()], ..FanoutOptions::default() }
+    }
+
+    fn check_refused(options: &FanoutOptions, told: &str) {
+        let error = options.check().unwrap_err();
+        assert!(matches!(error, Error::Options(_)));
+        assert!(error.to_string().contains(told), "{error}");
+    }
+
+    #[test]
+    fn the_defaults_need_a_server_and_nothing_else() {
+        check_refused(&FanoutOptions::default(), "neither a server nor a command");
+        options().check().unwrap();
+    }
+
+    #[test]
+    fn what_cannot_be_done_is_refused_with_the_reason() {
+        let server = Some("127.0.0.1:3033".parse().unwrap());
+        check_refused(&FanoutOptions { subscribers: 0, ..options() }, "one subscriber");
+        check_refused(&FanoutOptions { messages: 0, ..options() }, "one message");
+        check_refused(&FanoutOptions { messages: u32::MAX, ..options() }, "messages");
+        check_refused(&FanoutOptions { pace: Pace::Window(0), ..options() }, "start at 1");
+        check_refused(&FanoutOptions { pace: Pace::Rate(0), ..options() }, "start at 1");
+        check_refused(&FanoutOptions { size: 7, ..options() }, "8 to");
+        check_refused(&FanoutOptions { channels: 0, ..options() }, "one channel");
+        check_refused(&FanoutOptions { secret: Some("s".repeat(256)), ..options() }, "255");
+        check_refused(&FanoutOptions { floor: true, ..options() }, "command to start the bare");
+        check_refused(&FanoutOptions { floor: true, server, ..options() }, "started here");
+    }
+
+    #[test]
+    fn limits_of_one_protocol_are_not_those_of_another() {
+        let size = 65_493;
+        options().check().unwrap();
+        FanoutOptions { size, ..options() }.check().unwrap();
+        check_refused(
+            &FanoutOptions { size, protocol: Protocol::Udp, ..options() },
+            "at most 65492 bytes",
+        );
+        let channels = 10_001;
+        FanoutOptions { channels, ..options() }.check().unwrap();
+        check_refused(
+            &FanoutOptions { channels, protocol: Protocol::Sse, ..options() },
+            "at most 10000 channels",
+        );
+    }
+}

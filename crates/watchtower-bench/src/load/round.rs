@@ -1,0 +1,221 @@
+//! The books of one run: what was published when, and what has arrived.
+
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+
+use crate::load::arrivals::{Arrivals, Receipt};
+use crate::load::nanoseconds;
+use crate::load::packets::Arrival;
+use crate::load::schedule::Schedule;
+
+/// What came of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Run {
+    /// Messages published.
+    pub(crate) messages: u64,
+    /// Copies that subscribers got; the publisher's own are not among them.
+    pub(crate) deliveries: u64,
+    /// Copies that subscribers did not get.
+    pub(crate) lost: u64,
+    /// What arrived and was no first copy of a message of this run.
+    pub(crate) unexpected: u64,
+    /// From the start to the last arrival.
+    pub(crate) elapsed: Duration,
+}
+
+/// A run that is under way. Times are counted from its start.
+#[derive(Debug)]
+pub(crate) struct Round {
+    started: Instant,
+    /// The number of the run's first message.
+    first: u32,
+    /// When each message was published, or should have been, in nanoseconds.
+    published_at: Vec<u64>,
+    /// How many connections get a copy; the last is the publisher.
+    links: usize,
+    /// Messages (by index) before this one are not waited for any more.
+    waiting_from: usize,
+    /// Copies of messages from `waiting_from` on that have not arrived.
+    outstanding: u64,
+    deliveries: u64,
+    unexpected: u64,
+    /// When something last arrived or was published.
+    last_progress: Duration,
+    last_arrival: Duration,
+}
+
+impl Round {
+    pub(crate) fn start(first: u32, links: usize) -> Self {
+        Self {
+            started: Instant::now(),
+            first,
+            published_at: Vec::new(),
+            links,
+            waiting_from: 0,
+            outstanding: 0,
+            deliveries: 0,
+            unexpected: 0,
+            last_progress: Duration::ZERO,
+            last_arrival: Duration::ZERO,
+        }
+    }
+
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// Whether nothing is outstanding.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.outstanding == 0
+    }
+
+    pub(crate) fn outstanding(&self) -> u64 {
+        self.outstanding
+    }
+
+    /// How long nothing has happened.
+    pub(crate) fn silence(&self) -> Duration {
+        self.elapsed().saturating_sub(self.last_progress)
+    }
+
+    /// Notes that the next messages are published now; they count from when they were due.
+    pub(crate) fn publish(&mut self, messages: u32, schedule: &Schedule) {
+        let now = self.elapsed();
+        let index = self.published_at.len() as u32;
+        self.published_at.extend(
+            (index..index + messages)
+                .map(|index| nanoseconds(schedule.due_at(index).unwrap_or(now))),
+        );
+        self.outstanding += u64::from(messages) * self.links as u64;
+        self.last_progress = now;
+    }
+
+    /// Notes what arrived on a connection.
+    pub(crate) fn note(
+        &mut self,
+        link: usize,
+        arrival: Arrival,
+        now: Duration,
+        arrivals: &mut Arrivals,
+        latencies: &mut Histogram<u64>,
+    ) {
+        let Arrival::Message(Some(number)) = arrival else {
+            self.unexpected += 1;
+            return;
+        };
+        // What is late from an earlier run was counted as lost there.
+        let Some(index) = number.0.checked_sub(self.first) else { return };
+        let published_at = self.published_at.get(index as usize).copied();
+        match (published_at, published_at.map(|_| arrivals.note(link, number))) {
+            (Some(published_at), Some(Receipt::First)) => {
+                self.last_progress = now;
+                self.last_arrival = now;
+                if index as usize >= self.waiting_from {
+                    self.outstanding -= 1;
+                }
+                if link + 1 < self.links {
+                    self.deliveries += 1;
+                    latencies.saturating_record(nanoseconds(now).saturating_sub(published_at));
+                }
+            }
+            _ => self.unexpected += 1,
+        }
+    }
+
+    /// Takes what is outstanding as lost. What arrives of it later still counts as delivered.
+    pub(crate) fn give_up(&mut self) {
+        self.waiting_from = self.published_at.len();
+        self.outstanding = 0;
+    }
+
+    pub(crate) fn finish(self) -> Run {
+        let messages = self.published_at.len() as u64;
+        let subscribers = self.links as u64 - 1;
+        Run {
+            messages,
+            deliveries: self.deliveries,
+            lost: messages * subscribers - self.deliveries,
+            unexpected: self.unexpected,
+            elapsed: self.last_arrival,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::load::latency_histogram;
+    use crate::load::payload::Number;
+    use crate::load::schedule::Pace;
+
+    /// Two subscribers and a publisher, two messages from number 10 on.
+    fn started(pace: Pace) -> (Round, Arrivals, Histogram<u64>) {
+        let mut round = Round::start(10, 3);
+        round.publish(2, &Schedule::new(pace, 2));
+        (round, Arrivals::new(3, 64), latency_histogram())
+    }
+
+    fn message(number: u32) -> Arrival {
+        Arrival::Message(Some(Number(number)))
+    }
+
+    #[test]
+    fn a_run_is_settled_when_every_connection_has_had_every_message() {
+        let (mut round, mut arrivals, mut latencies) = started(Pace::Window(2));
+        let now = Duration::from_secs(1);
+        for (link, number) in [(0, 10), (0, 11), (1, 10), (2, 10), (2, 11)] {
+            round.note(link, message(number), now, &mut arrivals, &mut latencies);
+            assert!(!round.is_settled());
+        }
+        round.note(1, message(11), now, &mut arrivals, &mut latencies);
+        assert!(round.is_settled());
+        let run = round.finish();
+        let expected = Run { messages: 2, deliveries: 4, lost: 0, unexpected: 0, elapsed: now };
+        assert_eq!(run, expected);
+        assert_eq!(latencies.len(), 4, "the publisher's copies are no deliveries");
+    }
+
+    #[test]
+    fn what_was_given_up_is_lost_unless_it_arrives_late() {
+        let (mut round, mut arrivals, mut latencies) = started(Pace::Window(2));
+        let now = Duration::from_secs(1);
+        for (link, number) in [(0, 10), (0, 11), (2, 10), (2, 11)] {
+            round.note(link, message(number), now, &mut arrivals, &mut latencies);
+        }
+        round.give_up();
+        assert!(round.is_settled());
+        round.note(1, message(11), now, &mut arrivals, &mut latencies);
+        assert!(round.is_settled());
+        let run = round.finish();
+        assert_eq!((run.deliveries, run.lost), (3, 1));
+    }
+
+    #[test]
+    fn what_is_not_a_first_copy_of_this_run_is_no_delivery() {
+        let (mut round, mut arrivals, mut latencies) = started(Pace::Window(2));
+        let now = Duration::ZERO;
+        let unexpected =
+            [message(10), message(12), Arrival::Message(None), Arrival::Acknowledged(1)];
+        round.note(0, message(10), now, &mut arrivals, &mut latencies);
+        for arrival in unexpected {
+            round.note(0, arrival, now, &mut arrivals, &mut latencies);
+        }
+        round.note(0, message(9), now, &mut arrivals, &mut latencies);
+        round.give_up();
+        let run = round.finish();
+        assert_eq!((run.deliveries, run.unexpected), (1, 4));
+    }
+
+    #[test]
+    fn at_a_rate_latency_counts_from_when_a_message_was_due() {
+        // Both were written at once, though the second was due a second after the first.
+        let (mut round, mut arrivals, mut latencies) = started(Pace::Rate(1));
+        let now = Duration::from_millis(1500);
+        round.note(0, message(10), now, &mut arrivals, &mut latencies);
+        round.note(0, message(11), now, &mut arrivals, &mut latencies);
+        let told: Vec<u64> = latencies.iter_recorded().map(|at| at.value_iterated_to()).collect();
+        assert!(latencies.equivalent(told[0], 500_000_000), "{told:?}");
+        assert!(latencies.equivalent(told[1], 1_500_000_000), "{told:?}");
+    }
+}

@@ -1,0 +1,202 @@
+//! Whole benches against child processes: this program is the tests, and, by its first argument,
+//! the servers and the bare loop that they start.
+#![cfg(target_os = "linux")]
+
+mod tiny_server;
+
+use std::env;
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use libtest_mimic::{Arguments, Failed, Trial};
+use watchtower_bench::{Error, FanoutOptions, Pace, Phase, Progress, Protocol, Report, fanout};
+
+use crate::tiny_server::Fault;
+
+fn main() -> ExitCode {
+    let served = match env::args().nth(1).as_deref() {
+        Some("child-floor") => watchtower_bench::floor::serve(),
+        Some("child-server") => tiny_server::serve(Fault::None),
+        Some("child-server-losing") => tiny_server::serve(Fault::LosesDatagrams),
+        Some("child-server-closing") => tiny_server::serve(Fault::ClosesSubscribers),
+        Some("child-server-repeating") => tiny_server::serve(Fault::Repeats),
+        _ => return run_tests(),
+    };
+    if served.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn run_tests() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    // They pin cores and count CPU time: side by side they would measure each other.
+    arguments.test_threads = Some(1);
+    let trial = |name: &str, run: fn()| {
+        Trial::test(name, move || {
+            run();
+            Ok::<(), Failed>(())
+        })
+    };
+    let trials = vec![
+        trial("every_protocol_delivers_everything_in_windows", every_protocol),
+        trial("every_protocol_is_held_against_the_bare_loop", every_protocol_and_the_floor),
+        trial("a_rate_is_kept_and_everything_arrives", a_rate),
+        trial("messages_over_many_channels_all_arrive", many_channels),
+        trial("large_messages_in_large_windows_all_arrive", large_messages),
+        trial("lost_datagrams_are_counted_and_not_waited_for", lost_datagrams),
+        trial("repeated_messages_are_no_deliveries", repeated_messages),
+        trial("a_server_that_closes_a_subscriber_ends_the_bench", closed_subscriber),
+        trial("a_wrong_secret_is_told_as_the_server_puts_it", wrong_secret),
+        trial("a_server_that_runs_already_is_used_and_its_cost_unknown", server_of_another),
+        trial("progress_counts_up_to_what_it_announced", progress),
+    ];
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+/// This program as something else.
+fn command(role: &str) -> Vec<OsString> {
+    vec![env::current_exe().unwrap().into(), role.into()]
+}
+
+fn options(protocol: Protocol) -> FanoutOptions {
+    FanoutOptions {
+        protocol,
+        subscribers: 5,
+        messages: 40,
+        secret: Some(tiny_server::SECRET.into()),
+        server_command: command("child-server"),
+        floor_command: command("child-floor"),
+        ..FanoutOptions::default()
+    }
+}
+
+const PROTOCOLS: [Protocol; 4] = [Protocol::Tcp, Protocol::Udp, Protocol::Http, Protocol::Sse];
+
+fn check_complete(options: &FanoutOptions) -> Report {
+    let report = fanout(options, &mut ()).unwrap();
+    let deliveries = u64::from(options.messages) * u64::from(options.subscribers);
+    assert_eq!(report.messages, u64::from(options.messages));
+    assert_eq!((report.deliveries, report.lost, report.unexpected), (deliveries, 0, 0));
+    assert!(report.deliveries_per_second > 0.0);
+    let latency = &report.latency;
+    assert!(latency.p50_ns > 0 && latency.p50_ns <= latency.p99_ns);
+    assert!(latency.p999_ns <= latency.max_ns);
+    report
+}
+
+fn every_protocol() {
+    for protocol in PROTOCOLS {
+        for window in [1, 16] {
+            let pace = Pace::Window(window);
+            let report = check_complete(&FanoutOptions { pace, ..options(protocol) });
+            let server = report.server.unwrap();
+            assert!(server.cpu_ns_per_delivery.unwrap() > 0.0);
+            assert!(server.ready_ms > 0.0);
+            assert!(server.resident_bytes_after > 0);
+            assert_eq!(report.floor, None);
+        }
+    }
+}
+
+fn every_protocol_and_the_floor() {
+    for protocol in PROTOCOLS {
+        for window in [1, 16] {
+            let pace = Pace::Window(window);
+            let report = check_complete(&FanoutOptions { pace, floor: true, ..options(protocol) });
+            let floor = report.floor.unwrap();
+            assert_eq!(floor.lost, 0);
+            assert!(floor.ratio.unwrap() > 0.0);
+            assert!(floor.cpu_ns_per_delivery.unwrap() > 0.0);
+            for round in &report.rounds {
+                assert_eq!(round.server.deliveries, round.floor.unwrap().deliveries);
+            }
+        }
+    }
+}
+
+fn a_rate() {
+    for floor in [false, true] {
+        let pace = Pace::Rate(2000);
+        let report = check_complete(&FanoutOptions { pace, floor, ..options(Protocol::Tcp) });
+        let seconds: f64 = report.rounds.iter().map(|round| round.server.seconds).sum();
+        // The last of n messages is due n - 1 intervals after the first.
+        let rounds = report.rounds.len() as f64;
+        assert!(seconds >= (40.0 - rounds) / 2000.0, "{seconds}");
+    }
+}
+
+fn many_channels() {
+    for protocol in PROTOCOLS {
+        let pace = Pace::Window(16);
+        check_complete(&FanoutOptions { channels: 3000, pace, ..options(protocol) });
+    }
+}
+
+fn large_messages() {
+    // More than sockets hold: publisher and subscribers must be served in turn.
+    for protocol in [Protocol::Tcp, Protocol::Sse] {
+        let pace = Pace::Window(40);
+        check_complete(&FanoutOptions { size: 1_000_000, pace, floor: true, ..options(protocol) });
+    }
+}
+
+fn lost_datagrams() {
+    let server_command = command("child-server-losing");
+    let pace = Pace::Window(8);
+    let options = FanoutOptions { server_command, pace, ..options(Protocol::Udp) };
+    let report = fanout(&options, &mut ()).unwrap();
+    assert_eq!(report.messages, 40);
+    assert!(report.lost > 0);
+    assert_eq!(report.deliveries + report.lost, 200);
+}
+
+fn repeated_messages() {
+    let server_command = command("child-server-repeating");
+    let report = fanout(&FanoutOptions { server_command, ..options(Protocol::Tcp) }, &mut ());
+    let report = report.unwrap();
+    assert_eq!((report.deliveries, report.lost), (200, 0));
+    assert!(report.unexpected > 0);
+}
+
+fn closed_subscriber() {
+    let server_command = command("child-server-closing");
+    let error = fanout(&FanoutOptions { server_command, ..options(Protocol::Tcp) }, &mut ());
+    let error = error.unwrap_err().to_string();
+    assert!(error.ends_with("refused with error 8 (lagging)"), "{error}");
+}
+
+fn wrong_secret() {
+    let secret = Some("guess".to_owned());
+    let error = fanout(&FanoutOptions { secret, ..options(Protocol::Sse) }, &mut ()).unwrap_err();
+    assert!(matches!(error, Error::Peer { .. }));
+    let expected = "the publisher: refused with error 5 (wrong secret)";
+    assert_eq!(error.to_string(), expected);
+}
+
+fn server_of_another() {
+    let running = tiny_server::start_here();
+    let options = FanoutOptions { server: Some(running), ..options(Protocol::Http) };
+    let report = check_complete(&options);
+    assert_eq!(report.server, None);
+}
+
+fn progress() {
+    #[derive(Default)]
+    struct Heard(Vec<(Phase, u64, u64)>);
+    impl Progress for Heard {
+        fn begin(&mut self, phase: Phase, total: u64) {
+            self.0.push((phase, total, 0));
+        }
+        fn done(&mut self, count: u64) {
+            self.0.last_mut().unwrap().2 = count;
+        }
+    }
+    let mut heard = Heard::default();
+    fanout(&FanoutOptions { floor: true, ..options(Protocol::Tcp) }, &mut heard).unwrap();
+    let expected = [
+        (Phase::Starting, 0, 0),
+        (Phase::Joining, 5, 5),
+        (Phase::ConnectingFloor, 5, 5),
+        (Phase::WarmingUp, 0, 0),
+        (Phase::Measuring, 40, 40),
+    ];
+    assert_eq!(heard.0, expected);
+}
