@@ -43,8 +43,7 @@ impl Placement {
 
 /// The cores that this process may run on, lowest first.
 fn allowed_cores() -> Result<Vec<usize>, Error> {
-    let set = sched_getaffinity(None)
-        .map_err(|errno| Error::io("ask for the usable cores")(errno.into()))?;
+    let set = sched_getaffinity(None).map_err(|errno| Error::io("ask for the usable cores")(errno.into()))?;
     Ok((0..CpuSet::MAX_CPU).filter(|core| set.is_set(*core)).collect())
 }
 
@@ -52,8 +51,7 @@ fn allowed_cores() -> Result<Vec<usize>, Error> {
 pub(crate) fn pin_this_thread(core: usize) -> Result<(), Error> {
     let mut set = CpuSet::new();
     set.set(core);
-    sched_setaffinity(None, &set)
-        .map_err(|errno| Error::io(format!("stay on core {core}"))(errno.into()))
+    sched_setaffinity(None, &set).map_err(|errno| Error::io(format!("stay on core {core}"))(errno.into()))
 }
 
 /// A process's CPU clock: every nanosecond that any of its threads, living or ended, has run.

@@ -27,6 +27,4 @@ pub use error::{Error, WireError};
 pub use fanout::{FanoutOptions, Protocol, fanout};
 pub use load::Pace;
 pub use progress::{Phase, Progress};
-pub use report::{
-    Cores, CurvePoint, FloorCost, Latency, LoadCost, Report, RoundCost, ServerCost, SideCost,
-};
+pub use report::{Cores, CurvePoint, FloorCost, Latency, LoadCost, Report, RoundCost, ServerCost, SideCost};

@@ -57,13 +57,10 @@ impl Process {
         let [program, arguments @ ..] = command else {
             return Err(Error::Options("there is no command to start a server with".into()));
         };
-        let failed = |reason: String| Error::Start {
-            command: program.to_string_lossy().into_owned(),
-            reason,
-        };
+        let failed =
+            |reason: String| Error::Start { command: program.to_string_lossy().into_owned(), reason };
         let started = Instant::now();
-        let mut child =
-            spawn(program, arguments, core)?.map_err(|error| failed(error.to_string()))?;
+        let mut child = spawn(program, arguments, core)?.map_err(|error| failed(error.to_string()))?;
         let complaints = child.stderr.take().map(keep_last_lines);
         let output = child.stdout.take().map(send_lines).unwrap_or_else(|| mpsc::channel().1);
         let heard = wait_until_ready(&output, started);
@@ -98,9 +95,8 @@ impl Process {
     pub(crate) fn resident_bytes(&self) -> Result<u64, Error> {
         let path = format!("/proc/{}/smaps_rollup", self.pid.as_raw_nonzero());
         let text = std::fs::read_to_string(&path).map_err(Error::io(format!("read {path}")))?;
-        parse_resident_bytes(&text).ok_or_else(|| {
-            Error::io(format!("find Rss in {path}"))(io::ErrorKind::InvalidData.into())
-        })
+        parse_resident_bytes(&text)
+            .ok_or_else(|| Error::io(format!("find Rss in {path}"))(io::ErrorKind::InvalidData.into()))
     }
 }
 
@@ -109,9 +105,7 @@ impl Drop for Process {
         let _ = kill_process(self.pid, Signal::TERM);
         let limit = Instant::now() + STOP_TIMEOUT;
         // The end of its output is the end of the process.
-        while let Ok(_line) =
-            self.output.recv_timeout(limit.saturating_duration_since(Instant::now()))
-        {}
+        while let Ok(_line) = self.output.recv_timeout(limit.saturating_duration_since(Instant::now())) {}
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -255,18 +249,14 @@ mod tests {
     #[test]
     fn only_listeners_that_speak_packets_count() {
         let address = "127.0.0.1:9772".parse().unwrap();
-        assert_eq!(
-            parse_listener("listening tcp 127.0.0.1:9772 http,packets"),
-            Some(("tcp", address))
-        );
+        assert_eq!(parse_listener("listening tcp 127.0.0.1:9772 http,packets"), Some(("tcp", address)));
         assert_eq!(parse_listener("listening tcp 127.0.0.1:9772 webrocket"), None);
         assert_eq!(parse_listener("hello"), None);
     }
 
     #[test]
     fn resident_memory_is_told_in_bytes() {
-        let smaps =
-            "55d0-7ffc ---p 00000000 00:00 0 [rollup]\nRss:                1576 kB\nPss: 3 kB\n";
+        let smaps = "55d0-7ffc ---p 00000000 00:00 0 [rollup]\nRss:                1576 kB\nPss: 3 kB\n";
         assert_eq!(parse_resident_bytes(smaps), Some(1576 * 1024));
         assert_eq!(parse_resident_bytes("Pss: 3 kB\n"), None);
     }

@@ -233,19 +233,11 @@ impl fmt::Display for Report {
         if let Some(floor) = &self.floor {
             let cpu = cpu(floor.cpu_ns_per_delivery);
             write!(f, "{:<11}{cpu}, {:.0} a second", "bare loop", floor.deliveries_per_second)?;
-            writeln!(
-                f,
-                "{}",
-                if floor.lost > 0 { format!(", {} lost", floor.lost) } else { String::new() }
-            )?;
+            writeln!(f, "{}", if floor.lost > 0 { format!(", {} lost", floor.lost) } else { String::new() })?;
             writeln!(f, "{:<11}latency {}", "", floor.latency)?;
             if let Some(ratio) = floor.ratio {
                 let rounds = count(self.rounds.len() as u64, "round");
-                writeln!(
-                    f,
-                    "{:<11}{ratio:.2} times the bare loop's CPU (median of {rounds})",
-                    "ratio"
-                )?;
+                writeln!(f, "{:<11}{ratio:.2} times the bare loop's CPU (median of {rounds})", "ratio")?;
             }
         }
         let cpu = cpu(self.load.cpu_ns_per_delivery);
@@ -324,10 +316,8 @@ pub(crate) mod tests {
                 .map(|(quantile, latency_ns)| CurvePoint { quantile, latency_ns })
                 .to_vec(),
         };
-        let load =
-            LoadCost { core_share: 0.956, cpu_ns_per_delivery: Some(1_200.4), saturated: true };
-        let side =
-            SideCost { deliveries: 100, lost: 0, seconds: 0.5, cpu_ns_per_delivery: Some(3_000.0) };
+        let load = LoadCost { core_share: 0.956, cpu_ns_per_delivery: Some(1_200.4), saturated: true };
+        let side = SideCost { deliveries: 100, lost: 0, seconds: 0.5, cpu_ns_per_delivery: Some(3_000.0) };
         Report {
             protocol: Protocol::Tcp,
             subscribers: 10,

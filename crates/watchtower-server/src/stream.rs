@@ -13,6 +13,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
+use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
 use watchtower_hub::{Batch, Drained};
@@ -20,6 +21,7 @@ use watchtower_protocols::stream::{Close, StreamSession};
 
 use crate::clock;
 use crate::shutdown::Shutdown;
+use crate::tcp::Guest;
 
 /// What one read takes, and one write about.
 const CHUNK_BYTES: usize = 64 * 1024;
@@ -57,7 +59,10 @@ pub(crate) struct Drive<S> {
     /// When the client's patience, a heartbeat, or the end of a phase is due.
     timer: Option<Pin<Box<Sleep>>>,
     last_sent: Option<Instant>,
+    /// Whether this task is registered to be woken by input.
+    awaits_input: bool,
     shutdown: Shutdown,
+    _guest: Guest,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,7 +78,13 @@ enum Phase {
 
 impl<S: StreamSession> Drive<S> {
     /// Takes over a connection of which `read_already` was read.
-    pub(crate) fn new(socket: TcpStream, read_already: &[u8], session: S, shutdown: Shutdown) -> Drive<S> {
+    pub(crate) fn new(
+        socket: TcpStream,
+        read_already: &[u8],
+        session: S,
+        guest: Guest,
+        shutdown: Shutdown,
+    ) -> Drive<S> {
         let last_sent = session.heartbeat().map(|_| Instant::now());
         let mut drive = Drive {
             socket,
@@ -84,7 +95,9 @@ impl<S: StreamSession> Drive<S> {
             phase: Phase::Open,
             timer: None,
             last_sent,
+            awaits_input: false,
             shutdown,
+            _guest: guest,
         };
         drive.session.begin(&mut drive.answers);
         drive.take(read_already);
@@ -130,14 +143,19 @@ impl<S: StreamSession> Drive<S> {
     /// Reads once; whether there may be more.
     fn poll_input(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
         loop {
-            ready!(self.socket.poll_read_ready(cx))?;
+            let mut ready = false;
             let read = CHUNK.with_borrow_mut(|chunk| {
-                let read = self.socket.try_read(chunk);
+                let read = self.socket.try_io(Interest::READABLE, || {
+                    ready = true;
+                    Ok(rustix::io::read(&self.socket, chunk.as_mut_slice())?)
+                });
                 if let (Ok(length), Phase::Open) = (&read, self.phase) {
                     self.take(chunk.get(..*length).unwrap_or_default());
                 }
                 read
             });
+            // What was registered for is used up once it came.
+            self.awaits_input &= !ready;
             match read {
                 Ok(0) => return Poll::Ready(Ok(false)),
                 Ok(length) => {
@@ -146,7 +164,17 @@ impl<S: StreamSession> Drive<S> {
                     }
                     return Poll::Ready(Ok(true));
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    // Nearly every turn is about output: it must not pay for
+                    // registering once more.
+                    if self.awaits_input {
+                        return Poll::Pending;
+                    }
+                    self.awaits_input = true;
+                    ready!(self.socket.poll_read_ready(cx))?;
+                    self.awaits_input = false;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Poll::Ready(Err(error)),
             }
         }

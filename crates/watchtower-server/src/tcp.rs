@@ -119,9 +119,8 @@ async fn greet(socket: TcpStream, guest: Guest, shutdown: Shutdown) {
     }
     let Some((first, shutdown)) = first_bytes(&socket, &guest.shared, shutdown).await else { return };
     let session = PacketStream::new(&guest.shared.hub, guest.shared.packet_options());
-    // An error means that the client is gone: nothing to tell it, and nothing
-    // that an operator could do.
-    let _gone = Drive::new(socket, &first, session, shutdown).await;
+    // A task of its own: this one is larger than a connection should be.
+    tokio::spawn(Drive::new(socket, &first, session, guest, shutdown));
 }
 
 fn prepare(socket: &TcpStream) -> io::Result<()> {

@@ -83,10 +83,8 @@ fn connect(
         None => protocol.packet_counter(),
         Some(form) => Counter::Stream(StreamCounter::in_body(form)),
     };
-    let links = sockets
-        .into_iter()
-        .map(|socket| Link { socket, counter: counter(options.protocol) })
-        .collect();
+    let links =
+        sockets.into_iter().map(|socket| Link { socket, counter: counter(options.protocol) }).collect();
     // Its copy comes in a stream of bytes, whatever the subscribers have.
     let control = Link {
         socket: control,

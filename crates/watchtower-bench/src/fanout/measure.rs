@@ -11,9 +11,7 @@ use crate::fanout::options::FanoutOptions;
 use crate::load::{Load, Pace, Run, latency_histogram};
 use crate::process::Process;
 use crate::progress::{Phase, Progress};
-use crate::report::{
-    Cores, FloorCost, Latency, LoadCost, Report, RoundCost, ServerCost, SideCost, median,
-};
+use crate::report::{Cores, FloorCost, Latency, LoadCost, Report, RoundCost, ServerCost, SideCost, median};
 
 /// Into how many rounds the messages are divided, if there are bursts enough.
 const ROUNDS: u32 = 10;
@@ -184,9 +182,10 @@ impl Measurement {
         if self.floor.is_empty() {
             return None;
         }
-        let ratios = self.server.iter().zip(&self.floor).filter_map(|(server, floor)| {
-            Some(server.cpu_ns_per_delivery()? / floor.cpu_ns_per_delivery()?)
-        });
+        let ratios =
+            self.server.iter().zip(&self.floor).filter_map(|(server, floor)| {
+                Some(server.cpu_ns_per_delivery()? / floor.cpu_ns_per_delivery()?)
+            });
         Some(FloorCost {
             cpu_ns_per_delivery: median(self.floor.iter().filter_map(Cost::cpu_ns_per_delivery)),
             ratio: median(ratios),
@@ -274,13 +273,7 @@ mod tests {
 
     fn cost(deliveries: u64, cpu: u64, load_cpu: u64) -> Cost {
         Cost {
-            run: Run {
-                messages: 1,
-                deliveries,
-                lost: 2,
-                unexpected: 0,
-                elapsed: Duration::from_micros(10),
-            },
+            run: Run { messages: 1, deliveries, lost: 2, unexpected: 0, elapsed: Duration::from_micros(10) },
             took: Duration::from_micros(10),
             cpu: Some(Duration::from_nanos(cpu)),
             load_cpu: Duration::from_nanos(load_cpu),

@@ -81,13 +81,8 @@ fn generate(
             progress,
         )?),
     };
-    let load = Load::new(
-        subscribers,
-        publisher,
-        Box::new(source),
-        options.pace,
-        options.protocol.patience(),
-    )?;
+    let load =
+        Load::new(subscribers, publisher, Box::new(source), options.pace, options.protocol.patience())?;
 
     let mut server = Side::new(load, process.as_ref())?;
     let mut floor = floor.map(Floor::into_side).transpose()?;
@@ -98,8 +93,7 @@ fn generate(
             ready_ms: process.ready_after().as_secs_f64() * 1e3,
             resident_bytes_before: empty,
             resident_bytes_after: full,
-            idle_bytes_per_connection: (full as f64 - empty as f64)
-                / f64::from(options.subscribers),
+            idle_bytes_per_connection: (full as f64 - empty as f64) / f64::from(options.subscribers),
         }),
         _ => None,
     };

@@ -222,10 +222,7 @@ mod tests {
         let size = 65_493;
         options().check().unwrap();
         FanoutOptions { size, ..options() }.check().unwrap();
-        check_refused(
-            &FanoutOptions { size, protocol: Protocol::Udp, ..options() },
-            "at most 65492 bytes",
-        );
+        check_refused(&FanoutOptions { size, protocol: Protocol::Udp, ..options() }, "at most 65492 bytes");
         let channels = 10_001;
         FanoutOptions { channels, ..options() }.check().unwrap();
         check_refused(

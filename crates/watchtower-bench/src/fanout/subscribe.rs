@@ -74,8 +74,7 @@ impl Door<'_> {
     }
 
     fn open_stream(&self, form: StreamForm, sender: u32, name: &str) -> Result<Link, Error> {
-        let socket =
-            Socket::stream(self.addresses.tcp).map_err(Error::io(format!("connect {name}")))?;
+        let socket = Socket::stream(self.addresses.tcp).map_err(Error::io(format!("connect {name}")))?;
         let mut request = Vec::new();
         let target = http::join_target(sender, self.channels);
         http::write_join(&target, form, self.addresses.tcp, &mut request);

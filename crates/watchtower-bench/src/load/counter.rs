@@ -49,13 +49,8 @@ mod tests {
     #[test]
     fn a_datagram_holds_whole_packets() {
         let mut arrivals = Vec::new();
-        Counter::Datagrams
-            .feed(b"A\x01\0\0\0A\x02\0\0\0", |arrival| arrivals.push(arrival))
-            .unwrap();
+        Counter::Datagrams.feed(b"A\x01\0\0\0A\x02\0\0\0", |arrival| arrivals.push(arrival)).unwrap();
         assert_eq!(arrivals, [Arrival::Acknowledged(1), Arrival::Acknowledged(2)]);
-        assert_eq!(
-            Counter::Datagrams.feed(b"A\x01\0\0\0A\x02", |_| ()),
-            Err(WireError::PartialDatagram)
-        );
+        assert_eq!(Counter::Datagrams.feed(b"A\x01\0\0\0A\x02", |_| ()), Err(WireError::PartialDatagram));
     }
 }

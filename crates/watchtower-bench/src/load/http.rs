@@ -38,8 +38,7 @@ impl StreamForm {
 
     /// The message that a line carries, if it carries one.
     fn message(self, line: &[u8]) -> Option<Arrival> {
-        static MESSAGE: LazyLock<Finder<'static>> =
-            LazyLock::new(|| Finder::new(b"\"message\":\""));
+        static MESSAGE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"message\":\""));
         let json = match self {
             Self::JsonLines => line,
             Self::Events => line.strip_prefix(b"data:")?,
@@ -106,11 +105,7 @@ impl StreamCounter {
     ///
     /// # Errors
     /// A status other than 200, broken framing, the end of the body.
-    pub(crate) fn feed(
-        &mut self,
-        input: &[u8],
-        mut on: impl FnMut(Arrival),
-    ) -> Result<(), WireError> {
+    pub(crate) fn feed(&mut self, input: &[u8], mut on: impl FnMut(Arrival)) -> Result<(), WireError> {
         if let Part::Head(head) = &mut self.part {
             head.extend_from_slice(input);
             let Some(end) = memchr::memmem::find(head, b"\r\n\r\n") else {
@@ -158,8 +153,7 @@ fn is_chunked(head: &[u8]) -> Result<bool, WireError> {
         return Err(WireError::NotAStream(status.to_owned()));
     }
     Ok(lines.filter_map(|line| line.split_once(':')).any(|(name, value)| {
-        name.eq_ignore_ascii_case("transfer-encoding")
-            && value.trim().eq_ignore_ascii_case("chunked")
+        name.eq_ignore_ascii_case("transfer-encoding") && value.trim().eq_ignore_ascii_case("chunked")
     }))
 }
 
@@ -230,9 +224,7 @@ impl Place {
             (Self::Size { digits: 1.., size }, b'\r' | b';') => Ok(Self::Extension { size }),
             (Self::Size { size, digits: digits @ ..16 }, _) => match (byte as char).to_digit(16) {
                 None => Err(WireError::Framing("a chunk size is not hexadecimal")),
-                Some(digit) => {
-                    Ok(Self::Size { size: size << 4 | u64::from(digit), digits: digits + 1 })
-                }
+                Some(digit) => Ok(Self::Size { size: size << 4 | u64::from(digit), digits: digits + 1 }),
             },
             (Self::Size { .. }, _) => Err(WireError::Framing("a chunk size has too many digits")),
             (Self::Extension { .. }, _) => Ok(self),
@@ -334,8 +326,7 @@ mod tests {
     }
 
     fn check(form: StreamForm, body: &[u8], expected: &[u32]) {
-        let expected: Vec<_> =
-            expected.iter().map(|n| Arrival::Message(Some(Number(*n)))).collect();
+        let expected: Vec<_> = expected.iter().map(|n| Arrival::Message(Some(Number(*n)))).collect();
         for sizes in [&[body.len()] as &[usize], &[1], &[7, 100, 3]] {
             let bytes = [HEAD, &chunked(body, sizes)].concat();
             assert_eq!(count(form, [bytes.as_slice()]).unwrap(), expected, "whole");
@@ -378,10 +369,7 @@ mod tests {
     #[test]
     fn the_last_chunk_is_the_end() {
         let bytes = [HEAD, b"1\r\n\n\r\n0\r\n\r\n"].concat();
-        assert_eq!(
-            count(StreamForm::JsonLines, [bytes.as_slice()]).unwrap_err(),
-            WireError::Closed
-        );
+        assert_eq!(count(StreamForm::JsonLines, [bytes.as_slice()]).unwrap_err(), WireError::Closed);
     }
 
     #[test]

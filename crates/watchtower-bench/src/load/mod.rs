@@ -121,11 +121,7 @@ impl Load {
     ///
     /// # Errors
     /// [`Error::Peer`] when a connection is closed or says something wrong, [`Error::Stalled`].
-    pub(crate) fn run(
-        &mut self,
-        messages: u32,
-        latencies: &mut Histogram<u64>,
-    ) -> Result<Run, Error> {
+    pub(crate) fn run(&mut self, messages: u32, latencies: &mut Histogram<u64>) -> Result<Run, Error> {
         self.alarm.reset();
         let mut schedule = Schedule::new(self.pace, messages);
         let mut round = Round::start(self.next, self.links.len());
@@ -146,12 +142,7 @@ impl Load {
         }
     }
 
-    fn publish(
-        &mut self,
-        messages: u32,
-        schedule: &Schedule,
-        round: &mut Round,
-    ) -> Result<(), Error> {
+    fn publish(&mut self, messages: u32, schedule: &Schedule, round: &mut Round) -> Result<(), Error> {
         let numbers = self.next..self.next + messages;
         self.next = numbers.end;
         self.source.encode(numbers, &mut self.outgoing);
@@ -176,14 +167,10 @@ impl Load {
     }
 
     /// Waits for events and reads what is there. False if no connection had anything.
-    fn wait_and_read(
-        &mut self,
-        round: &mut Round,
-        latencies: &mut Histogram<u64>,
-    ) -> Result<bool, Error> {
+    fn wait_and_read(&mut self, round: &mut Round, latencies: &mut Histogram<u64>) -> Result<bool, Error> {
         let (Patience::GiveUp(timeout) | Patience::Fail(timeout)) = self.patience;
-        let timeout = Timespec::try_from(timeout)
-            .map_err(|error| Error::io("wait")(io::Error::other(error)))?;
+        let timeout =
+            Timespec::try_from(timeout).map_err(|error| Error::io("wait")(io::Error::other(error)))?;
         self.events.clear();
         match epoll::wait(&self.epoll, spare_capacity(&mut self.events), Some(&timeout)) {
             Ok(_) | Err(rustix::io::Errno::INTR) => (),
@@ -221,8 +208,7 @@ impl Load {
         };
         let Link { socket, counter } = &mut self.links[index];
         // A short read has emptied a stream, unless its end is still to be read.
-        let may_stop_short =
-            socket.is_stream() && !flags.intersects(Flags::RDHUP | Flags::HUP | Flags::ERR);
+        let may_stop_short = socket.is_stream() && !flags.intersects(Flags::RDHUP | Flags::HUP | Flags::ERR);
         let mut progress = false;
         loop {
             let length = match socket.read(&mut self.buffer) {

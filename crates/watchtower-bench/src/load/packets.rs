@@ -36,13 +36,7 @@ pub(crate) fn write_join(sender: u32, channel: u32, out: &mut Vec<u8>) {
 }
 
 /// Appends `M` with a content of `size` bytes.
-pub(crate) fn write_publish(
-    sender: u32,
-    channel: u32,
-    number: Number,
-    size: usize,
-    out: &mut Vec<u8>,
-) {
+pub(crate) fn write_publish(sender: u32, channel: u32, number: Number, size: usize, out: &mut Vec<u8>) {
     out.push(b'M');
     out.extend_from_slice(&sender.to_le_bytes());
     out.extend_from_slice(&channel.to_le_bytes());
@@ -74,11 +68,7 @@ impl PacketCounter {
     ///
     /// # Errors
     /// An `E` packet, whatever it says, and a byte that starts no packet.
-    pub(crate) fn feed(
-        &mut self,
-        mut input: &[u8],
-        mut on: impl FnMut(Arrival),
-    ) -> Result<(), WireError> {
+    pub(crate) fn feed(&mut self, mut input: &[u8], mut on: impl FnMut(Arrival)) -> Result<(), WireError> {
         loop {
             let skipped = self.to_skip.min(input.len());
             self.to_skip -= skipped;
@@ -153,9 +143,7 @@ impl Head {
             Some(b'M') => Ok(Self::read_message(bytes)),
             Some(b'A') => Ok(match read_u32(bytes, 1) {
                 None => Self::Needs(5),
-                Some(id) => {
-                    Self::Complete { arrival: Arrival::Acknowledged(id), taken: 5, to_skip: 0 }
-                }
+                Some(id) => Self::Complete { arrival: Arrival::Acknowledged(id), taken: 5, to_skip: 0 },
             }),
             Some(b'E') => Self::read_error(bytes),
             Some(other) => Err(WireError::UnknownPacket(*other)),
@@ -188,10 +176,9 @@ impl Head {
         let end = 3 + usize::from(*length);
         match bytes.get(3..end) {
             None => Ok(Self::Needs(end)),
-            Some(text) => Err(WireError::Refused {
-                code: *code,
-                text: String::from_utf8_lossy(text).into_owned(),
-            }),
+            Some(text) => {
+                Err(WireError::Refused { code: *code, text: String::from_utf8_lossy(text).into_owned() })
+            }
         }
     }
 }
@@ -247,11 +234,7 @@ mod tests {
         bytes.extend(message(b""));
         check(
             &bytes,
-            &[
-                Arrival::Message(Some(Number(42))),
-                Arrival::Message(Some(Number(43))),
-                Arrival::Message(None),
-            ],
+            &[Arrival::Message(Some(Number(42))), Arrival::Message(Some(Number(43))), Arrival::Message(None)],
         );
     }
 
@@ -276,10 +259,7 @@ mod tests {
         write_register(Some("key"), &mut out);
         write_join(5, 1, &mut out);
         write_publish(5, 1, Number(0x2a), 10, &mut out);
-        assert_eq!(
-            out,
-            b"RS\x03key\x4a\x05\0\0\0\x01\0\0\0\x4d\x05\0\0\0\x01\0\0\0\x0a\0\0\x000000002axx"
-        );
+        assert_eq!(out, b"RS\x03key\x4a\x05\0\0\0\x01\0\0\0\x4d\x05\0\0\0\x01\0\0\0\x0a\0\0\x000000002axx");
     }
 
     proptest! {

@@ -84,8 +84,7 @@ impl Round {
         let now = self.elapsed();
         let index = self.published_at.len() as u32;
         self.published_at.extend(
-            (index..index + messages)
-                .map(|index| nanoseconds(schedule.due_at(index).unwrap_or(now))),
+            (index..index + messages).map(|index| nanoseconds(schedule.due_at(index).unwrap_or(now))),
         );
         self.outstanding += u64::from(messages) * self.links as u64;
         self.last_progress = now;
@@ -195,8 +194,7 @@ mod tests {
     fn what_is_not_a_first_copy_of_this_run_is_no_delivery() {
         let (mut round, mut arrivals, mut latencies) = started(Pace::Window(2));
         let now = Duration::ZERO;
-        let unexpected =
-            [message(10), message(12), Arrival::Message(None), Arrival::Acknowledged(1)];
+        let unexpected = [message(10), message(12), Arrival::Message(None), Arrival::Acknowledged(1)];
         round.note(0, message(10), now, &mut arrivals, &mut latencies);
         for arrival in unexpected {
             round.note(0, arrival, now, &mut arrivals, &mut latencies);

@@ -21,8 +21,7 @@ type Drawn = Result<(), Box<dyn std::error::Error>>;
 
 /// Writes an SVG file.
 pub(super) fn draw(report: &Report, path: &Path) -> Result<(), Error> {
-    draw_both(report, path)
-        .map_err(|error| Error::Plot { path: path.to_owned(), reason: error.to_string() })
+    draw_both(report, path).map_err(|error| Error::Plot { path: path.to_owned(), reason: error.to_string() })
 }
 
 fn draw_both(report: &Report, path: &Path) -> Drawn {
@@ -77,10 +76,8 @@ fn draw_deliveries(report: &Report, area: &Area<'_>) -> Drawn {
     let mut lines = vec![("server", SERVER_COLOR, numbered(server.collect()))];
     lines.push(("bare loop", FLOOR_COLOR, numbered(floor.collect())));
     lines.retain(|(_, _, points)| !points.is_empty());
-    let highest = lines
-        .iter()
-        .flat_map(|(_, _, points)| points.iter().map(|(_, rate)| *rate))
-        .fold(1.0, f64::max);
+    let highest =
+        lines.iter().flat_map(|(_, _, points)| points.iter().map(|(_, rate)| *rate)).fold(1.0, f64::max);
 
     let last = report.rounds.len().max(1) as f64;
     let mut chart = ChartBuilder::on(area)

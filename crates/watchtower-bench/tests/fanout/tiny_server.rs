@@ -92,9 +92,7 @@ impl Subscriber {
             Self::Peer(socket, peer) => socket.send_to(&packet, peer).map(drop),
             Self::Http { stream, events } => {
                 let content = String::from_utf8_lossy(content);
-                let json = format!(
-                    "{{\"channel\":{channel},\"sender\":{sender},\"message\":\"{content}\"}}"
-                );
+                let json = format!("{{\"channel\":{channel},\"sender\":{sender},\"message\":\"{content}\"}}");
                 let body = match events {
                     true => format!("id: e:1\nevent: message\ndata: {json}\n\n"),
                     false => format!("{json}\n"),
