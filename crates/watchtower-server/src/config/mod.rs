@@ -139,6 +139,10 @@ keys! {
         timeout: Duration = Duration::from_secs(10), within(DURATION_MIN..=DURATION_MAX);
         /// How long calls may fail before their subscription is ended.
         give_up: Duration = Duration::from_secs(24 * 60 * 60), within(DURATION_MIN..=DURATION_MAX);
+        /// The most callback subscriptions that there are at a time.
+        max_subscriptions: usize = 4_096, within(1..=COUNT_MAX);
+        /// The most callback subscriptions that one sender may have at a time.
+        max_subscriptions_per_sender: usize = 64, within(1..=COUNT_MAX);
     }
 }
 
