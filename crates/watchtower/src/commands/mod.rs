@@ -1,0 +1,25 @@
+//! The commands, one a file: its options, its help and what it does.
+
+pub(crate) mod channels;
+pub(crate) mod config;
+pub(crate) mod describe;
+pub(crate) mod publish;
+pub(crate) mod register;
+mod remote;
+pub(crate) mod subscribe;
+
+use crate::cli::Command;
+use crate::failure::Failure;
+
+/// Carries a command out.
+pub(crate) fn run(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Config(config) => config.run(),
+        Command::Register(register) => register.run(),
+        Command::Pub(publish) => publish.run(),
+        Command::Sub(subscribe) => subscribe.run(),
+        Command::Channels(channels) => channels.run(),
+        Command::Completions(completions) => completions.run(),
+        Command::Man(man) => man.run(),
+    }
+}

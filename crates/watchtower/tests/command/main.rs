@@ -1,0 +1,6 @@
+//! The real binary, driven as a person or a script drives it.
+
+mod client;
+mod config;
+mod process;
+mod usage;
