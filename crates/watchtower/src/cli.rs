@@ -13,6 +13,7 @@ use crate::commands;
     disable_help_subcommand = true,
     after_help = "\
 Examples:
+  watchtower serve
   watchtower sub 5
   watchtower pub 5 'all your base are belong to us'
 
@@ -25,6 +26,8 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Run the server.
+    Serve(commands::serve::Serve),
     /// Print the default configuration, or check a file.
     Config(commands::config::Config),
     /// Register a new sender and print its id.

@@ -4,6 +4,8 @@
 mod cli;
 mod commands;
 mod failure;
+mod limits;
+mod logs;
 mod output;
 mod runtime;
 mod signals;

@@ -33,7 +33,7 @@ Examples:
     #[command(after_help = "\
 Examples:
   watchtower config check watchtower.toml
-  watchtower config default > watchtower.toml && watchtower config check watchtower.toml")]
+  watchtower config check watchtower.toml && watchtower serve --config watchtower.toml")]
     Check {
         /// The file.
         file: PathBuf,

@@ -3,9 +3,11 @@
 pub(crate) mod channels;
 pub(crate) mod config;
 pub(crate) mod describe;
+mod notice;
 pub(crate) mod publish;
 pub(crate) mod register;
 mod remote;
+pub(crate) mod serve;
 pub(crate) mod subscribe;
 
 use crate::cli::Command;
@@ -14,6 +16,7 @@ use crate::failure::Failure;
 /// Carries a command out.
 pub(crate) fn run(command: Command) -> Result<(), Failure> {
     match command {
+        Command::Serve(serve) => serve.run(),
         Command::Config(config) => config.run(),
         Command::Register(register) => register.run(),
         Command::Pub(publish) => publish.run(),

@@ -3,4 +3,5 @@
 mod client;
 mod config;
 mod process;
+mod serve;
 mod usage;

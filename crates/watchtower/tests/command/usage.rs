@@ -7,8 +7,9 @@ use std::process::{Command, Stdio};
 use super::process::{run, watchtower};
 
 /// Every command, as it is written on the command line.
-const COMMANDS: [&[&str]; 10] = [
+const COMMANDS: [&[&str]; 11] = [
     &[],
+    &["serve"],
     &["config"],
     &["config", "default"],
     &["config", "check"],
@@ -60,8 +61,8 @@ fn every_example_in_the_help_that_needs_no_server_works() {
 #[test]
 fn a_wrong_command_line_is_code_2_and_says_what_is_right() {
     for (arguments, told) in [
-        (&["channels", "--nope"][..], "--nope"),
-        (&["channel"], "channels"),
+        (&["serve", "--nope"][..], "--nope"),
+        (&["serv"], "serve"),
         (&["config", "check"], "<FILE>"),
         (&["pub"], "<CHANNEL>"),
         (&["pub", "07", "x"], "a number from 0 to 4294967295 without leading zeros"),
@@ -97,7 +98,7 @@ fn there_are_completions_for_every_shell() {
     for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
         let ended = run(&["completions", shell]);
         assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
-        for word in ["register", "--secret", "--protocol", "channels"] {
+        for word in ["serve", "--data-dir", "--log-format", "channels"] {
             assert!(ended.stdout.contains(word.trim_start_matches('-')), "{shell} does not complete {word}");
         }
     }
