@@ -38,6 +38,9 @@ pub(crate) enum Command {
     Sub(commands::subscribe::Subscribe),
     /// List the channels of a server.
     Channels(commands::channels::Channels),
+    /// Measure a server: deliveries a second, latency, cost.
+    #[cfg(target_os = "linux")]
+    Bench(commands::bench::Bench),
     /// Print a completion script for a shell.
     Completions(commands::describe::Completions),
     /// Print the manual, all commands, as a man page.

@@ -1,5 +1,7 @@
 //! The commands, one a file: its options, its help and what it does.
 
+#[cfg(target_os = "linux")]
+pub(crate) mod bench;
 pub(crate) mod channels;
 pub(crate) mod config;
 pub(crate) mod describe;
@@ -22,6 +24,8 @@ pub(crate) fn run(command: Command) -> Result<(), Failure> {
         Command::Pub(publish) => publish.run(),
         Command::Sub(subscribe) => subscribe.run(),
         Command::Channels(channels) => channels.run(),
+        #[cfg(target_os = "linux")]
+        Command::Bench(bench) => bench.run(),
         Command::Completions(completions) => completions.run(),
         Command::Man(man) => man.run(),
     }

@@ -1,5 +1,7 @@
 //! The real binary, driven as a person or a script drives it.
 
+#[cfg(target_os = "linux")]
+mod bench;
 mod client;
 mod config;
 mod process;

@@ -86,6 +86,30 @@ fn when_ready_it_prints_its_listeners_and_nothing_else_and_ends_well_on_a_signal
 }
 
 #[test]
+fn what_is_published_from_the_command_line_reaches_a_subscriber_over_either_packet_protocol() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Running::start(folder.path(), &[]);
+    let address = server.listening[0].split(' ').nth(2).unwrap().to_owned();
+    for (subscriber, publisher) in [("tcp", "udp"), ("udp", "tcp")] {
+        let remote = |protocol| ["--server", &address, "--protocol", protocol].map(str::to_owned);
+        let mut sub = watchtower(["sub", "5"].map(str::to_owned).into_iter().chain(remote(subscriber)))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        wait_for(&mut BufReader::new(sub.stderr.take().unwrap()), "subscribed to 5 as sender ");
+        let words = ["pub", "5", "all your base"].map(str::to_owned);
+        let published = watchtower(words.into_iter().chain(remote(publisher))).output().unwrap();
+        assert!(published.status.success(), "{published:?}");
+        let mut line = String::new();
+        BufReader::new(sub.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert!(line.starts_with("5 ") && line.ends_with(" all your base\n"), "{line}");
+        // Its reader is gone now.
+        assert!(sub.wait().unwrap().success());
+    }
+}
+
+#[test]
 fn a_secret_is_made_at_the_first_start_shown_once_and_kept_for_its_owner_alone() {
     let folder = tempfile::tempdir().unwrap();
     let first = Running::start(folder.path(), &["--data-dir", "data"]);

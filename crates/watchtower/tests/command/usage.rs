@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use super::process::{run, watchtower};
 
 /// Every command, as it is written on the command line.
-const COMMANDS: [&[&str]; 11] = [
+const COMMANDS: [&[&str]; 13] = [
     &[],
     &["serve"],
     &["config"],
@@ -17,6 +17,8 @@ const COMMANDS: [&[&str]; 11] = [
     &["pub"],
     &["sub"],
     &["channels"],
+    &["bench"],
+    &["bench", "fanout"],
     &["completions"],
     &["man"],
 ];
@@ -36,7 +38,7 @@ fn examples(command: &[&str]) -> Vec<String> {
 #[test]
 fn every_example_in_the_help_that_needs_no_server_works() {
     let needs_server = |example: &str| {
-        ["serve", "register", "pub", "sub", "channels"]
+        ["serve", "register", "pub", "sub", "channels", "bench"]
             .iter()
             .any(|command| example.contains(&format!("watchtower {command}")))
     };
@@ -71,6 +73,8 @@ fn a_wrong_command_line_is_code_2_and_says_what_is_right() {
         (&["sub", "5", "--sender", "0"], "a number from 1 to 4294967295"),
         (&["channels", "--protocol", "pigeon"], "tcp, udp, http"),
         (&["register", "--server", "nowhere"], "expected host:port"),
+        (&["bench", "fanout", "--rate", "5", "--window", "5"], "cannot be used with"),
+        (&["bench", "fanout", "--subscribers", "0"], "at least one subscriber"),
         (&["completions", "cmd"], "bash"),
         (&[], "Usage: watchtower <COMMAND>"),
     ] {
