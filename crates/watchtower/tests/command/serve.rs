@@ -2,11 +2,12 @@
 //! tested with the server.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
-use std::net::TcpListener;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, ChildStderr, ChildStdout, Stdio};
+use std::thread;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -162,6 +163,52 @@ fn wait_for(stderr: &mut impl BufRead, part: &str) -> String {
         }
     }
     panic!("standard error ended without {part}");
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once_even_if_a_session_is_still_owed_something() {
+    let folder = tempfile::tempdir().unwrap();
+    let patient = ["--set", "shutdown_grace=1h", "--set", "limits.lag_bytes=100000000"];
+    let mut server = Running::start(folder.path(), &patient);
+    let address = server.listening[0].split(' ').nth(2).unwrap();
+    // This one never reads what it is sent.
+    let (_subscriber, _) = join_channel_5(address);
+    let (mut publisher, id) = join_channel_5(address);
+    let mut echoes = publisher.try_clone().unwrap();
+    let content = [b'x'; 60_000];
+    let messages = 500;
+    let reader = thread::spawn(move || {
+        let mut echo = vec![0; 15 + content.len()];
+        (0..messages).for_each(|_| echoes.read_exact(&mut echo).unwrap());
+    });
+    for _ in 0..messages {
+        let mut packet = vec![b'M'];
+        packet.extend(id);
+        packet.extend([5, 0, 0, 0]);
+        packet.extend(60_000_u32.to_le_bytes());
+        packet.extend(content);
+        publisher.write_all(&packet).unwrap();
+    }
+    reader.join().unwrap();
+
+    server.signal(Signal::TERM);
+    wait_for(&mut server.stderr, "shutting down");
+    let (code, said) = server.ended_by(Signal::TERM);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("watchtower: ended by a second signal"), "{said}");
+}
+
+/// Registers and joins [packets: client to server]; the connection and the sender's id.
+fn join_channel_5(address: &str) -> (TcpStream, [u8; 4]) {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.write_all(b"R").unwrap();
+    let mut answer = [0; 5];
+    stream.read_exact(&mut answer).unwrap();
+    let [b'A', id @ ..] = answer else { panic!("{answer:?}") };
+    stream.write_all(&[&b"J"[..], &id, &[5, 0, 0, 0]].concat()).unwrap();
+    stream.read_exact(&mut answer).unwrap();
+    assert_eq!(answer, [b'A', 5, 0, 0, 0]);
+    (stream, id)
 }
 
 #[test]
