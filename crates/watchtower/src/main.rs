@@ -1,2 +1,25 @@
-//! The `watchtower` command.
-fn main() {}
+//! The `watchtower` command: arguments, signals, exit codes and what a terminal shows. What the
+//! commands do is in the crates for the server, the client and the bench.
+
+mod cli;
+mod commands;
+mod failure;
+mod limits;
+mod logs;
+mod output;
+mod runtime;
+mod signals;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    match commands::run(cli::Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}

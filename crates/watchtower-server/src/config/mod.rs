@@ -1,7 +1,7 @@
 //! What can be configured: every key with its type, its default and its explanation, once.
 //!
 //! The structs below are that one definition. The parser, the search for the nearest known
-//! key and the default file are derived from it by [`key`]'s macro, so a key cannot be in one
+//! key and the default file are derived from it by the macro in `key`, so a key cannot be in one
 //! of them and missing in another. The doc comment of a field is its explanation in the
 //! default file, which is why those comments speak to the person who runs a server.
 //!
@@ -124,7 +124,7 @@ keys! {
     pub struct Http {
         /// How long a stream is silent before a heartbeat is written to it.
         heartbeat: Duration = Duration::from_secs(15), within(DURATION_MIN..=DURATION_MAX);
-        /// The web origins whose pages may read answers, such as ["https://example.com"].
+        /// The web origins whose pages may read answers, such as `["https://example.com"]`.
         cors_origins: Vec<WebOrigin> = Vec::new();
     }
 }
@@ -132,13 +132,17 @@ keys! {
 keys! {
     /// Callbacks: messages that the server posts to a URL.
     pub struct Callbacks {
-        /// Networks that may be called besides public ones, such as ["192.168.0.0/16"].
+        /// Networks that may be called besides public ones, such as `["192.168.0.0/16"]`.
         /// While the server listens on loopback alone, loopback may be called too.
         allow: Vec<IpNet> = Vec::new();
         /// How long one call may take, connecting included.
         timeout: Duration = Duration::from_secs(10), within(DURATION_MIN..=DURATION_MAX);
         /// How long calls may fail before their subscription is ended.
         give_up: Duration = Duration::from_secs(24 * 60 * 60), within(DURATION_MIN..=DURATION_MAX);
+        /// The most callback subscriptions that there are at a time.
+        max_subscriptions: usize = 4_096, within(1..=COUNT_MAX);
+        /// The most callback subscriptions that one sender may have at a time.
+        max_subscriptions_per_sender: usize = 64, within(1..=COUNT_MAX);
     }
 }
 

@@ -58,7 +58,13 @@ fn the_defaults_are_those_of_the_specification() {
             header_timeout: seconds(10),
         },
         http: Http { heartbeat: seconds(15), cors_origins: vec![] },
-        callbacks: Callbacks { allow: vec![], timeout: seconds(10), give_up: seconds(86_400) },
+        callbacks: Callbacks {
+            allow: vec![],
+            timeout: seconds(10),
+            give_up: seconds(86_400),
+            max_subscriptions: 4_096,
+            max_subscriptions_per_sender: 64,
+        },
         channels: vec![ChannelRule {
             pattern: "orders/*".parse().unwrap(),
             durable: false,

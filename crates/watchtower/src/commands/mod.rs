@@ -1,0 +1,32 @@
+//! The commands, one a file: its options, its help and what it does.
+
+#[cfg(target_os = "linux")]
+pub(crate) mod bench;
+pub(crate) mod channels;
+pub(crate) mod config;
+pub(crate) mod describe;
+mod notice;
+pub(crate) mod publish;
+pub(crate) mod register;
+mod remote;
+pub(crate) mod serve;
+pub(crate) mod subscribe;
+
+use crate::cli::Command;
+use crate::failure::Failure;
+
+/// Carries a command out.
+pub(crate) fn run(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Serve(serve) => serve.run(),
+        Command::Config(config) => config.run(),
+        Command::Register(register) => register.run(),
+        Command::Pub(publish) => publish.run(),
+        Command::Sub(subscribe) => subscribe.run(),
+        Command::Channels(channels) => channels.run(),
+        #[cfg(target_os = "linux")]
+        Command::Bench(bench) => bench.run(),
+        Command::Completions(completions) => completions.run(),
+        Command::Man(man) => man.run(),
+    }
+}

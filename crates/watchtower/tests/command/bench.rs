@@ -1,0 +1,36 @@
+//! `watchtower bench` [running: watchtower bench].
+
+use serde_json::Value;
+
+use super::process::{run, run_in};
+
+#[test]
+fn a_bench_of_a_server_of_its_own_reports_every_delivery_and_what_it_cost() {
+    let folder = tempfile::tempdir().unwrap();
+    let arguments = ["bench", "fanout", "--subscribers", "3", "--messages", "20", "--floor", "--json"];
+    let plot = ["--plot", "latency.svg"];
+    let ended = run_in(folder.path(), &[&arguments[..], &plot].concat(), &[]);
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    let report: Value = serde_json::from_str(&ended.stdout).unwrap();
+    assert_eq!(report["deliveries"], 60);
+    assert_eq!(report["lost"], 0);
+    assert!(report["latency"]["p999_ns"].is_u64(), "{report}");
+    assert!(report["server"]["idle_bytes_per_connection"].is_number(), "{report}");
+    assert!(report["floor"].is_object(), "{report}");
+    let drawn = std::fs::read_to_string(folder.path().join("latency.svg")).unwrap();
+    assert!(drawn.contains("<svg"));
+}
+
+#[test]
+fn a_server_that_does_not_start_is_code_1_and_says_why() {
+    let ended = run(&["bench", "fanout", "--set", "limits.max_sendres=5"]);
+    assert_eq!((ended.code, ended.stdout.as_str()), (Some(1), ""), "{ended:?}");
+    assert!(ended.stderr.contains("did you mean \"limits.max_senders\"?"), "{}", ended.stderr);
+    assert_eq!(ended.stderr.lines().count(), 1, "{}", ended.stderr);
+}
+
+#[test]
+fn the_command_of_the_bare_loop_is_not_shown_to_people() {
+    assert!(!run(&["bench", "--help"]).stdout.contains("floor-server"));
+    assert!(!run(&["man"]).stdout.contains("floor-server"));
+}

@@ -1,0 +1,9 @@
+//! The real binary, driven as a person or a script drives it.
+
+#[cfg(target_os = "linux")]
+mod bench;
+mod client;
+mod config;
+mod process;
+mod serve;
+mod usage;

@@ -1,0 +1,245 @@
+//! `watchtower serve`: how it starts, refuses to, and ends [running: serve]. What it serves is
+//! tested with the server.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Child, ChildStderr, ChildStdout, Stdio};
+use std::thread;
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use super::process::{run, run_in, watchtower};
+
+/// A server that has said that it is ready.
+struct Running {
+    child: Child,
+    stdout: BufReader<ChildStdout>,
+    stderr: BufReader<ChildStderr>,
+    listening: Vec<String>,
+}
+
+impl Running {
+    fn start(folder: &Path, options: &[&str]) -> Self {
+        let arguments = [&["serve", "--listen", "127.0.0.1:0"], options].concat();
+        let mut child = watchtower(arguments)
+            .current_dir(folder)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        let mut running = Self { child, stdout, stderr, listening: Vec::new() };
+        loop {
+            let mut line = String::new();
+            let bytes = running.stdout.read_line(&mut line).unwrap();
+            assert_ne!(bytes, 0, "ended before it was ready");
+            if line == "ready\n" {
+                return running;
+            }
+            running.listening.push(line);
+        }
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// Sends the signal; what was on standard error, and that nothing more was on standard output.
+    fn ended_by(mut self, signal: Signal) -> (Option<i32>, String) {
+        self.signal(signal);
+        let (mut said, mut printed) = (String::new(), String::new());
+        self.stderr.read_to_string(&mut said).unwrap();
+        self.stdout.read_to_string(&mut printed).unwrap();
+        assert_eq!(printed, "");
+        (self.child.wait().unwrap().code(), said)
+    }
+}
+
+/// A test that fails leaves no server behind.
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn when_ready_it_prints_its_listeners_and_nothing_else_and_ends_well_on_a_signal() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let folder = tempfile::tempdir().unwrap();
+        let server = Running::start(folder.path(), &["--secret", "3f9c-aa01"]);
+        for line in &server.listening {
+            assert!(line.starts_with("listening "), "{line}");
+            assert!(line.contains(" 127.0.0.1:") && !line.contains(":0 "), "{line}");
+        }
+        assert!(server.listening[0].starts_with("listening tcp "));
+        let (code, said) = server.ended_by(signal);
+        assert_eq!(code, Some(0), "{said}");
+        assert!(!said.contains("3f9c-aa01"), "{said}");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "it left something behind");
+    }
+}
+
+#[test]
+fn what_is_published_from_the_command_line_reaches_a_subscriber_over_either_packet_protocol() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Running::start(folder.path(), &[]);
+    let address = server.listening[0].split(' ').nth(2).unwrap().to_owned();
+    for (subscriber, publisher) in [("tcp", "udp"), ("udp", "tcp")] {
+        let remote = |protocol| ["--server", &address, "--protocol", protocol].map(str::to_owned);
+        let mut sub = watchtower(["sub", "5"].map(str::to_owned).into_iter().chain(remote(subscriber)))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        wait_for(&mut BufReader::new(sub.stderr.take().unwrap()), "subscribed to 5 as sender ");
+        let words = ["pub", "5", "all your base"].map(str::to_owned);
+        let published = watchtower(words.into_iter().chain(remote(publisher))).output().unwrap();
+        assert!(published.status.success(), "{published:?}");
+        let mut line = String::new();
+        BufReader::new(sub.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert!(line.starts_with("5 ") && line.ends_with(" all your base\n"), "{line}");
+        // Its reader is gone now.
+        assert!(sub.wait().unwrap().success());
+    }
+}
+
+#[test]
+fn a_secret_is_made_at_the_first_start_shown_once_and_kept_for_its_owner_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = Running::start(folder.path(), &["--data-dir", "data"]);
+    let file = folder.path().join("data/secret_key");
+    let secret = fs::read_to_string(&file).unwrap();
+    let secret = secret.trim_end();
+    assert_eq!(secret.len(), 32);
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+    assert_eq!((mode(&file), mode(&folder.path().join("data"))), (0o600, 0o700));
+    let (_, said) = first.ended_by(Signal::TERM);
+    assert_eq!(said.matches(secret).count(), 1, "{said}");
+
+    let (code, said) = Running::start(folder.path(), &["--data-dir", "data"]).ended_by(Signal::TERM);
+    assert_eq!(code, Some(0));
+    assert!(!said.contains(secret), "{said}");
+    assert_eq!(fs::read_to_string(&file).unwrap().trim_end(), secret);
+}
+
+#[test]
+fn as_json_every_line_on_standard_error_is_an_object() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_, said) = Running::start(folder.path(), &["--log-format", "json"]).ended_by(Signal::TERM);
+    assert!(said.lines().count() >= 2, "{said}");
+    for line in said.lines() {
+        let object: Value = serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}"));
+        assert!(object["level"].is_string() && object["fields"]["message"].is_string(), "{line}");
+    }
+}
+
+#[test]
+fn a_reload_of_a_wrong_file_is_logged_and_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("watchtower.toml");
+    fs::write(&file, "limits.max_senders = 5\n").unwrap();
+    let mut server = Running::start(folder.path(), &["--config", "watchtower.toml"]);
+    fs::write(&file, "limits.max_sendres = 6\n").unwrap();
+    server.signal(Signal::HUP);
+    wait_for(&mut server.stderr, "did you mean \"limits.max_senders\"?");
+    fs::write(&file, "limits.max_senders = 6\nudp_idle = \"1m\"\n").unwrap();
+    server.signal(Signal::HUP);
+    let told = wait_for(&mut server.stderr, "reloaded");
+    assert!(told.contains("udp_idle") && !told.contains("max_senders"), "{told}");
+    assert_eq!(server.ended_by(Signal::TERM).0, Some(0));
+}
+
+fn wait_for(stderr: &mut impl BufRead, part: &str) -> String {
+    for line in stderr.lines().map(Result::unwrap) {
+        if line.contains(part) {
+            return line;
+        }
+    }
+    panic!("standard error ended without {part}");
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once_even_if_a_session_is_still_owed_something() {
+    let folder = tempfile::tempdir().unwrap();
+    let patient = ["--set", "shutdown_grace=1h", "--set", "limits.lag_bytes=100000000"];
+    let mut server = Running::start(folder.path(), &patient);
+    let address = server.listening[0].split(' ').nth(2).unwrap();
+    // This one never reads what it is sent.
+    let (_subscriber, _) = join_channel_5(address);
+    let (mut publisher, id) = join_channel_5(address);
+    let mut echoes = publisher.try_clone().unwrap();
+    let content = [b'x'; 60_000];
+    let messages = 500;
+    let reader = thread::spawn(move || {
+        let mut echo = vec![0; 15 + content.len()];
+        (0..messages).for_each(|_| echoes.read_exact(&mut echo).unwrap());
+    });
+    for _ in 0..messages {
+        let mut packet = vec![b'M'];
+        packet.extend(id);
+        packet.extend([5, 0, 0, 0]);
+        packet.extend(60_000_u32.to_le_bytes());
+        packet.extend(content);
+        publisher.write_all(&packet).unwrap();
+    }
+    reader.join().unwrap();
+
+    server.signal(Signal::TERM);
+    wait_for(&mut server.stderr, "shutting down");
+    let (code, said) = server.ended_by(Signal::TERM);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("watchtower: ended by a second signal"), "{said}");
+}
+
+/// Registers and joins [packets: client to server]; the connection and the sender's id.
+fn join_channel_5(address: &str) -> (TcpStream, [u8; 4]) {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.write_all(b"R").unwrap();
+    let mut answer = [0; 5];
+    stream.read_exact(&mut answer).unwrap();
+    let [b'A', id @ ..] = answer else { panic!("{answer:?}") };
+    stream.write_all(&[&b"J"[..], &id, &[5, 0, 0, 0]].concat()).unwrap();
+    stream.read_exact(&mut answer).unwrap();
+    assert_eq!(answer, [b'A', 5, 0, 0, 0]);
+    (stream, id)
+}
+
+#[test]
+fn a_wrong_configuration_is_code_2_before_anything_listens() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("bad.toml"), "\nhartbeat = \"1s\"\n").unwrap();
+    for (options, environment, told) in [
+        (&["--config", "bad.toml"][..], &[][..], "bad.toml:2: unknown key \"hartbeat\""),
+        (&["--config", "none.toml"], &[], "none.toml: cannot read the configuration"),
+        (&["--listen", "nowhere"], &[], "--listen: listen: got nowhere, expected an IP address"),
+        (&["--listen", "0.0.0.0:0"], &[], "secret_key is empty"),
+        (&["--listen", "0.0.0.0:0", "--secret", "changeme"], &[], "secret_key is well known"),
+        (&["--set", "listen"], &[], "--set listen: expected KEY=VALUE"),
+        (&["--set", "http.hartbeat=1s"], &[], "did you mean \"http.heartbeat\"?"),
+        (&[], &[("WATCHTOWER_LISTN", "x")], "WATCHTOWER_LISTN: unknown key \"listn\""),
+        (&[], &[("RUST_LOG", "no=such=level")], "RUST_LOG=no=such=level: "),
+    ] {
+        let ended = run_in(folder.path(), &[&["serve"], options].concat(), environment);
+        assert_eq!((ended.code, ended.stdout.as_str()), (Some(2), ""), "{options:?}: {ended:?}");
+        assert!(ended.stderr.contains(told), "{options:?}: {}", ended.stderr);
+        assert_eq!(ended.stderr.lines().count(), 1, "{}", ended.stderr);
+    }
+}
+
+#[test]
+fn a_port_that_is_taken_is_code_1_and_one_line_that_names_it() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let ended = run(&["serve", "--listen", &address, "--secret", "3f9c-aa01"]);
+    assert_eq!((ended.code, ended.stdout.as_str()), (Some(1), ""), "{ended:?}");
+    let last = ended.stderr.lines().last().unwrap();
+    assert!(last.starts_with("watchtower: cannot listen on tcp "), "{last}");
+    assert!(last.contains(&address), "{last}");
+}
