@@ -192,6 +192,7 @@ async fn a_channel_that_was_left_is_not_posted_and_the_last_one_ends_the_subscri
     assert_eq!(scene.offset_of("5"), None);
     scene.leave("6");
     assert_eq!(scene.callbacks.records(), []);
+    assert!(scene.callbacks.0.registry.lock().of_sender.is_empty());
     assert_eq!(scene.callbacks.metrics().ends("left"), 1);
     scene.until(|scene| scene.hub.counts().sessions == 0).await;
     scene.join(&receiver, &["5"]).expect("joined");
@@ -374,7 +375,7 @@ async fn subscriptions_are_limited_for_one_sender_and_in_all() {
 }
 
 #[tokio::test]
-async fn a_reload_changes_the_policy_of_subscriptions_that_there_are() {
+async fn a_reload_changes_the_policy_and_the_key_of_subscriptions_that_there_are() {
     let scene = Scene::new();
     let mut receiver = Receiver::start(|_| Reply::ok()).await;
     scene.join(&receiver, &["5"]).expect("joined");
@@ -386,8 +387,13 @@ async fn a_reload_changes_the_policy_of_subscriptions_that_there_are() {
     assert!(scene.callbacks.parse_url(&receiver.url("127.0.0.1")).is_err());
     scene.publish("5", "two");
     scene.until(|scene| scene.callbacks.metrics().attempts("forbidden") == 1).await;
-    scene.callbacks.reload(loopback()).expect("a client");
-    assert_eq!(body(&mut receiver).await, r#"["5",2,"two"]"#);
+    let key = SigningKey::new("another");
+    scene.callbacks.reload(CallbackSettings { key: key.clone(), ..loopback() }).expect("a client");
+    let (_, head, body) = receiver.request().await;
+    assert_eq!(body, br#"["5",2,"two"]"#);
+    let signature = header(&head, "x-watchtower-signature").expect("a signature");
+    let (at, _) = signature.trim_start_matches("t=").split_once(',').expect("a time");
+    assert_eq!(signature, key.sign(at.parse().expect("seconds"), &body).to_string());
 }
 
 #[tokio::test]
@@ -423,7 +429,9 @@ async fn draining_cuts_off_what_is_in_flight_when_the_grace_is_over() {
     scene.join(&receiver, &["5"]).expect("joined");
     scene.publish("5", "one");
     receiver.request().await;
-    scene.callbacks.drain(Duration::from_millis(50)).await;
+    // The attempt itself would take as long as its time-out.
+    let drained = scene.callbacks.drain(Duration::from_millis(50));
+    tokio::time::timeout(PATIENT / 2, drained).await.expect("cut off");
     assert_eq!(receiver.next().await, Noticed::Cut { connection: 0, answered: 0 });
     assert_eq!(scene.offset_of("5"), Some(0));
 }
