@@ -191,6 +191,9 @@ mod tests {
             ("http://example.com:99999/", Malformed),
             ("http://1.2.3.4.5/", Malformed),
             ("http://[::1/", Malformed),
+            // Hosts to the URL library, and not to the HTTP library.
+            ("http://exa\"mple.com/", Malformed),
+            ("http://exa{mple}.com/", Malformed),
             ("ftp://example.com/", Scheme),
             ("file:///etc/passwd", Scheme),
             ("gopher://example.com/", Scheme),

@@ -2,6 +2,7 @@
 //! It listens on loopback only.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -85,7 +86,8 @@ impl Receiver {
     }
 
     pub(super) async fn next(&mut self) -> Noticed {
-        self.noticed.recv().await.expect("the receiver is running")
+        let noticed = tokio::time::timeout(Duration::from_secs(60), self.noticed.recv()).await;
+        noticed.expect("something happens").expect("the receiver is running")
     }
 
     /// The next request's connection, head and body.
