@@ -86,6 +86,20 @@ impl CpuClock {
     }
 }
 
+/// How long the calling thread has been ready to run while something else had its core.
+pub(crate) fn waited_for_core() -> Result<Duration, Error> {
+    const PATH: &str = "/proc/thread-self/schedstat";
+    let text = std::fs::read_to_string(PATH).map_err(Error::io(format!("read {PATH}")))?;
+    parse_waited(&text)
+        .ok_or_else(|| Error::io(format!("understand {PATH}"))(std::io::ErrorKind::InvalidData.into()))
+}
+
+/// The second field of a `schedstat`: time run, time waited, turns.
+fn parse_waited(schedstat: &str) -> Option<Duration> {
+    let waited = schedstat.split_ascii_whitespace().nth(1)?;
+    waited.parse().ok().map(Duration::from_nanos)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -123,5 +137,12 @@ mod tests {
         });
         worked.join().unwrap();
         assert!(clock.read().unwrap() - before >= Duration::from_millis(5));
+    }
+    #[test]
+    fn waiting_for_a_core_is_told_apart_from_running() {
+        assert_eq!(parse_waited("106759 3062964 2\n"), Some(Duration::from_nanos(3_062_964)));
+        assert_eq!(parse_waited("106759\n"), None);
+        let before = waited_for_core().unwrap();
+        assert!(waited_for_core().unwrap() >= before);
     }
 }

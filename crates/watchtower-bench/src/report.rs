@@ -116,9 +116,11 @@ pub struct FloorCost {
 pub struct LoadCost {
     /// CPU time over wall-clock time of the rounds: 1 is a core that did nothing else.
     pub core_share: f64,
+    /// The share of the time in which it could have run, but something else had its core.
+    pub waiting_share: f64,
     /// CPU time for one delivery, on average.
     pub cpu_ns_per_delivery: Option<f64>,
-    /// Whether its core had no time left: then rates and latencies are the load side's, not the
+    /// Whether it had no time left: then rates and latencies are the load side's, not the
     /// server's. CPU time a delivery holds all the same.
     pub saturated: bool,
 }
@@ -241,13 +243,13 @@ impl fmt::Display for Report {
             }
         }
         let cpu = cpu(self.load.cpu_ns_per_delivery);
-        let share = self.load.core_share * 100.0;
-        write!(f, "{:<11}{cpu}, {share:.0} % of a core{}", "load", on_core(self.cores.load))?;
+        let [ran, waited] = [self.load.core_share, self.load.waiting_share].map(|x| x * 100.0);
+        let core = on_core(self.cores.load);
+        write!(f, "{:<11}{cpu}, {ran:.0} % of a core and {waited:.0} % waiting for it{core}", "load")?;
         if self.load.saturated {
             write!(
                 f,
-                "\n{:<11}the load's core had no time left: rates and latencies are its own, \
-                 not the server's",
+                "\n{:<11}the load had no time left: rates and latencies are its own, not the server's",
                 "note"
             )?;
         }
@@ -316,7 +318,12 @@ pub(crate) mod tests {
                 .map(|(quantile, latency_ns)| CurvePoint { quantile, latency_ns })
                 .to_vec(),
         };
-        let load = LoadCost { core_share: 0.956, cpu_ns_per_delivery: Some(1_200.4), saturated: true };
+        let load = LoadCost {
+            core_share: 0.956,
+            waiting_share: 0.02,
+            cpu_ns_per_delivery: Some(1_200.4),
+            saturated: true,
+        };
         let side = SideCost { deliveries: 100, lost: 0, seconds: 0.5, cpu_ns_per_delivery: Some(3_000.0) };
         Report {
             protocol: Protocol::Tcp,
@@ -364,9 +371,8 @@ pub(crate) mod tests {
             "bare loop  3000 ns of CPU a delivery, 250 a second",
             &format!("           latency {latency}"),
             "ratio      1.10 times the bare loop's CPU (median of 2 rounds)",
-            "load       1200 ns of CPU a delivery, 96 % of a core, on core 1",
-            "note       the load's core had no time left: rates and latencies are its own, \
-             not the server's",
+            "load       1200 ns of CPU a delivery, 96 % of a core and 2 % waiting for it, on core 1",
+            "note       the load had no time left: rates and latencies are its own, not the server's",
         ];
         assert_eq!(full().to_string().lines().collect::<Vec<_>>(), expected);
     }
@@ -378,7 +384,10 @@ pub(crate) mod tests {
         let report = Report { server: None, floor: None, unexpected: 0, cores, load, ..full() };
         let text = report.to_string();
         assert_eq!(text.lines().count(), 4, "{text}");
-        assert!(text.ends_with("load       1200 ns of CPU a delivery, 96 % of a core"), "{text}");
+        assert!(
+            text.ends_with("load       1200 ns of CPU a delivery, 96 % of a core and 2 % waiting for it"),
+            "{text}"
+        );
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
-use crate::cores::{CpuClock, Placement};
+use crate::cores::{CpuClock, Placement, waited_for_core};
 use crate::error::Error;
 use crate::fanout::options::FanoutOptions;
 use crate::load::{Load, Pace, Run, latency_histogram};
@@ -19,7 +19,7 @@ const ROUNDS: u32 = 10;
 /// The most messages that run before anything is measured.
 const WARM_UP_MESSAGES_MAX: u32 = 1000;
 
-/// Of a core that has done so much of the time nothing else can be asked.
+/// A load that ran, or waited for its core, so much of the time had none left.
 const SATURATED_SHARE: f64 = 0.9;
 
 /// One target, with the clock of its process if that is ours.
@@ -52,14 +52,17 @@ impl Side {
     fn measure(&mut self, messages: u32) -> Result<Cost, Error> {
         let read = |clock: Option<CpuClock>| clock.map(CpuClock::read).transpose();
         let own = CpuClock::own();
-        let (started, before, own_before) = (Instant::now(), read(self.clock)?, own.read()?);
+        let (own_before, waited_before) = (own.read()?, waited_for_core()?);
+        let (started, before) = (Instant::now(), read(self.clock)?);
         let run = self.load.run(messages, &mut self.latencies)?;
-        let (took, after, own_after) = (started.elapsed(), read(self.clock)?, own.read()?);
+        let (took, after) = (started.elapsed(), read(self.clock)?);
+        let (own_after, waited_after) = (own.read()?, waited_for_core()?);
         Ok(Cost {
             run,
             took,
             cpu: after.zip(before).map(|(after, before)| after.saturating_sub(before)),
             load_cpu: own_after.saturating_sub(own_before),
+            load_waited: waited_after.saturating_sub(waited_before),
         })
     }
 }
@@ -74,6 +77,8 @@ pub(crate) struct Cost {
     cpu: Option<Duration>,
     /// What this process used.
     load_cpu: Duration,
+    /// How long the load could have run, but something else had its core.
+    load_waited: Duration,
 }
 
 impl Cost {
@@ -209,13 +214,15 @@ impl Measurement {
 /// What this process used in these rounds.
 fn load_cost(rounds: &[Cost]) -> LoadCost {
     let cpu: Duration = rounds.iter().map(|cost| cost.load_cpu).sum();
+    let waited: Duration = rounds.iter().map(|cost| cost.load_waited).sum();
     let took: Duration = rounds.iter().map(|cost| cost.took).sum();
     let deliveries = rounds.iter().map(|cost| cost.run.deliveries).sum();
-    let core_share = cpu.as_secs_f64() / took.as_secs_f64().max(f64::MIN_POSITIVE);
+    let share = |part: Duration| part.as_secs_f64() / took.as_secs_f64().max(f64::MIN_POSITIVE);
     LoadCost {
-        core_share,
+        core_share: share(cpu),
+        waiting_share: share(waited),
         cpu_ns_per_delivery: per_delivery(cpu, deliveries),
-        saturated: core_share >= SATURATED_SHARE,
+        saturated: share(cpu + waited) >= SATURATED_SHARE,
     }
 }
 
@@ -277,6 +284,7 @@ mod tests {
             took: Duration::from_micros(10),
             cpu: Some(Duration::from_nanos(cpu)),
             load_cpu: Duration::from_nanos(load_cpu),
+            load_waited: Duration::ZERO,
         }
     }
 
@@ -301,6 +309,8 @@ mod tests {
         assert!(busy.saturated);
         assert_eq!(busy.cpu_ns_per_delivery, Some(950.0));
         assert!(!load_cost(&[cost(10, 0, 5_000)]).saturated);
+        let crowded = Cost { load_waited: Duration::from_nanos(4_500), ..cost(10, 0, 5_000) };
+        assert!(load_cost(&[crowded]).saturated, "others had the rest of its core");
     }
 
     #[test]

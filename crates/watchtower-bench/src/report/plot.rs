@@ -54,7 +54,7 @@ fn draw_latency(report: &Report, area: &Area<'_>) -> Drawn {
     chart
         .configure_mesh()
         .x_desc("part of the deliveries")
-        .x_label_formatter(&|nines| format!("{:.5} %", percent(*nines)).replace("00000 ", " "))
+        .x_label_formatter(&|nines| percentage(*nines))
         .y_desc("latency, µs")
         .y_label_formatter(&|latency| format!("{latency:.1}"))
         .draw()?;
@@ -112,9 +112,14 @@ fn nines(curve: &[CurvePoint]) -> Vec<(f64, f64)> {
         .collect()
 }
 
-/// The percentage of a number of nines.
-fn percent(nines: f64) -> f64 {
-    100.0 * (1.0 - 10_f64.powf(-nines))
+/// The label of a whole number of nines; in between there is none.
+fn percentage(nines: f64) -> String {
+    let whole = nines.round();
+    if (nines - whole).abs() > 1e-6 {
+        return String::new();
+    }
+    let decimals = (whole as usize).saturating_sub(2);
+    format!("{:.decimals$} %", 100.0 * (1.0 - 10_f64.powf(-whole)))
 }
 
 #[cfg(test)]
@@ -160,6 +165,11 @@ mod tests {
         let point = |quantile| CurvePoint { quantile, latency_ns: 2_500 };
         let drawn = nines(&[point(0.0), point(0.9), point(1.0)]);
         assert_eq!(drawn, [(0.0, 2.5), (1.0, 2.5)]);
-        assert_eq!(percent(2.0), 99.0);
+    }
+
+    #[test]
+    fn only_whole_nines_are_labelled() {
+        let labels = [0.0, 0.5, 1.0, 2.0, 3.0, 4.0].map(percentage);
+        assert_eq!(labels, ["0 %", "", "90 %", "99 %", "99.9 %", "99.99 %"]);
     }
 }
