@@ -19,8 +19,8 @@ pub(crate) struct Placement {
 }
 
 impl Placement {
-    /// Takes what was asked for, and the first two cores that this process may use for what was
-    /// not. With fewer than two nothing is pinned unasked.
+    /// Takes what was asked for, and for what was not the first core that this process may use and
+    /// the other side does not. With fewer than two cores nothing is pinned unasked.
     ///
     /// # Errors
     /// [`Error::Options`] for a core that this process may not use.
@@ -33,11 +33,16 @@ impl Placement {
                 )));
             }
         }
-        let (first, second) = match allowed.as_slice() {
-            [first, second, ..] => (Some(*first), Some(*second)),
-            _ => (None, None),
+        Ok(Self::among(&allowed, server, load))
+    }
+
+    fn among(allowed: &[usize], server: Option<usize>, load: Option<usize>) -> Self {
+        let free = |taken: Option<usize>| {
+            let mut free = allowed.iter().copied().filter(|core| Some(*core) != taken);
+            free.next().filter(|_| allowed.len() > 1)
         };
-        Ok(Self { server: server.or(first), load: load.or(second) })
+        let server = server.or_else(|| free(load));
+        Self { server, load: load.or_else(|| free(server)) }
     }
 }
 
@@ -108,6 +113,19 @@ mod tests {
     fn a_core_that_does_not_exist_is_refused_by_name() {
         let error = Placement::choose(Some(CpuSet::MAX_CPU + 1), None).unwrap_err();
         assert!(error.to_string().contains("cannot be used"), "{error}");
+    }
+
+    #[test]
+    fn each_side_gets_a_core_of_its_own_where_there_are_two() {
+        let check = |allowed: &[usize], server, load, expected| {
+            let Placement { server, load } = Placement::among(allowed, server, load);
+            assert_eq!((server, load), expected);
+        };
+        check(&[2, 5, 7], None, None, (Some(2), Some(5)));
+        check(&[2, 5, 7], Some(5), None, (Some(5), Some(2)));
+        check(&[2, 5, 7], None, Some(2), (Some(5), Some(2)));
+        check(&[2], None, None, (None, None));
+        check(&[2], Some(2), None, (Some(2), None));
     }
 
     #[test]

@@ -6,8 +6,8 @@
 //! control connection gets a copy itself, so that both have the same sockets to write to.
 //!
 //! The wire, integers little-endian: the load side opens with the transport (a byte, 0 for TCP and
-//! 1 for UDP) and the number of sockets (u32), opens those, and is answered [`READY`]. TCP sockets
-//! connect to the same port; UDP sockets send a datagram each, which is answered [`READY`] too.
+//! 1 for UDP) and the number of sockets (u32), opens those, and is answered `+`. TCP sockets
+//! connect to the same port; UDP sockets send a datagram each, which is answered `+` too.
 //! Then, for every burst: the number of pieces (u32), and each piece with its length (u32). A
 //! piece is one `write` to each TCP socket or one `sendto` to each UDP peer.
 

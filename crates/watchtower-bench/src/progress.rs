@@ -10,7 +10,7 @@ pub enum Phase {
     Joining,
     /// Sockets connect to the bare loop. Counts sockets.
     ConnectingFloor,
-    /// Messages that are not measured run through everything. Counts messages.
+    /// Messages that are not measured run through everything. Counts nothing.
     WarmingUp,
     /// Messages are measured. Counts messages.
     Measuring,

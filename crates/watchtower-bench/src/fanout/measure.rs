@@ -178,7 +178,11 @@ impl Measurement {
             server,
             floor: self.floor_cost(),
             load: load_cost(&self.server),
-            cores: Cores { server: placement.server, load: placement.load },
+            cores: Cores {
+                // Where another's server runs is not known.
+                server: placement.server.filter(|_| options.server.is_none()),
+                load: placement.load,
+            },
             rounds: self.rounds(),
         }
     }

@@ -176,6 +176,7 @@ fn server_of_another() {
     let options = FanoutOptions { server: Some(running), ..options(Protocol::Http) };
     let report = check_complete(&options);
     assert_eq!(report.server, None);
+    assert_eq!(report.cores.server, None);
 }
 
 fn progress() {
