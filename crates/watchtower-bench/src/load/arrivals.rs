@@ -18,7 +18,8 @@ pub(crate) enum Receipt {
 /// What every subscriber has been handed.
 #[derive(Debug)]
 pub(crate) struct Arrivals {
-    /// How far behind the newest a first copy is still known to be one. A multiple of 64.
+    /// How far behind the newest a first copy is still known to be one.
+    /// Invariant: a power of two, at least 64.
     window: u32,
     /// The highest number of each subscriber. Numbers start at 1.
     newest: Vec<u32>,
@@ -29,7 +30,7 @@ pub(crate) struct Arrivals {
 impl Arrivals {
     /// For so many subscribers, with at most `in_flight` messages on their way at a time.
     pub(crate) fn new(subscribers: usize, in_flight: u32) -> Self {
-        let window = in_flight.max(1).next_multiple_of(u64::BITS);
+        let window = in_flight.next_power_of_two().max(u64::BITS);
         let words = subscribers * (window / u64::BITS) as usize;
         Self { window, newest: vec![0; subscribers], seen: vec![0; words] }
     }
@@ -64,7 +65,7 @@ impl Arrivals {
 
 /// Where a number's bit is.
 fn place(number: u32, window: u32) -> (usize, u64) {
-    let slot = number % window;
+    let slot = number & (window - 1);
     ((slot / u64::BITS) as usize, 1 << (slot % u64::BITS))
 }
 

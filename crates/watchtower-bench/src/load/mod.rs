@@ -226,6 +226,7 @@ impl Load {
                     round.note(index, arrival, now, arrivals, latencies);
                 })
                 .map_err(|source| Error::peer(name())(source))?;
+            round.record(now, latencies);
             if may_stop_short && length < self.buffer.len() {
                 return Ok(progress);
             }

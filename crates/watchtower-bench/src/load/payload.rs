@@ -8,6 +8,21 @@ pub(crate) const NUMBER_BYTES: usize = 8;
 
 const PADDING: u8 = b'x';
 
+/// The value of each byte as a hexadecimal digit: every delivery reads eight of them.
+const DIGIT_VALUES: [u8; 256] = {
+    let mut values = [NO_DIGIT; 256];
+    let mut value = 0;
+    while value < DIGITS.len() {
+        values[DIGITS[value] as usize] = value as u8;
+        value += 1;
+    }
+    values
+};
+/// Of a byte that is none. No digits together have all of its bits.
+const NO_DIGIT: u8 = 0xff;
+
+const DIGITS: &[u8; 16] = b"0123456789abcdef";
+
 /// The number of a message within a run, counted over everything that was published to one target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Number(pub(crate) u32);
@@ -15,7 +30,6 @@ pub(crate) struct Number(pub(crate) u32);
 impl Number {
     /// The eight hexadecimal digits that a content starts with.
     pub(crate) fn digits(self) -> [u8; NUMBER_BYTES] {
-        const DIGITS: &[u8; 16] = b"0123456789abcdef";
         let mut rest = self.0;
         let mut digits = [0; NUMBER_BYTES];
         for digit in digits.iter_mut().rev() {
@@ -28,16 +42,13 @@ impl Number {
     /// Reads the number that a content starts with; `None` if it is none of ours.
     pub(crate) fn parse(content: &[u8]) -> Option<Self> {
         let digits = content.first_chunk::<NUMBER_BYTES>()?;
-        let mut number = 0;
+        let (mut number, mut all) = (0, 0);
         for digit in digits {
-            let value = match digit {
-                b'0'..=b'9' => digit - b'0',
-                b'a'..=b'f' => digit - b'a' + 10,
-                _ => return None,
-            };
+            let value = DIGIT_VALUES[usize::from(*digit)];
+            all |= value;
             number = number << 4 | u32::from(value);
         }
-        Some(Self(number))
+        (all != NO_DIGIT).then_some(Self(number))
     }
 
     /// Appends a content of `size` bytes (at least [`NUMBER_BYTES`]).

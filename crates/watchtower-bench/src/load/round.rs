@@ -40,9 +40,26 @@ pub(crate) struct Round {
     outstanding: u64,
     deliveries: u64,
     unexpected: u64,
-    /// When something last arrived or was published.
-    last_progress: Duration,
+    last_published: Duration,
     last_arrival: Duration,
+    /// Deliveries whose latency is not recorded yet: those of one read that were published at one
+    /// time, mostly a whole burst, have one latency.
+    unrecorded: Unrecorded,
+}
+
+#[derive(Debug, Default)]
+struct Unrecorded {
+    published_at: u64,
+    deliveries: u64,
+}
+
+impl Unrecorded {
+    fn record(&mut self, now: Duration, latencies: &mut Histogram<u64>) {
+        if self.deliveries > 0 {
+            let latency = nanoseconds(now).saturating_sub(self.published_at);
+            latencies.saturating_record_n(latency, std::mem::take(&mut self.deliveries));
+        }
+    }
 }
 
 impl Round {
@@ -56,8 +73,9 @@ impl Round {
             outstanding: 0,
             deliveries: 0,
             unexpected: 0,
-            last_progress: Duration::ZERO,
+            last_published: Duration::ZERO,
             last_arrival: Duration::ZERO,
+            unrecorded: Unrecorded::default(),
         }
     }
 
@@ -76,7 +94,7 @@ impl Round {
 
     /// How long nothing has happened.
     pub(crate) fn silence(&self) -> Duration {
-        self.elapsed().saturating_sub(self.last_progress)
+        self.elapsed().saturating_sub(self.last_published.max(self.last_arrival))
     }
 
     /// Notes that the next messages are published now; they count from when they were due.
@@ -87,10 +105,10 @@ impl Round {
             (index..index + messages).map(|index| nanoseconds(schedule.due_at(index).unwrap_or(now))),
         );
         self.outstanding += u64::from(messages) * self.links as u64;
-        self.last_progress = now;
+        self.last_published = now;
     }
 
-    /// Notes what arrived on a connection.
+    /// Notes what arrived on a connection; [`Round::record`] must follow before time goes on.
     pub(crate) fn note(
         &mut self,
         link: usize,
@@ -108,18 +126,26 @@ impl Round {
         let published_at = self.published_at.get(index as usize).copied();
         match (published_at, published_at.map(|_| arrivals.note(link, number))) {
             (Some(published_at), Some(Receipt::First)) => {
-                self.last_progress = now;
                 self.last_arrival = now;
                 if index as usize >= self.waiting_from {
                     self.outstanding -= 1;
                 }
                 if link + 1 < self.links {
                     self.deliveries += 1;
-                    latencies.saturating_record(nanoseconds(now).saturating_sub(published_at));
+                    if self.unrecorded.published_at != published_at {
+                        self.unrecorded.record(now, latencies);
+                        self.unrecorded.published_at = published_at;
+                    }
+                    self.unrecorded.deliveries += 1;
                 }
             }
             _ => self.unexpected += 1,
         }
+    }
+
+    /// Records the latencies of what was noted at this time.
+    pub(crate) fn record(&mut self, now: Duration, latencies: &mut Histogram<u64>) {
+        self.unrecorded.record(now, latencies);
     }
 
     /// Takes what is outstanding as lost. What arrives of it later still counts as delivered.
@@ -155,65 +181,98 @@ mod tests {
         (round, Arrivals::new(3, 64), latency_histogram())
     }
 
+    /// Has a message arrive alone.
+    fn arrive(
+        (round, arrivals, latencies): &mut (Round, Arrivals, Histogram<u64>),
+        link: usize,
+        arrival: Arrival,
+        now: Duration,
+    ) {
+        round.note(link, arrival, now, arrivals, latencies);
+        round.record(now, latencies);
+    }
+
     fn message(number: u32) -> Arrival {
         Arrival::Message(Some(Number(number)))
     }
 
     #[test]
     fn a_run_is_settled_when_every_connection_has_had_every_message() {
-        let (mut round, mut arrivals, mut latencies) = started(Pace::Window(2));
+        let mut side = started(Pace::Window(2));
         let now = Duration::from_secs(1);
         for (link, number) in [(0, 10), (0, 11), (1, 10), (2, 10), (2, 11)] {
-            round.note(link, message(number), now, &mut arrivals, &mut latencies);
-            assert!(!round.is_settled());
+            arrive(&mut side, link, message(number), now);
+            assert!(!side.0.is_settled());
         }
-        round.note(1, message(11), now, &mut arrivals, &mut latencies);
-        assert!(round.is_settled());
-        let run = round.finish();
+        arrive(&mut side, 1, message(11), now);
+        assert!(side.0.is_settled());
+        let run = side.0.finish();
         let expected = Run { messages: 2, deliveries: 4, lost: 0, unexpected: 0, elapsed: now };
         assert_eq!(run, expected);
-        assert_eq!(latencies.len(), 4, "the publisher's copies are no deliveries");
+        assert_eq!(side.2.len(), 4, "the publisher's copies are no deliveries");
     }
 
     #[test]
     fn what_was_given_up_is_lost_unless_it_arrives_late() {
-        let (mut round, mut arrivals, mut latencies) = started(Pace::Window(2));
+        let mut side = started(Pace::Window(2));
         let now = Duration::from_secs(1);
         for (link, number) in [(0, 10), (0, 11), (2, 10), (2, 11)] {
-            round.note(link, message(number), now, &mut arrivals, &mut latencies);
+            arrive(&mut side, link, message(number), now);
         }
-        round.give_up();
-        assert!(round.is_settled());
-        round.note(1, message(11), now, &mut arrivals, &mut latencies);
-        assert!(round.is_settled());
-        let run = round.finish();
+        side.0.give_up();
+        assert!(side.0.is_settled());
+        arrive(&mut side, 1, message(11), now);
+        assert!(side.0.is_settled());
+        let run = side.0.finish();
         assert_eq!((run.deliveries, run.lost), (3, 1));
     }
 
     #[test]
     fn what_is_not_a_first_copy_of_this_run_is_no_delivery() {
-        let (mut round, mut arrivals, mut latencies) = started(Pace::Window(2));
+        let mut side = started(Pace::Window(2));
         let now = Duration::ZERO;
         let unexpected = [message(10), message(12), Arrival::Message(None), Arrival::Acknowledged(1)];
-        round.note(0, message(10), now, &mut arrivals, &mut latencies);
+        arrive(&mut side, 0, message(10), now);
         for arrival in unexpected {
-            round.note(0, arrival, now, &mut arrivals, &mut latencies);
+            arrive(&mut side, 0, arrival, now);
         }
-        round.note(0, message(9), now, &mut arrivals, &mut latencies);
-        round.give_up();
-        let run = round.finish();
+        arrive(&mut side, 0, message(9), now);
+        side.0.give_up();
+        let run = side.0.finish();
         assert_eq!((run.deliveries, run.unexpected), (1, 4));
     }
 
     #[test]
     fn at_a_rate_latency_counts_from_when_a_message_was_due() {
-        // Both were written at once, though the second was due a second after the first.
-        let (mut round, mut arrivals, mut latencies) = started(Pace::Rate(1));
-        let now = Duration::from_millis(1500);
-        round.note(0, message(10), now, &mut arrivals, &mut latencies);
-        round.note(0, message(11), now, &mut arrivals, &mut latencies);
-        let told: Vec<u64> = latencies.iter_recorded().map(|at| at.value_iterated_to()).collect();
-        assert!(latencies.equivalent(told[0], 500_000_000), "{told:?}");
-        assert!(latencies.equivalent(told[1], 1_500_000_000), "{told:?}");
+        // All were written at once and came in one read, though each was due a second after the
+        // last.
+        let mut round = Round::start(10, 3);
+        round.publish(3, &Schedule::new(Pace::Rate(1), 3));
+        let (mut arrivals, mut latencies) = (Arrivals::new(3, 64), latency_histogram());
+        let now = Duration::from_millis(2500);
+        for number in 10..13 {
+            round.note(0, message(number), now, &mut arrivals, &mut latencies);
+        }
+        round.record(now, &mut latencies);
+        round.record(now, &mut latencies);
+        let told: Vec<_> = latencies
+            .iter_recorded()
+            .map(|at| (at.value_iterated_to() / 10_000_000, at.count_at_value()))
+            .collect();
+        assert_eq!(told, [(50, 1), (150, 1), (250, 1)]);
+    }
+
+    #[test]
+    fn a_burst_that_comes_in_one_read_has_one_latency_for_each_delivery() {
+        let mut round = Round::start(10, 3);
+        round.publish(3, &Schedule::new(Pace::Window(3), 3));
+        let (mut arrivals, mut latencies) = (Arrivals::new(3, 64), latency_histogram());
+        let now = Duration::from_secs(1);
+        for number in 10..13 {
+            round.note(0, message(number), now, &mut arrivals, &mut latencies);
+        }
+        round.record(now, &mut latencies);
+        assert_eq!(latencies.len(), 3);
+        assert!(latencies.max() > 900_000_000);
     }
 }
