@@ -41,10 +41,6 @@ impl ShutdownControl {
         self.0.start.notify_waiters();
     }
 
-    pub(crate) fn has_started(&self) -> bool {
-        self.0.started.load(Ordering::Relaxed)
-    }
-
     /// Completes when [`start`](Self::start) was called.
     pub(crate) async fn started(&self) {
         let notified = self.0.start.notified();

@@ -112,14 +112,17 @@ impl Drop for Guest {
 }
 
 /// Finds out which protocol a client speaks, and serves it.
-async fn greet(socket: TcpStream, guest: Guest, shutdown: Shutdown) {
+async fn greet(socket: TcpStream, guest: Guest, mut shutdown: Shutdown) {
     if let Err(error) = prepare(&socket) {
         tracing::debug!(%error, "cannot set up a connection");
         return;
     }
-    let Some((first, shutdown)) = first_bytes(&socket, &guest.shared, shutdown).await else { return };
+    let Some(first) = first_bytes(&socket, &guest.shared, &mut shutdown).await else { return };
     let session = PacketStream::new(&guest.shared.hub, guest.shared.packet_options());
-    // A task of its own: this one is larger than a connection should be.
+    // A task of its own, since this one is larger than a connection should be,
+    // with its own part in the shutdown, which wakes only the task that it
+    // belongs to.
+    let shutdown = guest.shared.shutdown.part();
     tokio::spawn(Drive::new(socket, &first, session, guest, shutdown));
 }
 
@@ -131,11 +134,7 @@ fn prepare(socket: &TcpStream) -> io::Result<()> {
 
 /// The first bytes of a client, within the time that it has; `None` when it
 /// says nothing ([running: header_timeout]).
-async fn first_bytes(
-    socket: &TcpStream,
-    shared: &Shared,
-    mut shutdown: Shutdown,
-) -> Option<(Vec<u8>, Shutdown)> {
+async fn first_bytes(socket: &TcpStream, shared: &Shared, shutdown: &mut Shutdown) -> Option<Vec<u8>> {
     let patience = shared.config.load().limits.header_timeout;
     let read = async {
         loop {
@@ -150,8 +149,7 @@ async fn first_bytes(
     };
     tokio::select! {
         read = tokio::time::timeout(patience, read) => match read {
-            Ok(Ok(first)) if !first.is_empty() => Some((first, shutdown)),
-            Ok(_) => None,
+            Ok(read) => read.ok().filter(|first| !first.is_empty()),
             Err(_) => {
                 shared.metrics.connections_silent.inc();
                 None
