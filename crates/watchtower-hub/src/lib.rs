@@ -17,6 +17,7 @@ mod error;
 mod hub;
 mod idle;
 mod ids;
+mod inner;
 mod log;
 mod message;
 mod name;

@@ -14,12 +14,13 @@ use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
 use crate::bell::{Bell, Rung};
-use crate::channel::Channel;
-use crate::hub::Inner;
+use crate::channel::{Channel, Joined, Start};
+use crate::hub::{Hub, Publish};
 use crate::idle::IdleSet;
+use crate::inner::Inner;
 use crate::log::{Entry, Place};
 use crate::senders::Sender;
-use crate::{Format, Message, SenderId};
+use crate::{ChannelName, Format, Message, Position, Refused, SenderId, Timestamp};
 
 /// How many subscriptions are searched one by one, before an index is made.
 const UNINDEXED_MAX: usize = 8;
@@ -220,6 +221,100 @@ impl Session {
     pub fn subscriptions(&self) -> usize {
         let reader = self.link.reader.lock();
         reader.subscriptions.len() - reader.free.len()
+    }
+}
+
+impl Session {
+    /// Registers a new sender that this session owns.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused::Limit`] when there are too many.
+    pub fn register(&self, now: Timestamp) -> Result<SenderId, Refused> {
+        let sender = self.hub.register(now)?;
+        self.hub.attach(&self.link, &sender)?;
+        Ok(sender.id)
+    }
+
+    /// Makes this session the owner of a sender: what its owned joins deliver
+    /// comes here from now on, from where it was ([packets: rules]).
+    ///
+    /// # Errors
+    ///
+    /// [`Refused::UnknownSender`]; [`Refused::BoundElsewhere`] when ids are
+    /// bound and another session owns it.
+    pub fn attach(&self, sender: SenderId, now: Timestamp) -> Result<(), Refused> {
+        if let Some(sender) = self.link.reader.lock().owned(sender) {
+            sender.touch(now);
+            return Ok(());
+        }
+        let sender = self.hub.sender(sender)?;
+        sender.touch(now);
+        self.hub.attach(&self.link, &sender)
+    }
+
+    /// Joins an owned sender to a channel and delivers here, from the end or,
+    /// after a reconnect, from what it missed. Joining twice changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// As [`attach`](Self::attach), and [`Refused::Limit`].
+    pub fn join(&self, sender: SenderId, channel: &ChannelName, now: Timestamp) -> Result<Joined, Refused> {
+        self.attach(sender, now)?;
+        let sender = self.hub.sender(sender)?;
+        self.hub.enter(&sender, channel, |channel, state| {
+            state.member(sender.id, self.link.protocol, now);
+            let from = state.take_up(sender.id).unwrap_or_else(|| state.end().clone());
+            if state.slot_of(sender.id, &self.link).is_none() {
+                state.subscribe(channel, &self.link, sender.id, &from, &self.hub.counters)?;
+            }
+            Ok(Joined {
+                position: Position { epoch: channel.epoch, offset: from.offset() - 1 },
+                recovered: true,
+            })
+        })
+    }
+
+    /// Subscribes this session on behalf of a sender that it does not own: as
+    /// long as the session lives, and `session_ttl` longer.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused::UnknownSender`] and [`Refused::Limit`].
+    pub fn subscribe(
+        &self,
+        sender: SenderId,
+        channel: &ChannelName,
+        start: Start,
+        now: Timestamp,
+    ) -> Result<Joined, Refused> {
+        let sender = self.hub.sender(sender)?;
+        sender.touch(now);
+        self.hub.enter(&sender, channel, |channel, state| {
+            state.member(sender.id, self.link.protocol, now);
+            let (from, recovered) = channel.start(state, sender.id, start);
+            state.subscribe(channel, &self.link, sender.id, &from, &self.hub.counters)?;
+            Ok(Joined { position: Position { epoch: channel.epoch, offset: from.offset() - 1 }, recovered })
+        })
+    }
+
+    /// Publishes; see [`Hub::publish`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Hub::publish`].
+    pub fn publish(
+        &self,
+        channel: &ChannelName,
+        message: Publish<'_>,
+        now: Timestamp,
+    ) -> Result<Position, Refused> {
+        self.hub.publish(channel, message, now)
+    }
+
+    /// The hub that this is a session of.
+    pub fn hub(&self) -> Hub {
+        Hub(self.hub.clone())
     }
 }
 

@@ -1,0 +1,419 @@
+//! What every call on the hub works on, and the calls that cross channels,
+//! senders and sessions.
+//!
+//! Lock order: a sender's lock, then a channel's, then a session's reader,
+//! then its bell. Nothing here is public; [`Hub`](crate::Hub) and
+//! [`Session`](crate::Session) are the doors.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arc_swap::ArcSwap;
+use parking_lot::MutexGuard;
+
+use crate::agenda::{Agenda, Item};
+use crate::channel::{Channel, Draft, State};
+use crate::counters::Counters;
+use crate::hub::{Entropy, Publish};
+use crate::senders::{self, Sender};
+use crate::session::Link;
+use crate::{ChannelName, Content, Epoch, Position, Refused, SenderId, Settings, Timestamp};
+
+/// All channels, senders and sessions of one hub.
+pub(crate) struct Inner {
+    pub(crate) settings: ArcSwap<Settings>,
+    entropy: Box<dyn Entropy>,
+    pub(crate) channels: papaya::HashMap<ChannelName, Arc<Channel>>,
+    pub(crate) senders: papaya::HashMap<SenderId, Arc<Sender>>,
+    agenda: Agenda,
+    pub(crate) counters: Counters,
+    /// The time of the last tick, for what ends without being told the time.
+    now: AtomicU64,
+}
+
+impl Inner {
+    pub(crate) fn new(settings: Settings, entropy: Box<dyn Entropy>) -> Inner {
+        Inner {
+            settings: ArcSwap::from_pointee(settings),
+            entropy,
+            channels: papaya::HashMap::new(),
+            senders: papaya::HashMap::new(),
+            agenda: Agenda::default(),
+            counters: Counters::default(),
+            now: AtomicU64::new(0),
+        }
+    }
+
+    /// Does what is due at `now`.
+    pub(crate) fn tick(&self, now: Timestamp) {
+        self.now.store(now.as_millis(), Ordering::Relaxed);
+        while let Some(item) = self.agenda.next(now) {
+            self.look_at(item, now);
+        }
+    }
+
+    pub(crate) fn publish(
+        &self,
+        channel: &ChannelName,
+        message: Publish<'_>,
+        now: Timestamp,
+    ) -> Result<Position, Refused> {
+        let settings = self.settings.load();
+        let receivers = message.receivers.map(normalize);
+        let draft = self.draft(message, receivers.as_ref().map(|(ids, _)| ids.as_slice()), now, &settings)?;
+        let channel = self.target(channel, draft.sender, &settings)?;
+        let mut state = channel.lock();
+        let content = self.judge(&channel, &state, &draft, receivers.as_ref())?;
+        let position = channel.append(&mut state, &draft, content, &settings.limits, &self.counters);
+        self.watch_history(&channel, &mut state);
+        Ok(position)
+    }
+
+    pub(crate) fn publish_all(
+        &self,
+        channels: &[ChannelName],
+        message: Publish<'_>,
+        now: Timestamp,
+    ) -> Result<Vec<Position>, Refused> {
+        let settings = self.settings.load();
+        let receivers = message.receivers.map(normalize);
+        let draft = self.draft(message, receivers.as_ref().map(|(ids, _)| ids.as_slice()), now, &settings)?;
+        // All locks at once, always in the order of names: nobody waits in a
+        // circle, and nothing changes between judging and appending.
+        let mut names: Vec<_> = channels.iter().collect();
+        names.sort();
+        names.dedup();
+        let targets: Vec<_> =
+            names.iter().map(|name| self.target(name, draft.sender, &settings)).collect::<Result<_, _>>()?;
+        let mut states: Vec<_> = targets.iter().map(|channel| channel.lock()).collect();
+        let mut contents = Vec::with_capacity(targets.len());
+        for (channel, state) in targets.iter().zip(&states) {
+            contents.push(self.judge(channel, state, &draft, receivers.as_ref())?);
+        }
+        let mut positions = Vec::with_capacity(targets.len());
+        for ((channel, state), content) in targets.iter().zip(&mut states).zip(contents) {
+            positions.push(channel.append(state, &draft, content, &settings.limits, &self.counters));
+            self.watch_history(channel, state);
+        }
+        let place = |name: &ChannelName| {
+            names.binary_search(&name).ok().and_then(|index| positions.get(index).copied())
+        };
+        Ok(channels.iter().filter_map(place).collect())
+    }
+
+    pub(crate) fn sender(&self, id: SenderId) -> Result<Arc<Sender>, Refused> {
+        self.senders.pin().get(&id).cloned().ok_or(Refused::UnknownSender(id))
+    }
+
+    pub(crate) fn register(&self, now: Timestamp) -> Result<Arc<Sender>, Refused> {
+        let limit = self.settings.load().limits.senders_max;
+        if self.senders.len() >= limit {
+            return Err(Refused::Limit { what: "senders", limit });
+        }
+        loop {
+            let Some(id) = SenderId::new(self.entropy.next_u64() as u32) else { continue };
+            let sender = Arc::new(Sender::new(id, now));
+            if self.senders.pin().try_insert(id, sender.clone()).is_ok() {
+                self.agenda.add(now.after(self.settings.load().sender_ttl), Item::Sender(id));
+                return Ok(sender);
+            }
+        }
+    }
+
+    /// Makes `sender` a member of the channel by what `join` does under its
+    /// lock. What `join` refuses leaves no trace.
+    pub(crate) fn enter<T>(
+        &self,
+        sender: &Arc<Sender>,
+        name: &ChannelName,
+        join: impl FnOnce(&Arc<Channel>, &mut State) -> Result<T, Refused>,
+    ) -> Result<T, Refused> {
+        let settings = self.settings.load();
+        let mut sender_state = sender.lock();
+        if sender_state.expired {
+            return Err(Refused::UnknownSender(sender.id));
+        }
+        let limit = settings.limits.channels_per_sender_max;
+        if sender_state.joins.len() >= limit && !sender_state.joins.contains_key(name) {
+            return Err(Refused::Limit { what: "channels for one sender", limit });
+        }
+        loop {
+            let channel = self.channel(name, &settings)?;
+            let mut state = channel.lock();
+            if state.retired {
+                continue;
+            }
+            let result = join(&channel, &mut state);
+            if result.is_ok() {
+                if !sender_state.joins.contains_key(name) {
+                    sender_state.joins.insert(name.clone(), channel.clone());
+                }
+            } else {
+                state.remove_if_gone(sender.id);
+            }
+            return result;
+        }
+    }
+
+    /// The channel of that name, made when there is none.
+    fn channel(&self, name: &ChannelName, settings: &Settings) -> Result<Arc<Channel>, Refused> {
+        let channels = self.channels.pin();
+        if let Some(channel) = channels.get(name) {
+            return Ok(channel.clone());
+        }
+        let limit = settings.limits.channels_max;
+        if channels.len() >= limit {
+            return Err(Refused::Limit { what: "channels", limit });
+        }
+        let make = || {
+            let epoch = Epoch::from_bits(self.entropy.next_u64());
+            Arc::new(Channel::new(name.clone(), epoch, settings.rule(name)))
+        };
+        Ok(channels.get_or_insert_with(name.clone(), make).clone())
+    }
+
+    fn draft<'a>(
+        &self,
+        message: Publish<'a>,
+        receivers: Option<&'a [SenderId]>,
+        time: Timestamp,
+        settings: &Settings,
+    ) -> Result<Draft<'a>, Refused> {
+        let Publish { sender, event, content, .. } = message;
+        let (bytes, limit) = (content.bytes().len(), settings.limits.message_bytes_max);
+        if bytes > limit {
+            return Err(Refused::TooLarge { bytes, limit });
+        }
+        if let Some(sender) = sender {
+            self.senders.pin().get(&sender).ok_or(Refused::UnknownSender(sender))?.touch(time);
+        }
+        Ok(Draft { sender, event, content, receivers, time })
+    }
+
+    /// A channel to publish on. A sender must have joined it, so there must be
+    /// one; for the server itself it is made.
+    fn target(
+        &self,
+        name: &ChannelName,
+        sender: Option<SenderId>,
+        settings: &Settings,
+    ) -> Result<Arc<Channel>, Refused> {
+        if sender.is_none() {
+            return self.channel(name, settings);
+        }
+        self.channels.pin().get(name).cloned().ok_or_else(|| Refused::NotJoined { channel: name.clone() })
+    }
+
+    fn judge(
+        &self,
+        channel: &Channel,
+        state: &State,
+        draft: &Draft<'_>,
+        receivers: Option<&(Vec<SenderId>, bool)>,
+    ) -> Result<Content, Refused> {
+        let judged = channel.judge(state, draft);
+        // An id of zero is nobody's, so nobody who has joined.
+        let zero = receivers.is_some_and(|(_, zero)| *zero);
+        match judged {
+            Ok(_) if zero => {
+                Err(Refused::ReceiverNotJoined { channel: channel.name.clone(), missing: vec![0] })
+            }
+            Err(Refused::ReceiverNotJoined { channel, mut missing }) if zero => {
+                missing.insert(0, 0);
+                Err(Refused::ReceiverNotJoined { channel, missing })
+            }
+            judged => judged,
+        }
+    }
+
+    /// Sees to it that a history is looked at when its oldest message is too
+    /// old.
+    fn watch_history(&self, channel: &Arc<Channel>, state: &mut State) {
+        if channel.rule.history_messages == 0 || state.history_is_due {
+            return;
+        }
+        if let Some(due) = channel.history_due(state) {
+            state.history_is_due = true;
+            self.agenda.add(due, Item::History(Arc::downgrade(channel)));
+        }
+    }
+
+    /// Moves a sender's owned joins to `link`.
+    pub(crate) fn attach(&self, link: &Arc<Link>, sender: &Arc<Sender>) -> Result<(), Refused> {
+        let mut state = sender.lock();
+        if state.expired {
+            return Err(Refused::UnknownSender(sender.id));
+        }
+        let owner = match &state.owner {
+            Some(owner) if Arc::ptr_eq(owner, link) => return Ok(()),
+            Some(_) if self.settings.load().bind_ids => return Err(Refused::BoundElsewhere(sender.id)),
+            owner => owner.clone(),
+        };
+        {
+            let mut reader = link.reader.lock();
+            if reader.closed {
+                return Err(Refused::Closed);
+            }
+            reader.own(sender);
+        }
+        state.owner = Some(link.clone());
+        if let Some(owner) = &owner {
+            owner.reader.lock().disown(sender.id);
+        }
+        for channel in state.joins.values() {
+            let mut channel_state = channel.lock();
+            let slot = owner.as_ref().and_then(|owner| channel_state.slot_of(sender.id, owner));
+            let unread = match slot {
+                Some(slot) => Some(channel_state.unsubscribe(sender.id, slot, &self.counters)),
+                None => channel_state.take_up(sender.id),
+            };
+            if let Some(unread) = unread {
+                channel_state.subscribe(channel, link, sender.id, &unread, &self.counters)?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn leave(&self, sender: &Sender, name: &ChannelName, now: Timestamp) {
+        let mut sender_state = sender.lock();
+        self.leave_locked(sender, &mut sender_state, name, now);
+    }
+
+    fn leave_locked(
+        &self,
+        sender: &Sender,
+        sender_state: &mut senders::State,
+        name: &ChannelName,
+        now: Timestamp,
+    ) {
+        let Some(channel) = sender_state.joins.remove(name) else { return };
+        let mut state = channel.lock();
+        state.remove(sender.id, &self.counters);
+        self.watch_unused(&channel, &state, now);
+    }
+
+    /// Sees to it that a channel that nobody uses is forgotten after a while.
+    fn watch_unused(&self, channel: &Arc<Channel>, state: &MutexGuard<'_, State>, now: Timestamp) {
+        if state.members.is_empty() {
+            let due = now.after(self.settings.load().session_ttl);
+            self.agenda.add(due, Item::Unused(Arc::downgrade(channel)));
+        }
+    }
+
+    /// Ends a session. Its joins stay for a while, when they are to be kept.
+    pub(crate) fn close(&self, link: &Arc<Link>, keep_joins: bool) {
+        let now = Timestamp::from_millis(self.now.load(Ordering::Relaxed));
+        let until = now.after(self.settings.load().session_ttl);
+        let (owned, channels) = {
+            let mut reader = link.reader.lock();
+            reader.closed = true;
+            (reader.all_owned(), reader.channels())
+        };
+        link.bell.silence();
+        for (channel, _, ids) in channels {
+            for id in ids {
+                self.part(link, &channel, id, keep_joins.then_some(until), now);
+            }
+        }
+        for sender in owned {
+            let mut state = sender.lock();
+            if state.owner.as_ref().is_some_and(|owner| Arc::ptr_eq(owner, link)) {
+                state.owner = None;
+            }
+        }
+    }
+
+    /// Ends one sender's subscription by a session that closes.
+    fn part(
+        &self,
+        link: &Arc<Link>,
+        channel: &Arc<Channel>,
+        id: SenderId,
+        keep: Option<Timestamp>,
+        now: Timestamp,
+    ) {
+        let Ok(sender) = self.sender(id) else { return };
+        let mut sender_state = sender.lock();
+        let owned = sender_state.owner.as_ref().is_some_and(|owner| Arc::ptr_eq(owner, link));
+        let mut state = channel.lock();
+        // Since it was listed it may have moved, or left.
+        let Some(slot) = state.slot_of(id, link) else { return };
+        let unread = state.unsubscribe(id, slot, &self.counters);
+        if let Some(until) = keep {
+            state.put_away(id, owned, unread, until);
+            self.agenda.add(until, Item::Away(Arc::downgrade(channel), id));
+        } else if state.remove_if_gone(id) {
+            sender_state.joins.remove(&channel.name);
+            self.watch_unused(channel, &state, now);
+        }
+    }
+
+    fn look_at(&self, item: Item, now: Timestamp) {
+        match item {
+            Item::Away(channel, id) => {
+                let (Some(channel), Ok(sender)) = (channel.upgrade(), self.sender(id)) else { return };
+                let mut sender_state = sender.lock();
+                let mut state = channel.lock();
+                if state.expire_away(id, now) {
+                    sender_state.joins.remove(&channel.name);
+                    self.watch_unused(&channel, &state, now);
+                }
+            }
+            Item::Unused(channel) => {
+                let Some(channel) = channel.upgrade() else { return };
+                self.retire_if_unused(&channel, &mut channel.lock());
+            }
+            Item::History(channel) => {
+                let Some(channel) = channel.upgrade() else { return };
+                let mut state = channel.lock();
+                state.history_is_due = false;
+                channel.trim_history(&mut state, now);
+                self.watch_history(&channel, &mut state);
+                self.retire_if_unused(&channel, &mut state);
+            }
+            Item::Sender(id) => self.expire(id, now),
+        }
+    }
+
+    fn retire_if_unused(&self, channel: &Arc<Channel>, state: &mut State) {
+        if state.is_unused() && !state.retired {
+            state.retired = true;
+            self.channels.pin().remove(&channel.name);
+        }
+    }
+
+    /// Forgets a sender that was silent for `sender_ttl` and has no session.
+    fn expire(&self, id: SenderId, now: Timestamp) {
+        let Ok(sender) = self.sender(id) else { return };
+        let mut state = sender.lock();
+        let ttl = self.settings.load().sender_ttl;
+        let connected =
+            state.owner.is_some() || state.joins.values().any(|channel| channel.lock().delivers_to(id));
+        let due = if connected { now.after(ttl) } else { sender.last_active().after(ttl) };
+        if due > now {
+            self.agenda.add(due, Item::Sender(id));
+            return;
+        }
+        state.expired = true;
+        let names: Vec<_> = state.joins.keys().cloned().collect();
+        for name in names {
+            self.leave_locked(&sender, &mut state, &name, now);
+        }
+        self.senders.pin().remove(&id);
+        self.counters.senders_expired.add(1);
+    }
+}
+
+impl std::fmt::Debug for Inner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Hub").field("channels", &self.channels.len()).finish_non_exhaustive()
+    }
+}
+
+/// Receivers in order, each once; and whether 0, which is nobody, was named.
+fn normalize(receivers: &[u32]) -> (Vec<SenderId>, bool) {
+    let mut ids: Vec<_> = receivers.iter().filter_map(|&id| SenderId::new(id)).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    (ids, receivers.contains(&0))
+}
