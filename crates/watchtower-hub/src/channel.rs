@@ -23,6 +23,10 @@ use crate::{
     Timestamp,
 };
 
+/// How many times the limits a session may be behind that has had no turn since
+/// it was woken: only on an overloaded machine, for as long as a turn takes.
+const UNHEARD_FACTOR: u64 = 4;
+
 #[derive(Debug)]
 pub(crate) struct Channel {
     pub(crate) name: ChannelName,
@@ -517,25 +521,33 @@ impl State {
             return;
         }
         self.marks.push_back(end);
-        while self.marks.get(1).is_some_and(|mark| end.bytes - mark.bytes >= limits.lag_bytes) {
+        let kept = limits.lag_bytes.saturating_mul(UNHEARD_FACTOR);
+        while self.marks.get(1).is_some_and(|mark| end.bytes - mark.bytes >= kept) {
             self.marks.pop_front();
         }
-        let by_bytes = self.marks.front().filter(|mark| end.bytes - mark.bytes >= limits.lag_bytes);
-        let by_messages = end.offset.saturating_sub(limits.lag_messages);
-        let oldest = by_messages.max(by_bytes.map_or(0, |mark| mark.offset));
+        let oldest = self.oldest_within(end, limits, 1);
         if oldest > 1 {
-            self.move_on(oldest, counters);
+            self.move_on(oldest, self.oldest_within(end, limits, UNHEARD_FACTOR), counters);
         }
     }
 
-    /// Moves every cursor before `oldest` there.
-    fn move_on(&mut self, oldest: u64, counters: &Counters) {
+    /// The oldest place that is within `factor` times the limits.
+    fn oldest_within(&self, end: Mark, limits: &Limits, factor: u64) -> u64 {
+        let bytes = limits.lag_bytes.saturating_mul(factor);
+        let by_bytes = self.marks.iter().rev().find(|mark| end.bytes - mark.bytes >= bytes);
+        let by_messages = end.offset.saturating_sub(limits.lag_messages.saturating_mul(factor));
+        by_messages.max(by_bytes.map_or(0, |mark| mark.offset))
+    }
+
+    /// Moves every cursor before `oldest` there, save those of sessions that
+    /// have had no turn since they were woken: they are moved to `oldest_unheard`.
+    fn move_on(&mut self, oldest: u64, oldest_unheard: u64, counters: &Counters) {
         for (index, slot) in self.slots.iter_mut().enumerate() {
             let Some(slot) = slot else { continue };
             let resting =
                 self.sets[index / SLOTS_PER_SET as usize].resting() >> (index as u32 % SLOTS_PER_SET) & 1;
             if resting == 0 && slot.woken_at < oldest {
-                slot.move_on(oldest, &self.end, counters);
+                slot.move_on(oldest, oldest_unheard, &self.end, counters);
             }
         }
         for away in self.members.values_mut().flat_map(|member| &mut member.away) {
@@ -550,14 +562,22 @@ impl Slot {
         self.link.bell.ring(Ring { key: self.key, start: place.clone() });
     }
 
-    fn move_on(&mut self, oldest: u64, end: &Arc<Place>, counters: &Counters) {
+    fn move_on(&mut self, oldest: u64, oldest_unheard: u64, end: &Arc<Place>, counters: &Counters) {
         let mut reader = self.link.reader.lock();
         let Some(subscription) = reader.get(self.key) else { return };
         if subscription.next.max(self.woken_at) >= oldest {
             return;
         }
-        let rung = self.link.bell.take_back(|ring| ring.key == self.key);
-        let unread = subscription.cursor.as_ref().or(rung.first().map(|ring| &ring.start)).unwrap_or(end);
+        let rung = self.link.bell.take_back(|ring| ring.key == self.key).pop();
+        if let (None, Some(unheard)) = (&subscription.cursor, &rung)
+            && self.link.closes_when_lagging
+            && self.woken_at >= oldest_unheard
+        {
+            // Not the reader is slow but this machine: no reason to close it.
+            self.link.bell.ring(Ring { key: self.key, start: unheard.start.clone() });
+            return;
+        }
+        let unread = subscription.cursor.as_ref().or(rung.as_ref().map(|ring| &ring.start)).unwrap_or(end);
         let place = Place::seek(unread, oldest).clone();
         counters.lagging_skipped.add(place.offset() - unread.offset().min(place.offset()));
         subscription.next = place.offset();

@@ -48,7 +48,8 @@ pub struct Limits {
     pub senders_max: usize,
     /// How far a subscription may fall behind, in bytes. A channel's log is
     /// looked through each eighth of this, so that memory is bounded by nine
-    /// eighths.
+    /// eighths; by four times this while a session has had no turn at all
+    /// since it was woken, which is not its client's fault.
     pub lag_bytes: u64,
     /// How far a subscription may fall behind, in messages; likewise.
     pub lag_messages: u64,

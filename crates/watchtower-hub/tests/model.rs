@@ -377,10 +377,14 @@ fn who_falls_behind_is_lagging_and_memory_stays_within_nine_eighths_of_the_limit
     let skipper = skipping.session.register(NOW).unwrap();
     skipping.session.join(skipper, &five(), NOW).unwrap();
     let live = Arc::new(AtomicUsize::new(0));
-    for _ in 0..1_000 {
+    for round in 0..1_000 {
         let content = Content::binary(Bytes::from_owner(Counted::new(&live)));
         hub.publish(&five(), Publish { content, ..text(from, "") }, NOW).unwrap();
         assert_eq!(fast.drain(usize::MAX).1, Drained::All);
+        if round == 0 {
+            // It had its turn, and its socket took nothing.
+            assert_eq!(slow.drain(0), (String::new(), Drained::More));
+        }
         assert!(live.load(Ordering::Relaxed) <= 90, "{live:?}");
     }
     assert_eq!(slow.drain(usize::MAX).1, Drained::Lagging);
@@ -403,8 +407,21 @@ fn lag_is_bounded_in_bytes_too() {
     for _ in 0..20 {
         say(&hub, from, &"x".repeat(10_000));
         fast.read();
+        let _ = slow.drain(0);
     }
     assert_eq!(slow.drain(usize::MAX).1, Drained::Lagging);
+}
+
+#[test]
+fn a_session_that_had_no_turn_yet_has_four_times_the_limit() {
+    let limits = Limits { lag_messages: 80, ..Limits::default() };
+    let hub = hub_with(Settings { limits, ..Settings::default() });
+    let (waiting, from) = joined(&hub);
+    let publish = |count| (0..count).for_each(|_| say(&hub, from, "x"));
+    publish(310);
+    assert_eq!(waiting.read().matches('x').count(), 310);
+    publish(340);
+    assert_eq!(waiting.drain(usize::MAX).1, Drained::Lagging);
 }
 
 /// The bytes of a message that knows whether it is still in memory.
