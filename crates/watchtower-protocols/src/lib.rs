@@ -4,5 +4,6 @@
 //! out. Nothing here knows a socket, a runtime or a clock, and no protocol
 //! knows another.
 
+pub mod http;
 pub mod packets;
 pub mod stream;

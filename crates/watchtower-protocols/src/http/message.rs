@@ -1,0 +1,171 @@
+//! One message as JSON, and as a frame of each form of stream.
+//!
+//! Written straight into the frame: no value in between. What is written never
+//! holds a raw CR or LF, so that it is one line of NDJSON and one `data:` of
+//! SSE, whatever was published.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use bytes::{BufMut, BytesMut};
+use jiff::fmt::StdFmtWrite;
+use jiff::fmt::temporal::DateTimePrinter;
+use watchtower_hub::{ChannelName, Content, ContentKind, Format, FormatId, Message, Position, Timestamp};
+
+use super::framing::Chunked;
+
+/// Messages as lines of JSON.
+pub(super) static NDJSON: Ndjson = Ndjson;
+/// The same in chunks.
+pub(super) static NDJSON_CHUNKED: Chunked<Ndjson> = Chunked::new(FormatId::new(2), Ndjson);
+/// Messages as Server-Sent Events.
+pub(super) static SSE: Sse = Sse;
+/// The same in chunks.
+pub(super) static SSE_CHUNKED: Chunked<Sse> = Chunked::new(FormatId::new(4), Sse);
+
+/// Times with milliseconds, as in `2026-11-21T10:00:00.000Z`.
+static TIME_PRINTER: DateTimePrinter = DateTimePrinter::new().precision(Some(3));
+
+/// Appends the JSON of a message ([http: messages]): on one line, without its
+/// end.
+pub fn write_message(message: &Message, out: &mut BytesMut) {
+    let Position { epoch, offset } = message.position();
+    out.extend_from_slice(b"{\"channel\":");
+    write_channel(message.channel(), out);
+    out.extend_from_slice(b",\"offset\":");
+    write_number(offset, out);
+    write_text(out, format_args!(",\"epoch\":\"{epoch}\""));
+    out.extend_from_slice(b",\"sender\":");
+    write_number(message.sender().map_or(0, |sender| sender.get().into()), out);
+    if let Some(event) = message.event() {
+        out.extend_from_slice(b",\"event\":");
+        write_string(event, out);
+    }
+    out.extend_from_slice(b",\"message\":");
+    write_content(message.content(), out);
+    if message.is_direct() {
+        out.extend_from_slice(b",\"direct\":true");
+    }
+    out.extend_from_slice(b",\"time\":");
+    write_time(message.time(), out);
+    out.put_u8(b'}');
+}
+
+/// Appends the JSON of a channel: a number, or a string for a named one.
+pub fn write_channel(channel: &ChannelName, out: &mut BytesMut) {
+    match (channel.number(), channel.text()) {
+        (Some(number), _) => write_number(number.into(), out),
+        (None, text) => write_string(text.unwrap_or_default(), out),
+    }
+}
+
+/// Appends a time as a JSON string. Times after the year 9999 are shown as its
+/// end.
+pub fn write_time(time: Timestamp, out: &mut BytesMut) {
+    let millis = i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
+    let time = jiff::Timestamp::from_millisecond(millis).unwrap_or(jiff::Timestamp::MAX);
+    out.put_u8(b'"');
+    let written = TIME_PRINTER.print_timestamp(&time, StdFmtWrite(&mut *out));
+    debug_assert!(written.is_ok(), "a buffer takes all that is written to it");
+    out.put_u8(b'"');
+}
+
+/// Appends a JSON string.
+pub fn write_string(text: &str, out: &mut BytesMut) {
+    let written = serde_json::to_writer(out.writer(), text);
+    debug_assert!(written.is_ok(), "a buffer takes all that is written to it");
+}
+
+/// [model: projection]
+fn write_content(content: &Content, out: &mut BytesMut) {
+    match content.kind() {
+        ContentKind::Text => write_string(content.as_text().unwrap_or_default(), out),
+        ContentKind::Json => write_on_one_line(content.bytes(), out),
+        ContentKind::Binary => {
+            out.put_u8(b'"');
+            write_base64(content.bytes(), out);
+            out.extend_from_slice(b"\",\"encoding\":\"base64\"");
+        }
+    }
+}
+
+/// Appends JSON as it came, but for raw ends of lines: in JSON these are only
+/// ever white space between tokens, where a space says the same.
+fn write_on_one_line(json: &[u8], out: &mut BytesMut) {
+    let start = out.len();
+    out.extend_from_slice(json);
+    for byte in &mut out[start..] {
+        if matches!(*byte, b'\r' | b'\n') {
+            *byte = b' ';
+        }
+    }
+}
+
+fn write_base64(bytes: &[u8], out: &mut BytesMut) {
+    let start = out.len();
+    let length = bytes.len().div_ceil(3) * 4;
+    out.resize(start + length, 0);
+    let written = BASE64.encode_slice(bytes, &mut out[start..]);
+    debug_assert_eq!(written, Ok(length));
+}
+
+fn write_number(number: u64, out: &mut BytesMut) {
+    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+}
+
+fn write_text(out: &mut BytesMut, text: std::fmt::Arguments<'_>) {
+    let written = std::fmt::Write::write_fmt(out, text);
+    debug_assert!(written.is_ok(), "a buffer takes all that is written to it");
+}
+
+/// Messages as JSON, each without a line end: the body of a callback
+/// ([http: callbacks]).
+#[derive(Debug, Clone, Copy)]
+pub struct MessageJson;
+
+impl Format for MessageJson {
+    fn id(&self) -> FormatId {
+        FormatId::new(6)
+    }
+
+    fn encode(&self, message: &Message, out: &mut BytesMut) {
+        write_message(message, out);
+    }
+}
+
+/// A message a line ([http: channels/join]).
+#[derive(Debug)]
+pub(super) struct Ndjson;
+
+impl Format for Ndjson {
+    fn id(&self) -> FormatId {
+        FormatId::new(1)
+    }
+
+    fn encode(&self, message: &Message, out: &mut BytesMut) {
+        write_message(message, out);
+        out.put_u8(b'\n');
+    }
+}
+
+/// An event a message ([http: channels/join]).
+///
+/// The `id` is the position of this one message, since the frame is shared by
+/// all who listen; a stream of several channels tells by its epoch which one
+/// is meant.
+#[derive(Debug)]
+pub(super) struct Sse;
+
+impl Format for Sse {
+    fn id(&self) -> FormatId {
+        FormatId::new(3)
+    }
+
+    fn encode(&self, message: &Message, out: &mut BytesMut) {
+        write_text(out, format_args!("id: {}\nevent: ", message.position()));
+        // An event name may hold anything; an end of line would end the field.
+        write_on_one_line(message.event().unwrap_or("message").as_bytes(), out);
+        out.extend_from_slice(b"\ndata: ");
+        write_message(message, out);
+        out.extend_from_slice(b"\n\n");
+    }
+}
