@@ -1,16 +1,144 @@
-//! What the server counts, besides what the hub does.
+//! What the server counts, and how it is shown ([http: metrics]).
+//!
+//! Drivers add to the counters; what the hub counts is read when asked. Knows
+//! no request and no connection.
 
-use prometheus_client::metrics::counter::Counter;
+use std::fmt;
 
-/// The drivers' counters. Adding to one is an atomic addition.
-#[derive(Debug, Default)]
+use parking_lot::Mutex;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, text};
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::{Metric, Registry};
+use watchtower_hub::Hub;
+
+/// The counters of one server. Adding to one is an atomic addition.
+#[derive(Debug)]
 pub(crate) struct Metrics {
-    /// Connections that a limit kept out.
+    registry: Mutex<Registry>,
+    /// TCP connections that were served, by protocol.
+    pub(crate) connections: Family<ByProtocol, Counter>,
+    /// Connections that were closed at once, since a limit was reached.
     pub(crate) connections_refused: Counter,
-    /// Connections that said nothing in time.
+    /// Connections that did not say in time which protocol they speak.
     pub(crate) connections_silent: Counter,
+    /// Requests that were refused since their address made too many.
+    pub(crate) requests_limited: Counter,
+    /// HTTP requests, by the status of their answer.
+    pub(crate) http_requests: Family<ByStatus, Counter>,
+    /// HTTP streams that began, by media type.
+    pub(crate) http_streams: Family<ByForm, Counter>,
     /// Messages that fit no datagram.
     pub(crate) udp_too_large: Counter,
     /// Datagrams that the system did not send.
     pub(crate) udp_unsent: Counter,
+}
+
+/// A label: which protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct ByProtocol {
+    pub(crate) protocol: &'static str,
+}
+
+/// A label: which status an answer had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct ByStatus {
+    pub(crate) status: u16,
+}
+
+/// A label: which form a stream had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct ByForm {
+    pub(crate) form: &'static str,
+}
+
+impl Default for Metrics {
+    fn default() -> Metrics {
+        let metrics = Metrics {
+            registry: Mutex::new(Registry::with_prefix("watchtower")),
+            connections: Family::default(),
+            connections_refused: Counter::default(),
+            connections_silent: Counter::default(),
+            requests_limited: Counter::default(),
+            http_requests: Family::default(),
+            http_streams: Family::default(),
+            udp_too_large: Counter::default(),
+            udp_unsent: Counter::default(),
+        };
+        let m = &metrics;
+        m.show("connections", "TCP connections served, by protocol", &m.connections);
+        m.show("connections_refused", "Connections that a limit kept out", &m.connections_refused);
+        m.show("connections_silent", "Connections that said nothing in time", &m.connections_silent);
+        m.show("requests_limited", "Requests above the rate of their address", &m.requests_limited);
+        m.show("http_requests", "HTTP requests, by status", &m.http_requests);
+        m.show("http_streams", "HTTP streams that began, by form", &m.http_streams);
+        m.show("udp_too_large", "Messages that fit no datagram", &m.udp_too_large);
+        m.show("udp_unsent", "Datagrams that the system did not send", &m.udp_unsent);
+        metrics
+    }
+}
+
+impl Metrics {
+    /// Shows what `hub` counts.
+    pub(crate) fn show_hub(&self, hub: Hub) {
+        self.registry.lock().register_collector(Box::new(HubCounts(hub)));
+    }
+
+    /// Shows what another part counts.
+    pub(crate) fn register(&self, register: impl FnOnce(&mut Registry)) {
+        register(&mut self.registry.lock());
+    }
+
+    fn show(&self, name: &str, help: &str, metric: &(impl Metric + Clone)) {
+        self.registry.lock().register(name, help, metric.clone());
+    }
+
+    /// All counters in the text format of OpenMetrics, which Prometheus reads
+    /// as its own too.
+    pub(crate) fn to_text(&self) -> String {
+        let mut out = String::new();
+        let written = text::encode(&mut out, &self.registry.lock());
+        debug_assert!(written.is_ok(), "a string takes all that is written to it");
+        out
+    }
+}
+
+/// Reads the hub's counters when they are asked for.
+struct HubCounts(Hub);
+
+impl fmt::Debug for HubCounts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HubCounts").finish_non_exhaustive()
+    }
+}
+
+impl Collector for HubCounts {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let counts = self.0.counts();
+        let counters = [
+            ("messages_published", "Messages taken", counts.published),
+            ("message_bytes_published", "Content of messages taken, in bytes", counts.published_bytes),
+            ("messages_delivered", "Messages handed to sessions", counts.delivered),
+            ("sessions_lagging_closed", "Sessions closed since they fell behind", counts.lagging_closed),
+            ("messages_skipped", "Messages skipped for sessions that fell behind", counts.lagging_skipped),
+            ("senders_expired", "Senders forgotten after their time", counts.senders_expired),
+        ];
+        for (name, help, count) in counters {
+            let counter = ConstCounter::new(count);
+            counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)?;
+        }
+        let gauges = [
+            ("channels", "Channels that there are", counts.channels),
+            ("senders", "Senders that are registered", counts.senders),
+            ("sessions", "Sessions that are open", counts.sessions),
+            ("subscriptions", "Subscriptions that there are", counts.subscriptions),
+        ];
+        for (name, help, count) in gauges {
+            let gauge = ConstGauge::new(i64::try_from(count).unwrap_or(i64::MAX));
+            gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
+        }
+        Ok(())
+    }
 }
