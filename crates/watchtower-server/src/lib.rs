@@ -16,9 +16,11 @@
 
 pub mod callbacks;
 pub mod config;
+pub mod http;
 
 mod clock;
 mod metrics;
+mod request_limiter;
 mod server;
 mod shutdown;
 mod stream;

@@ -10,11 +10,18 @@ use arc_swap::ArcSwap;
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use watchtower_hub::{Accepts, ChannelRule, Hub, Limits, Settings};
+use watchtower_protocols::http::MessageJson;
 use watchtower_protocols::packets::{self, Registrar};
 
+use crate::callbacks::address::AddressPolicy;
+use crate::callbacks::post::Network;
+use crate::callbacks::sign::SigningKey;
+use crate::callbacks::{CallbackSettings, Callbacks};
 use crate::clock::{self, SystemEntropy};
 use crate::config::{Config, ContentFormat};
+use crate::http::{Http, HttpState};
 use crate::metrics::Metrics;
+use crate::request_limiter::RequestLimiter;
 use crate::shutdown::ShutdownControl;
 use crate::tcp::{self, Guests};
 use crate::udp;
@@ -25,6 +32,9 @@ const BACKLOG: i32 = 4096;
 /// How often the hub looks at what is due.
 const TICK: Duration = Duration::from_secs(1);
 
+/// How often callbacks of senders that are gone are looked for.
+const SWEEP: Duration = Duration::from_secs(60);
+
 /// How often a free port is looked for that is free for TCP and UDP both.
 const PORT_TRIES: usize = 32;
 
@@ -32,7 +42,9 @@ const PORT_TRIES: usize = 32;
 pub(crate) struct Shared {
     pub(crate) hub: Hub,
     pub(crate) config: ArcSwap<Config>,
-    pub(crate) metrics: Metrics,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) http: Http,
+    callbacks: Callbacks,
     pub(crate) guests: Guests,
     pub(crate) shutdown: ShutdownControl,
     /// This, for the packet protocol.
@@ -53,15 +65,34 @@ impl Registrar for Gate {
 }
 
 impl Shared {
-    fn new(config: Config) -> Shared {
-        Shared {
-            hub: Hub::new(settings(&config), Box::new(SystemEntropy)),
-            metrics: Metrics::default(),
+    fn new(config: Config) -> Result<Shared, StartError> {
+        let failed = |why: &dyn fmt::Display| StartError::Setup { what: "callbacks", why: why.to_string() };
+        let hub = Hub::new(settings(&config), Box::new(SystemEntropy));
+        let network = Network::of_this_machine().map_err(|error| failed(&error))?;
+        let callbacks =
+            Callbacks::new(hub.clone(), Arc::new(MessageJson), network, callback_settings(&config))
+                .map_err(|error| failed(&error))?;
+        let metrics = Arc::new(Metrics::default());
+        metrics.show_hub(hub.clone());
+        metrics.register(|registry| callbacks.metrics().register(registry));
+        let http = Http::new(HttpState::new(
+            hub.clone(),
+            Arc::new(config.clone()),
+            metrics.clone(),
+            callbacks.clone(),
+            Arc::new(RequestLimiter::new()),
+            clock::now,
+        ));
+        Ok(Shared {
+            hub,
+            metrics,
+            http,
+            callbacks,
             guests: Guests::default(),
             shutdown: ShutdownControl::default(),
             gate: Arc::new(Gate(ArcSwap::from_pointee(config.clone()))),
             config: ArcSwap::from_pointee(config),
-        }
+        })
     }
 
     /// What the packet protocol is told.
@@ -73,6 +104,22 @@ impl Shared {
         self.hub.configure(settings(config));
         self.gate.0.store(Arc::new(config.clone()));
         self.config.store(Arc::new(config.clone()));
+        self.http.configure(Arc::new(config.clone()));
+        if let Err(error) = self.callbacks.reload(callback_settings(config)) {
+            tracing::error!(%error, "callbacks go on with the former settings");
+        }
+    }
+}
+
+/// What of the configuration is for callbacks.
+fn callback_settings(config: &Config) -> CallbackSettings {
+    let key = SigningKey::new(config.secret_key.expose());
+    let allow = config.callbacks.allow.iter().copied();
+    CallbackSettings {
+        policy: AddressPolicy::new(allow, config.listens_on_loopback_only()),
+        timeout: config.callbacks.timeout,
+        give_up: config.callbacks.give_up,
+        ..CallbackSettings::new(key)
     }
 }
 
@@ -177,6 +224,7 @@ impl Handle {
     /// Starts the shutdown: [`Server::run`] returns when it is done. Calling it
     /// again changes nothing.
     pub fn shutdown(&self) {
+        self.0.http.drain();
         self.0.shutdown.start();
     }
 
@@ -197,7 +245,7 @@ impl Server {
     /// [`StartError`], whose text says what a person can do.
     pub async fn bind(config: Config) -> Result<Server, StartError> {
         let addresses = config.listen_addrs();
-        let shared = Arc::new(Shared::new(config));
+        let shared = Arc::new(Shared::new(config)?);
         shared.hub.tick(clock::now());
         let mut tries = PORT_TRIES;
         let (tcp, udp) = loop {
@@ -246,7 +294,9 @@ impl Server {
         }
         shared.shutdown.started().await;
         let grace = shared.config.load().shutdown_grace;
-        if timeout(grace, shared.shutdown.ended()).await.is_err() {
+        let ended = timeout(grace, shared.shutdown.ended());
+        let (ended, ()) = tokio::join!(ended, shared.callbacks.drain(grace));
+        if ended.is_err() {
             let sessions = shared.shutdown.tasks();
             tracing::warn!(sessions, ?grace, "the grace is over: the rest is cut off");
         }
@@ -257,10 +307,13 @@ impl Server {
 async fn tick(shared: Arc<Shared>) {
     let mut interval = interval(TICK);
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut sweep = tokio::time::interval(SWEEP);
+    sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut shutdown = shared.shutdown.part();
     loop {
         tokio::select! {
             _ = interval.tick() => shared.hub.tick(clock::now()),
+            _ = sweep.tick() => shared.callbacks.sweep(),
             () = shutdown.started() => return,
         }
     }

@@ -46,7 +46,7 @@ thread_local! {
 }
 
 /// One connection, to be polled to its end.
-pub(crate) struct Drive<S> {
+pub(crate) struct Drive<S, G = Guest> {
     socket: TcpStream,
     session: S,
     /// The beginning of something incomplete.
@@ -62,7 +62,8 @@ pub(crate) struct Drive<S> {
     /// Whether this task is registered to be woken by input.
     awaits_input: bool,
     shutdown: Shutdown,
-    _guest: Guest,
+    /// Counts the connection while it is there.
+    _guest: G,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,15 +77,15 @@ enum Phase {
     },
 }
 
-impl<S: StreamSession> Drive<S> {
+impl<S: StreamSession, G> Drive<S, G> {
     /// Takes over a connection of which `read_already` was read.
     pub(crate) fn new(
         socket: TcpStream,
         read_already: &[u8],
         session: S,
-        guest: Guest,
+        guest: G,
         shutdown: Shutdown,
-    ) -> Drive<S> {
+    ) -> Drive<S, G> {
         let last_sent = session.heartbeat().map(|_| Instant::now());
         let mut drive = Drive {
             socket,
@@ -343,7 +344,7 @@ impl<S: StreamSession> Drive<S> {
     }
 }
 
-impl<S: StreamSession + Unpin> Future for Drive<S> {
+impl<S: StreamSession + Unpin, G: Unpin> Future for Drive<S, G> {
     /// An error means that the client is gone.
     type Output = io::Result<()>;
 

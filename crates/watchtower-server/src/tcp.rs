@@ -13,6 +13,8 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
 use watchtower_protocols::packets::PacketStream;
 
+use crate::http::OpenStream;
+use crate::metrics::ByProtocol;
 use crate::server::Shared;
 use crate::shutdown::Shutdown;
 use crate::stream::Drive;
@@ -118,12 +120,29 @@ async fn greet(socket: TcpStream, guest: Guest, mut shutdown: Shutdown) {
         return;
     }
     let Some(first) = first_bytes(&socket, &guest.shared, &mut shutdown).await else { return };
+    // What goes on is a task of its own, since this one is larger than a
+    // connection should be, with its own part in the shutdown, which wakes
+    // only the task that it belongs to.
+    let protocol = if first.first().is_some_and(|byte| is_http(*byte)) { "http" } else { "packets" };
+    guest.shared.metrics.connections.get_or_create(&ByProtocol { protocol }).inc();
+    if protocol == "http" {
+        let http = guest.shared.http.clone();
+        let served = http.serve(socket, first, guest.address, shutdown.started()).await;
+        if let Some(OpenStream { socket, stream }) = served {
+            let shutdown = guest.shared.shutdown.part();
+            tokio::spawn(Drive::new(socket, &[], stream, guest, shutdown));
+        }
+        return;
+    }
     let session = PacketStream::new(&guest.shared.hub, guest.shared.packet_options());
-    // A task of its own, since this one is larger than a connection should be,
-    // with its own part in the shutdown, which wakes only the task that it
-    // belongs to.
     let shutdown = guest.shared.shutdown.part();
     tokio::spawn(Drive::new(socket, &first, session, guest, shutdown));
+}
+
+/// Whether a request can begin with it: the first letters of the methods,
+/// which begin no packet.
+fn is_http(byte: u8) -> bool {
+    matches!(byte, b'C' | b'D' | b'G' | b'H' | b'O' | b'P' | b'T')
 }
 
 fn prepare(socket: &TcpStream) -> io::Result<()> {

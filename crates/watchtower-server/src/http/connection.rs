@@ -1,0 +1,152 @@
+//! One HTTP connection: hyper within its limits, until it ends or a stream
+//! takes it over.
+
+use std::convert::Infallible;
+use std::future::{Future, poll_fn};
+use std::net::IpAddr;
+use std::pin::{Pin, pin};
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::{sleep, timeout};
+use watchtower_protocols::http::HttpStream;
+
+use super::Http;
+use super::takeover::{Takeover, Tap};
+
+/// The most headers that a request may have.
+const HEADERS_MAX: usize = 100;
+
+/// The least that hyper may buffer, whatever the limit of heads is.
+const BUFFER_BYTES_MIN: usize = 64 * 1024;
+
+/// How long a connection that is idle, when the server begins to shut down,
+/// stays open to be told so.
+const DRAIN_IDLE: Duration = Duration::from_secs(2);
+
+/// How long a closed connection waits for the client to see why, and how much
+/// of what it still sends is thrown away meanwhile.
+const LINGER: Duration = Duration::from_secs(1);
+const LINGER_BYTES_MAX: usize = 1 << 20;
+
+/// A connection on which a stream goes on.
+pub(crate) struct OpenStream {
+    /// The bare socket; the head of the response is out.
+    pub(crate) socket: TcpStream,
+    /// What is to be written from now on.
+    pub(crate) stream: HttpStream,
+}
+
+impl Http {
+    /// Serves a connection of a client at `address`, of which `read_already`
+    /// was read, to its end, or until a stream goes on with it.
+    ///
+    /// Once `drain` is ready, the connection ends with the request in flight,
+    /// with the next one, or after a short while. Dropping the future closes
+    /// the connection at once.
+    pub(crate) fn serve<'a>(
+        &self,
+        socket: TcpStream,
+        read_already: impl Into<Bytes>,
+        address: IpAddr,
+        drain: impl Future<Output = ()> + Send + 'a,
+    ) -> Pin<Box<dyn Future<Output = Option<OpenStream>> + Send + 'a>> {
+        let (http, read_already) = (self.clone(), read_already.into());
+        // In a box of its own, whose memory is free again when a stream, which
+        // needs little, goes on for hours.
+        Box::pin(async move {
+            let takeover = Takeover::default();
+            let tap = Tap::new(socket, read_already, takeover.clone());
+            let (tap, stream) = http.run(tap, takeover, address, drain).await;
+            match stream {
+                Some(stream) => Some(OpenStream { socket: tap.into_socket(), stream }),
+                None => {
+                    close(tap).await;
+                    None
+                }
+            }
+        })
+    }
+
+    async fn run(
+        self,
+        tap: Tap,
+        takeover: Takeover,
+        address: IpAddr,
+        drain: impl Future<Output = ()>,
+    ) -> (Tap, Option<HttpStream>) {
+        let builder = self.builder();
+        let for_requests = takeover.clone();
+        let service = service_fn(move |mut request: http::Request<Incoming>| {
+            request.extensions_mut().insert(for_requests.clone());
+            let answer = self.clone().answer(request, address);
+            async move { Ok::<_, Infallible>(answer.await) }
+        });
+        let mut connection = builder.serve_connection(TokioIo::new(tap), service);
+        let mut drained = pin!(async {
+            drain.await;
+            sleep(DRAIN_IDLE).await;
+        });
+        let mut is_drained = false;
+        let stream = poll_fn(|cx| {
+            if !is_drained && drained.as_mut().poll(cx).is_ready() {
+                is_drained = true;
+                Pin::new(&mut connection).graceful_shutdown();
+            }
+            // An error means that the client is gone, or was told already.
+            let ended = Pin::new(&mut connection).poll(cx).is_ready();
+            match takeover.take() {
+                _ if ended => Poll::Ready(None),
+                Some(stream) => Poll::Ready(Some(stream)),
+                None => Poll::Pending,
+            }
+        });
+        let stream = stream.await;
+        // What was read of further requests is not looked at: a stream is the
+        // last response on its connection.
+        (connection.into_parts().io.into_inner(), stream)
+    }
+
+    fn builder(&self) -> http1::Builder {
+        let limits = &self.state.config.load().limits;
+        let mut builder = http1::Builder::new();
+        builder
+            .timer(TokioTimer::new())
+            // Counts while a connection waits for its next request too.
+            .header_read_timeout(limits.header_timeout)
+            .max_headers(HEADERS_MAX)
+            .max_header_size(limits.max_header_bytes)
+            .max_buf_size(limits.max_header_bytes.max(BUFFER_BYTES_MIN))
+            // A client may say that its request was the last, and read on.
+            .half_close(true);
+        builder
+    }
+}
+
+/// Closes a connection so that the client sees its last answer: closing while
+/// input waits unread would reset it, and the answer with it.
+async fn close(tap: Tap) {
+    let at_end = tap.at_end;
+    let mut socket = tap.into_socket();
+    if socket.shutdown().await.is_err() || at_end {
+        return;
+    }
+    let discard = async {
+        let mut discarded = 0;
+        let mut chunk = [0; 4096];
+        while discarded < LINGER_BYTES_MAX {
+            match socket.read(&mut chunk).await {
+                Ok(0) | Err(_) => return,
+                Ok(length) => discarded += length,
+            }
+        }
+    };
+    let _ = timeout(LINGER, discard).await;
+}

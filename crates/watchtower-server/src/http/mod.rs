@@ -1,0 +1,228 @@
+//! Watchtower HTTP on the shared port.
+//!
+//! | file | for |
+//! | --- | --- |
+//! | `connection` | one connection: hyper, its limits, and its end |
+//! | `takeover` | handing a stream's connection over from hyper |
+//! | `error` | the table of codes, and what a refused request is answered |
+//! | `extract` | reading bodies, fields and parameters |
+//! | `register`, `channels`, `publish`, `history`, `stream` | the requests |
+//! | `probes` | health, readiness, metrics |
+//! | `openapi` | the description of all of them |
+//!
+//! What a message looks like, and what a stream says, is in
+//! `watchtower_protocols::http`; who may do what is the hub's to say.
+
+mod channels;
+mod connection;
+mod error;
+mod extract;
+mod history;
+mod openapi;
+mod probes;
+mod publish;
+mod register;
+mod stream;
+mod takeover;
+#[cfg(test)]
+mod tests;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use arc_swap::ArcSwap;
+use axum::Router;
+use axum::body::Body;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderName, HeaderValue, Method, Request, StatusCode, header};
+use serde::Serialize;
+use tower::ServiceExt;
+use tower_http::cors::CorsLayer;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+use watchtower_hub::{ChannelName, Hub, SenderId, Timestamp};
+
+pub(crate) use self::connection::OpenStream;
+use self::error::ApiError;
+pub use self::error::ErrorCode;
+use crate::callbacks::Callbacks;
+use crate::config::Config;
+use crate::metrics::{ByStatus, Metrics};
+use crate::request_limiter::RequestLimiter;
+
+/// Says on every answer what answered.
+const SERVER_NAME: &str = "x-server-name";
+
+/// What all HTTP connections of a server share.
+pub struct HttpState {
+    hub: Hub,
+    /// The secret and the limits follow it; the rest is read once.
+    config: ArcSwap<Config>,
+    metrics: Arc<Metrics>,
+    callbacks: Callbacks,
+    requests: Arc<RequestLimiter>,
+    draining: AtomicBool,
+    clock: fn() -> Timestamp,
+}
+
+/// Watchtower HTTP. Clones are the same.
+#[derive(Clone)]
+pub struct Http {
+    state: Arc<HttpState>,
+    router: Router,
+}
+
+impl HttpState {
+    /// What HTTP needs: the hub, the configuration with its secret filled in,
+    /// where to count, where callbacks are subscribed, and the time.
+    pub(crate) fn new(
+        hub: Hub,
+        config: Arc<Config>,
+        metrics: Arc<Metrics>,
+        callbacks: Callbacks,
+        requests: Arc<RequestLimiter>,
+        clock: fn() -> Timestamp,
+    ) -> HttpState {
+        let config = ArcSwap::from(config);
+        let draining = AtomicBool::new(false);
+        HttpState { hub, config, metrics, callbacks, requests, draining, clock }
+    }
+
+    fn config(&self) -> Arc<Config> {
+        self.config.load_full()
+    }
+
+    fn now(&self) -> Timestamp {
+        (self.clock)()
+    }
+
+    /// The sender, if it is registered.
+    fn known(&self, sender: SenderId) -> Result<SenderId, ApiError> {
+        let registered = self.hub.is_registered(sender, self.now());
+        registered.then_some(sender).ok_or(ApiError::UnknownSender)
+    }
+
+    fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+}
+
+impl Http {
+    /// The routes, and what they work on.
+    pub fn new(state: HttpState) -> Http {
+        let state = Arc::new(state);
+        let (router, api) = routes().split_for_parts();
+        let mut router = router
+            .route("/openapi.json", openapi::route(&api))
+            .fallback(|| async { ApiError::NotFound })
+            .method_not_allowed_fallback(|| async { ApiError::MethodNotAllowed })
+            .with_state(state.clone());
+        if let Some(cors) = cors(&state.config()) {
+            router = router.layer(cors);
+        }
+        Http { state, router }
+    }
+
+    /// Takes over the secret and the limits of a new configuration.
+    pub fn configure(&self, config: Arc<Config>) {
+        self.state.config.store(config);
+    }
+
+    /// From now on `/ready` says that the server is shutting down, and each
+    /// connection ends with its next answer.
+    pub fn drain(&self) {
+        self.state.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Answers one request of a client at `address`.
+    async fn answer<B>(self, request: Request<B>, address: IpAddr) -> Response
+    where
+        B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
+        B::Error: Into<axum::BoxError>,
+    {
+        let limit = self.state.config.load().limits.max_requests_per_second_per_address;
+        let mut response = match self.state.requests.count(address, limit) {
+            Err(wait) => {
+                self.state.metrics.requests_limited.inc();
+                ApiError::TooManyRequests { wait }.into_response()
+            }
+            Ok(()) => match self.router.oneshot(request.map(Body::new)).await {
+                Ok(response) => response,
+                Err(never) => match never {},
+            },
+        };
+        let status = ByStatus { status: response.status().as_u16() };
+        self.state.metrics.http_requests.get_or_create(&status).inc();
+        let headers = response.headers_mut();
+        headers.insert(SERVER_NAME, HeaderValue::from_static("Watchtower"));
+        headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        if self.state.is_draining() {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+}
+
+/// Every request there is, with its description.
+fn routes() -> OpenApiRouter<Arc<HttpState>> {
+    OpenApiRouter::with_openapi(openapi::about())
+        .routes(routes!(probes::index))
+        .routes(routes!(register::register))
+        .routes(routes!(channels::list))
+        .routes(routes!(stream::open, channels::join))
+        .routes(routes!(channels::join_async))
+        .routes(routes!(channels::leave))
+        .routes(routes!(publish::broadcast))
+        .routes(routes!(publish::send))
+        .routes(routes!(history::history))
+        .routes(routes!(history::presence))
+        .routes(routes!(probes::health))
+        .routes(routes!(probes::ready))
+        .routes(routes!(probes::metrics))
+}
+
+/// [http: CORS]: none by default.
+fn cors(config: &Config) -> Option<CorsLayer> {
+    let origins: Vec<HeaderValue> =
+        config.http.cors_origins.iter().filter_map(|origin| origin.as_str().parse().ok()).collect();
+    let sent = [
+        header::ACCEPT,
+        header::CACHE_CONTROL,
+        header::CONTENT_TYPE,
+        HeaderName::from_static("last-event-id"),
+    ];
+    let cors = CorsLayer::new()
+        .allow_origin(origins.clone())
+        .allow_methods([Method::GET, Method::POST])
+        .allow_headers(sent)
+        .expose_headers([HeaderName::from_static(SERVER_NAME), header::RETRY_AFTER]);
+    (!origins.is_empty()).then_some(cors)
+}
+
+/// An answer in JSON.
+fn answer(status: StatusCode, body: &impl Serialize) -> Response {
+    match serde_json::to_vec(body) {
+        Ok(json) => json_answer(status, json),
+        Err(_) => ApiError::Internal.into_response(),
+    }
+}
+
+/// An answer in JSON that is written already.
+fn json_answer(status: StatusCode, json: impl Into<Body>) -> Response {
+    (status, [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], json.into())
+        .into_response()
+}
+
+/// A channel in an answer: a number, or a string for a named one.
+#[derive(Debug)]
+struct ChannelJson(ChannelName);
+
+impl Serialize for ChannelJson {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match (self.0.number(), self.0.text()) {
+            (Some(number), _) => serializer.serialize_u32(number),
+            (None, text) => serializer.serialize_str(text.unwrap_or_default()),
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! `POST /register`: a sender for whoever knows the secret.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::response::Response;
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+use utoipa::ToSchema;
+
+use super::error::{ApiError, ErrorAnswer};
+use super::extract::{Field, WholeBody};
+use super::{HttpState, answer};
+use crate::config::SecretKey;
+
+/// A wish to be registered.
+#[derive(Deserialize, ToSchema)]
+pub(super) struct RegisterRequest<'a> {
+    /// The server's secret.
+    #[serde(borrow, default)]
+    #[schema(value_type = String, required = true)]
+    secret_key: Field<'a>,
+}
+
+/// A new sender.
+#[derive(Serialize, ToSchema)]
+pub(super) struct RegisterAnswer {
+    /// The sender's id, to be given as `sender` from now on. Whoever knows it
+    /// can send as this sender.
+    #[schema(example = 72)]
+    id: u32,
+}
+
+/// Register a sender.
+#[utoipa::path(
+    post,
+    path = "/register",
+    tag = "senders",
+    request_body = inline(RegisterRequest),
+    responses(
+        (status = 200, description = "Registered", body = RegisterAnswer),
+        (status = 400, description = "The body is not a JSON object", body = ErrorAnswer),
+        (status = 401, description = "The secret key is missing or wrong", body = ErrorAnswer),
+        (status = 503, description = "There are as many senders as there may be", body = ErrorAnswer),
+    )
+)]
+pub(super) async fn register(
+    State(state): State<Arc<HttpState>>,
+    body: WholeBody,
+) -> Result<Response, ApiError> {
+    // No body holds no secret.
+    if body.0.is_empty() {
+        return Err(ApiError::InvalidSecretKey);
+    }
+    let request: RegisterRequest<'_> = body.json()?;
+    let given = request.secret_key.string("secret_key").ok().flatten();
+    let config = state.config.load();
+    if !given.is_some_and(|given| is_secret(&config.secret_key, &given)) {
+        return Err(ApiError::InvalidSecretKey);
+    }
+    let id = state.hub.register(state.now())?.get();
+    Ok(answer(StatusCode::OK, &RegisterAnswer { id }))
+}
+
+/// Whether that is the secret, in a time that tells neither where it differs
+/// nor how long the secret is. An empty secret is nobody's.
+fn is_secret(secret: &SecretKey, given: &str) -> bool {
+    let digest = |text: &str| <[u8; 32]>::from(Sha256::digest(text.as_bytes()));
+    let same = digest(secret.expose()).ct_eq(&digest(given));
+    !secret.is_empty() && bool::from(same)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_whole_secret_is_the_secret_and_an_empty_one_is_nobody_s() {
+        let secret = SecretKey::new("tower of watching");
+        assert!(is_secret(&secret, "tower of watching"));
+        for wrong in ["", "tower of watchin", "tower of watching ", "Tower of watching"] {
+            assert!(!is_secret(&secret, wrong), "{wrong:?}");
+        }
+        assert!(!is_secret(&SecretKey::default(), ""));
+    }
+}
