@@ -80,6 +80,8 @@ impl Shell {
     pub(crate) fn serve(&mut self, script: &Script) {
         self.settle();
         self.server = None;
+        self.ports.retain(|(printed, _)| *printed != SERVER_PORT);
+        self.ports.push((SERVER_PORT, "0".to_owned()));
         let mut server = self.start(script, "", &[("WATCHTOWER_LISTEN", "127.0.0.1:0")]);
         server.read_until(|said| said.contains("\nready\n"));
         let said = server.said();
@@ -87,7 +89,7 @@ impl Shell {
             .split_once("listening tcp 127.0.0.1:")
             .and_then(|(_, rest)| rest.split(' ').next())
             .unwrap_or_else(|| panic!("{}: {said}", server.title));
-        self.ports.retain(|(printed, _)| *printed != SERVER_PORT);
+        self.ports.pop();
         self.ports.push((SERVER_PORT, port.to_owned()));
         self.server = Some(server);
     }
