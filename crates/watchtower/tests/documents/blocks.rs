@@ -49,7 +49,7 @@ pub(crate) fn read(document: &str) -> Vec<Block> {
             ["sh", "unchecked"] => Block::Other,
             ["sh", ..] => panic!("line {}: {info} is none of the blocks there are", index + 1),
             ["output"] => {
-                expect(blocks.last_mut(), text, index + 1);
+                expect(&mut blocks, text, index + 1);
                 continue;
             }
             [_, name] => Block::File(File { name: name.to_owned(), text }),
@@ -59,8 +59,9 @@ pub(crate) fn read(document: &str) -> Vec<Block> {
     blocks
 }
 
-fn expect(block: Option<&mut Block>, text: String, line: usize) {
-    match block {
+/// Notes what the last block prints.
+fn expect(blocks: &mut [Block], text: String, line: usize) {
+    match blocks.last_mut() {
         Some(Block::Run(script) | Block::Listen(script)) => script.output = Some(text),
         Some(Block::Other) => {}
         _ => panic!("line {line}: an output after nothing that prints it"),
