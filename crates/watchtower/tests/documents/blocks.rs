@@ -1,5 +1,7 @@
 //! The fenced blocks of a document, as `main` describes them. Runs nothing.
 
+use serde_json::Value;
+
 /// A block and what is to be done with it.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Block {
@@ -18,7 +20,16 @@ pub(crate) struct Script {
     pub(crate) line: usize,
     pub(crate) text: String,
     /// What they print, if the document says so.
-    pub(crate) output: Option<String>,
+    pub(crate) output: Option<Output>,
+}
+
+/// What a document says that something prints.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Output {
+    /// This, see [`fits`].
+    Text(String),
+    /// Such JSON values, see [`is_alike`].
+    Json(String),
 }
 
 /// A file to be written.
@@ -31,6 +42,7 @@ pub(crate) struct File {
 /// All blocks of a document, in order.
 pub(crate) fn read(document: &str) -> Vec<Block> {
     let mut blocks = Vec::new();
+    let mut after_last = usize::MAX;
     let mut lines = document.lines().enumerate();
     while let Some((index, line)) = lines.next() {
         let Some(info) = line.strip_prefix("```") else { continue };
@@ -40,8 +52,10 @@ pub(crate) fn read(document: &str) -> Vec<Block> {
             .take_while(|line| *line != "```")
             .map(|line| format!("{line}\n"))
             .collect();
+        let after_this = index + text.lines().count() + 2;
         let script = |text| Script { line: index + 1, text, output: None };
         let words: Vec<&str> = info.split(' ').collect();
+        let after_last = std::mem::replace(&mut after_last, after_this);
         blocks.push(match words[..] {
             ["sh"] => Block::Run(script(text)),
             ["sh", "serve"] => Block::Serve(script(text)),
@@ -49,7 +63,11 @@ pub(crate) fn read(document: &str) -> Vec<Block> {
             ["sh", "unchecked"] => Block::Other,
             ["sh", ..] => panic!("line {}: {info} is none of the blocks there are", index + 1),
             ["output"] => {
-                expect(&mut blocks, text, index + 1);
+                expect(&mut blocks, Output::Text(text), index + 1);
+                continue;
+            }
+            ["json"] if index == after_last => {
+                expect(&mut blocks, Output::Json(text), index + 1);
                 continue;
             }
             [_, name] => Block::File(File { name: name.to_owned(), text }),
@@ -60,9 +78,9 @@ pub(crate) fn read(document: &str) -> Vec<Block> {
 }
 
 /// Notes what the last block prints.
-fn expect(blocks: &mut [Block], text: String, line: usize) {
+fn expect(blocks: &mut [Block], output: Output, line: usize) {
     match blocks.last_mut() {
-        Some(Block::Run(script) | Block::Listen(script)) => script.output = Some(text),
+        Some(Block::Run(script) | Block::Listen(script)) => script.output = Some(output),
         Some(Block::Other) => {}
         _ => panic!("line {line}: an output after nothing that prints it"),
     }
@@ -70,7 +88,7 @@ fn expect(blocks: &mut [Block], text: String, line: usize) {
 
 /// Whether `text` is what `shown` says, in which each `…` stands for anything. White space at the
 /// ends does not count.
-pub(crate) fn fits(shown: &str, text: &str) -> bool {
+fn fits(shown: &str, text: &str) -> bool {
     let mut parts = shown.trim().split('…');
     let Some(mut rest) = text.trim().strip_prefix(parts.next().unwrap_or_default()) else { return false };
     let mut parts = parts.peekable();
@@ -87,6 +105,52 @@ pub(crate) fn fits(shown: &str, text: &str) -> bool {
         }
     }
     true
+}
+
+impl Output {
+    /// Whether `text` is what the document says.
+    pub(crate) fn is_met_by(&self, text: &str) -> bool {
+        match self {
+            Output::Text(shown) => fits(shown, text),
+            Output::Json(shown) => is_alike(shown, text),
+        }
+    }
+}
+
+/// Whether both are as many JSON values, of the same kinds and with the same names in them:
+/// numbers and texts are examples.
+fn is_alike(shown: &str, text: &str) -> bool {
+    fn shape(value: Value) -> Value {
+        match value {
+            Value::Number(_) => 0.into(),
+            Value::String(_) => "".into(),
+            Value::Array(items) => items.into_iter().map(shape).collect(),
+            Value::Object(fields) => fields.into_iter().map(|(name, value)| (name, shape(value))).collect(),
+            other => other,
+        }
+    }
+    let shapes = |text: &str| -> Option<Vec<Value>> {
+        let values = serde_json::Deserializer::from_str(text).into_iter::<Value>();
+        values.map(|value| value.ok().map(shape)).collect()
+    };
+    let shown = shapes(shown);
+    shown.is_some() && shown == shapes(text)
+}
+
+#[test]
+fn json_is_compared_by_its_shape() {
+    for (shown, text, expected) in [
+        (r#"{"id":72}"#, r#"{"id":5}"#, true),
+        (r#"{"id":72}"#, r#"{"error":"x","message":"y"}"#, false),
+        (r#"{"id":72}"#, r#"{"id":"5"}"#, false),
+        ("[1]", "[1,2]", false),
+        ("[1]\n[\"a\"]", "[2][\"b\"]\n", true),
+        ("[1]", "", false),
+        ("", "", true),
+        ("not", "not", false),
+    ] {
+        assert_eq!(is_alike(shown, text), expected, "{shown} {text}");
+    }
 }
 
 #[test]
@@ -129,8 +193,22 @@ rm
 ```text
 any
 ```
+```sh
+get
+```
+```json
+{}
+```
+
+```json
+[]
+```
 ";
-    let script = Script { line: 2, text: "one\ntwo\n".into(), output: Some("1…\n".into()) };
+    let output = Some(Output::Text("1…\n".into()));
+    let script = Script { line: 2, text: "one\ntwo\n".into(), output };
     let file = File { name: "receive.py".into(), text: "pass\n".into() };
-    assert_eq!(read(document), [Block::Run(script), Block::File(file), Block::Other, Block::Other]);
+    let get = Script { line: 20, text: "get\n".into(), output: Some(Output::Json("{}\n".into())) };
+    let expected =
+        [Block::Run(script), Block::File(file), Block::Other, Block::Other, Block::Run(get), Block::Other];
+    assert_eq!(read(document), expected);
 }

@@ -10,6 +10,7 @@
 //! | `sh listen` | goes on beside the blocks that follow; these wait for its first output |
 //! | `sh unchecked` | nothing: it needs what a test has not |
 //! | `output` | what the block before it prints; `…` stands for anything |
+//! | `json`, right behind a block | JSON that is printed by that; numbers and texts are examples |
 //! | a language and a file's name, such as `python receive.py` | is written to that file |
 //!
 //! All blocks of a document share one folder, and the variables of those that ran to their end.

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process_group};
 use tempfile::TempDir;
 
-use super::blocks::{File, Script, fits};
+use super::blocks::{File, Output, Script};
 
 /// How long anything may take that a document shows; only what hangs takes so long.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -44,7 +44,7 @@ pub(crate) struct Shell {
     /// Ports as they are printed, and the free ones that stand for them.
     ports: Vec<(&'static str, String)>,
     server: Option<Running>,
-    listening: Vec<(Running, Option<String>)>,
+    listening: Vec<(Running, Option<Output>)>,
 }
 
 impl Shell {
@@ -72,7 +72,7 @@ impl Shell {
         let status = running.child.wait().unwrap();
         assert!(status.success(), "{}: {status}: {}", running.title, running.said());
         if let Some(output) = &script.output {
-            running.compare(&self.here(output));
+            running.compare(&self.output_here(output));
         }
     }
 
@@ -98,7 +98,7 @@ impl Shell {
     pub(crate) fn listen(&mut self, script: &Script) {
         let mut running = self.start(script, "", &[]);
         running.read_until(|said| !said.is_empty());
-        let output = script.output.as_deref().map(|output| self.here(output));
+        let output = script.output.as_ref().map(|output| self.output_here(output));
         self.listening.push((running, output));
     }
 
@@ -110,7 +110,7 @@ impl Shell {
     fn settle(&mut self) {
         for (mut running, output) in self.listening.drain(..) {
             if let Some(output) = output {
-                running.read_until(|said| fits(&output, said));
+                running.read_until(|said| output.is_met_by(said));
                 running.compare(&output);
             }
         }
@@ -120,6 +120,13 @@ impl Shell {
     fn here(&self, text: &str) -> String {
         let text = text.replace(FROM_SOURCE, "watchtower");
         self.ports.iter().fold(text, |text, (printed, free)| text.replace(printed, free))
+    }
+
+    fn output_here(&self, output: &Output) -> Output {
+        match output {
+            Output::Text(text) => Output::Text(self.here(text)),
+            Output::Json(text) => Output::Json(self.here(text)),
+        }
     }
 
     fn start(&self, script: &Script, afterwards: &str, environment: &[(&str, &str)]) -> Running {
@@ -183,9 +190,10 @@ impl Running {
         }
     }
 
-    fn compare(&self, shown: &str) {
+    fn compare(&self, shown: &Output) {
         let said = self.said();
-        assert!(fits(shown, &said), "{} shows\n{shown}\nand printed\n{said}", self.title);
+        let (Output::Text(text) | Output::Json(text)) = shown;
+        assert!(shown.is_met_by(&said), "{} shows\n{text}\nand printed\n{said}", self.title);
     }
 }
 
