@@ -17,7 +17,7 @@ use tempfile::TempDir;
 use super::blocks::{File, Output, Script};
 
 /// How long anything may take that a document shows; only what hangs takes so long.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The port of the server in the documents.
 const SERVER_PORT: &str = "3033";
