@@ -200,7 +200,10 @@ impl StreamSession for PacketStream {
                 Decoded::Packet { packet, consumed } => {
                     done += consumed;
                     self.owes = false;
-                    if matches!(packet, ClientPacket::Leave { .. }) {
+                    if let ClientPacket::Leave { sender, .. } = packet {
+                        // What it missed comes here once the sender does; a
+                        // refusal is answered below.
+                        let _ = known(sender).map(|sender| self.session().attach(sender, now));
                         self.deliver(out)?;
                     }
                     write_answer(&self.desk.carry_out(&packet, now), out);

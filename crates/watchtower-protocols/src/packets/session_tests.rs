@@ -590,6 +590,16 @@ fn the_acknowledgement_of_a_leave_follows_the_last_message() {
 }
 
 #[test]
+fn a_leave_from_a_new_connection_is_acknowledged_after_what_was_missed() {
+    let tower = Tower::new();
+    let ((mut a, id_a), (b, id_b)) = (tower.joined(), tower.joined());
+    drop(b);
+    assert_eq!(a.send(&say(id_a, 1, "missed")), said(id_a, 1, "missed"));
+    let mut b = tower.stream();
+    assert_eq!(b.send(&leave(id_b, 1)), [said(id_a, 1, "missed"), ack(1)].concat());
+}
+
+#[test]
 fn joining_again_after_a_leave_starts_at_the_end() {
     let tower = Tower::new();
     let ((mut a, id_a), (mut b, id_b)) = (tower.joined(), tower.joined());
