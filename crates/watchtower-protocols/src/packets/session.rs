@@ -164,19 +164,17 @@ impl PacketStream {
 
     /// Appends what was published before now, ahead of an answer that must
     /// follow it ([packets: rules]).
-    fn deliver(&self, out: &mut Vec<u8>) -> Result<(), Close> {
+    fn deliver(&self, out: &mut Vec<u8>) -> Drained {
         let mut batch = Batch::default();
         let drained = self.session().drain(self.format(), None, usize::MAX, &mut batch);
         batch.frames.iter().for_each(|frame| out.extend_from_slice(frame));
-        if drained == Drained::Lagging { Err(Close) } else { Ok(()) }
+        drained
     }
 
     fn refuse(&self, error: PacketError, out: &mut Vec<u8>) -> Close {
         // What was published before is delivered before the error; who lags
         // too far for that gets the error alone.
-        if self.deliver(out).is_err() {
-            return Close;
-        }
+        let _ = self.deliver(out);
         encode_error(out, error.code(), &error.to_string());
         Close
     }
@@ -204,7 +202,10 @@ impl StreamSession for PacketStream {
                         // What it missed comes here once the sender does; a
                         // refusal is answered below.
                         let _ = known(sender).map(|sender| self.session().attach(sender, now));
-                        self.deliver(out)?;
+                        if self.deliver(out) == Drained::Lagging {
+                            self.lagging(out);
+                            return Err(Close);
+                        }
                     }
                     write_answer(&self.desk.carry_out(&packet, now), out);
                 }
@@ -231,9 +232,8 @@ impl StreamSession for PacketStream {
     }
 
     fn shut_down(&mut self, out: &mut Vec<u8>) {
-        if self.deliver(out).is_ok() {
-            encode_error(out, ErrorCode::Overloaded, "the server shuts down");
-        }
+        let _ = self.deliver(out);
+        encode_error(out, ErrorCode::Overloaded, "the server shuts down");
     }
 }
 

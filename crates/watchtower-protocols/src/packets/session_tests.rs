@@ -622,6 +622,27 @@ fn what_was_published_before_a_packet_that_closes_is_delivered_before_the_error(
 }
 
 #[test]
+fn who_lags_is_told_of_what_closes_the_connection_all_the_same() {
+    let lagging = || {
+        let tower = Tower::limited(Limits { lag_messages: 8, ..Limits::default() });
+        let ((slow, id), (mut quick, other)) = (tower.joined(), tower.joined());
+        for _ in 0..40 {
+            assert_eq!(quick.send(&say(other, 1, "x")), said(other, 1, "x"));
+        }
+        (tower, slow, id)
+    };
+    let (_tower, mut slow, _) = lagging();
+    assert_eq!(slow.send(b"?"), error(1, "no packet begins with byte 0x3f; expected R, S, J, L, M, W, "));
+    let (_tower, mut slow, id) = lagging();
+    assert_eq!(slow.send(&leave(id, 1)), error(8, "too far behind: read faster, or join again"));
+    assert!(slow.is_closed);
+    let (_tower, mut slow, _) = lagging();
+    let mut out = Vec::new();
+    slow.session.shut_down(&mut out);
+    assert_eq!(out, error(8, "the server shuts down"));
+}
+
+#[test]
 fn one_connection_may_use_every_id_that_it_registered() {
     let tower = Tower::new();
     let (mut client, id) = tower.joined();
