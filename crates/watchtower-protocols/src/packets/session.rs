@@ -16,7 +16,7 @@ use watchtower_hub::{
 
 use super::ErrorCode;
 use super::format::PACKET_FORMAT;
-use super::frame::{ClientPacket, Decoded, Limits, PacketError, encode_ack, encode_error};
+use super::frame::{ClientPacket, Decoded, Limits, PacketError, encode_ack, encode_error, skip_padding};
 use crate::stream::{Close, StreamSession};
 
 /// How many bytes an acknowledgement has.
@@ -212,7 +212,9 @@ impl StreamSession for PacketStream {
                 Decoded::Idle { consumed } => return Ok(done + consumed),
                 Decoded::Incomplete { .. } => {
                     self.owes = true;
-                    return Ok(done);
+                    // Padding before half a packet would be skipped again with
+                    // each byte that follows.
+                    return Ok(done + skip_padding(rest));
                 }
                 Decoded::Bad(error) => return Err(self.refuse(error, out)),
             }

@@ -549,6 +549,14 @@ fn endless_padding_is_done_with_at_once() {
 }
 
 #[test]
+fn padding_before_half_a_packet_is_not_kept() {
+    let tower = Tower::new();
+    let mut client = tower.stream();
+    assert_eq!(client.send(&[&[0; 60_000][..], b"J"].concat()), b"");
+    assert!(client.partial == b"J", "each byte that follows would be searched for from the start");
+}
+
+#[test]
 fn the_acknowledgement_of_a_join_precedes_the_first_message() {
     check(
         Tower::new,
