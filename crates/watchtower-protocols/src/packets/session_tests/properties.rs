@@ -1,6 +1,7 @@
-//! What holds for any input, however it is cut and whatever it is made of.
+//! What holds for any input: however it is cut, whatever it is made of, and
+//! whoever else talks at the same time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -162,6 +163,15 @@ proptest! {
             "{} bytes for {}: {:?}", answer.len(), datagram.len(), told
         );
     }
+
+    #[test]
+    fn everyone_hears_everything_once_and_in_order_while_it_has_joined(steps in vec(any_step(), 1..120)) {
+        let mut world = World::new();
+        for step in &steps {
+            world.take(step);
+        }
+        world.check();
+    }
 }
 
 /// [packets: rules]: text of at most 60 bytes, and of those that there are.
@@ -169,5 +179,184 @@ fn is_short(packet: &ServerPacket<'_>) -> bool {
     match packet {
         ServerPacket::Error { code, text } => (1..=8).contains(code) && text.len() <= 60 && text.is_ascii(),
         _ => true,
+    }
+}
+
+/// Something that one of a few devices does.
+#[derive(Debug, Clone)]
+enum Step {
+    Join(usize, u32),
+    Leave(usize, u32),
+    Say(usize, u32),
+    Whisper(usize, u32, Vec<usize>),
+    /// Reads what is there for it.
+    Read(usize),
+    /// Goes on by a new connection or from a new address; the old one may
+    /// still be there.
+    Reconnect {
+        device: usize,
+        by_udp: bool,
+        old_stays: bool,
+    },
+}
+
+const DEVICES: usize = 4;
+
+fn any_step() -> impl Strategy<Value = Step> {
+    let device = || 0..DEVICES;
+    let channel = || 1..3u32;
+    prop_oneof![
+        3 => (device(), channel()).prop_map(|(device, channel)| Step::Join(device, channel)),
+        1 => (device(), channel()).prop_map(|(device, channel)| Step::Leave(device, channel)),
+        6 => (device(), channel()).prop_map(|(device, channel)| Step::Say(device, channel)),
+        2 => (device(), channel(), vec(device(), 0..4))
+            .prop_map(|(device, channel, receivers)| Step::Whisper(device, channel, receivers)),
+        3 => device().prop_map(Step::Read),
+        2 => (device(), any::<bool>(), any::<bool>())
+            .prop_map(|(device, by_udp, old_stays)| Step::Reconnect { device, by_udp, old_stays }),
+    ]
+}
+
+enum Link {
+    Tcp(Stream),
+    Udp(Peer),
+}
+
+impl Link {
+    fn send(&mut self, packet: &[u8]) -> Vec<u8> {
+        match self {
+            Link::Tcp(stream) => stream.send(packet),
+            Link::Udp(peer) => [peer.send(packet), peer.hears()].concat(),
+        }
+    }
+
+    fn hears(&self) -> Vec<u8> {
+        match self {
+            Link::Tcp(stream) => stream.hears(),
+            Link::Udp(peer) => peer.hears(),
+        }
+    }
+}
+
+struct Device {
+    id: u32,
+    link: Link,
+    joined: BTreeSet<u32>,
+    heard: Vec<u8>,
+    /// What the page promises that it hears, by channel, in order.
+    promised: BTreeMap<u32, Vec<u8>>,
+}
+
+/// A server with a few devices, and what each of them is owed.
+struct World {
+    tower: Tower,
+    devices: Vec<Device>,
+    /// Connections that their devices have forgotten.
+    stale: Vec<Link>,
+    messages: u32,
+}
+
+impl World {
+    fn new() -> World {
+        let tower = Tower::new();
+        let device = |_| {
+            let (stream, id) = tower.registered();
+            let (joined, heard, promised) = Default::default();
+            Device { id, link: Link::Tcp(stream), joined, heard, promised }
+        };
+        let devices = (0..DEVICES).map(device).collect();
+        World { tower, devices, stale: Vec::new(), messages: 0 }
+    }
+
+    fn take(&mut self, step: &Step) {
+        match *step {
+            Step::Join(device, channel) => {
+                let device = &mut self.devices[device];
+                device.send(&join(device.id, channel));
+                device.joined.insert(channel);
+            }
+            Step::Leave(device, channel) => {
+                let device = &mut self.devices[device];
+                if let Link::Udp(_) = device.link {
+                    // A datagram with the answer holds no messages: what an
+                    // address is still owed must be on its way before.
+                    device.send(&join(device.id, 3));
+                    device.read();
+                }
+                device.send(&leave(device.id, channel));
+                device.joined.remove(&channel);
+            }
+            Step::Say(device, channel) => {
+                let (id, text) = (self.devices[device].id, self.next_text());
+                if self.devices[device].joined.contains(&channel) {
+                    let all: Vec<usize> = (0..DEVICES).collect();
+                    self.promise(&all, channel, &said(id, channel, &text));
+                }
+                self.devices[device].send(&say(id, channel, &text));
+            }
+            Step::Whisper(device, channel, ref receivers) => {
+                let (id, text) = (self.devices[device].id, self.next_text());
+                let is_in = |device: &usize| self.devices[*device].joined.contains(&channel);
+                if is_in(&device) && !receivers.is_empty() && receivers.iter().all(is_in) {
+                    self.promise(receivers, channel, &whispered(id, channel, &text));
+                }
+                let named: Vec<u32> = receivers.iter().map(|device| self.devices[*device].id).collect();
+                self.devices[device].send(&whisper(id, channel, &named, &text));
+            }
+            Step::Read(device) => self.devices[device].read(),
+            Step::Reconnect { device, by_udp, old_stays } => {
+                let link = if by_udp { Link::Udp(self.tower.peer()) } else { Link::Tcp(self.tower.stream()) };
+                let old = std::mem::replace(&mut self.devices[device].link, link);
+                if old_stays {
+                    self.stale.push(old);
+                }
+            }
+        }
+    }
+
+    fn next_text(&mut self) -> String {
+        self.messages += 1;
+        self.messages.to_string()
+    }
+
+    fn promise(&mut self, devices: &[usize], channel: u32, packet: &[u8]) {
+        let devices: BTreeSet<usize> = devices.iter().copied().collect();
+        for device in devices {
+            let device = &mut self.devices[device];
+            if device.joined.contains(&channel) {
+                device.promised.entry(channel).or_default().extend(packet);
+            }
+        }
+    }
+
+    /// Every device shows itself once more and reads to the end.
+    fn check(&mut self) {
+        for device in &mut self.devices {
+            device.send(&join(device.id, 3));
+            device.read();
+            let mut heard = BTreeMap::<u32, Vec<u8>>::new();
+            for packet in packets(&device.heard) {
+                if let ServerPacket::Message { sender, channel, kind, content } = packet {
+                    let bytes = match kind as u16 {
+                        0 => said(sender, channel, content),
+                        _ => whispered(sender, channel, content),
+                    };
+                    heard.entry(channel).or_default().extend(bytes);
+                }
+            }
+            assert_eq!(heard, device.promised, "device {}", device.id);
+        }
+    }
+}
+
+impl Device {
+    fn send(&mut self, packet: &[u8]) {
+        let out = self.link.send(packet);
+        self.heard.extend(out);
+    }
+
+    fn read(&mut self) {
+        let out = self.link.hears();
+        self.heard.extend(out);
     }
 }
