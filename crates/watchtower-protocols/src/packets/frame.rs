@@ -463,7 +463,8 @@ fn is_padding(byte: u8) -> bool {
     matches!(byte, b'\r' | b'\n' | 0)
 }
 
-fn skip_padding(input: &[u8]) -> usize {
+/// How many bytes of padding the input begins with.
+pub(super) fn skip_padding(input: &[u8]) -> usize {
     input.iter().position(|&byte| !is_padding(byte)).unwrap_or(input.len())
 }
 

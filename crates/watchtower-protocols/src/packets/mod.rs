@@ -17,4 +17,6 @@ pub use format::{PACKET_FORMAT, PacketFormat};
 pub use session::{Options, PacketPeer, PacketStream, Registrar};
 
 #[cfg(test)]
+mod session_tests;
+#[cfg(test)]
 mod tests;

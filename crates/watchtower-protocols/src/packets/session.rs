@@ -16,7 +16,7 @@ use watchtower_hub::{
 
 use super::ErrorCode;
 use super::format::PACKET_FORMAT;
-use super::frame::{ClientPacket, Decoded, Limits, PacketError, encode_ack, encode_error};
+use super::frame::{ClientPacket, Decoded, Limits, PacketError, encode_ack, encode_error, skip_padding};
 use crate::stream::{Close, StreamSession};
 
 /// How many bytes an acknowledgement has.
@@ -164,19 +164,17 @@ impl PacketStream {
 
     /// Appends what was published before now, ahead of an answer that must
     /// follow it ([packets: rules]).
-    fn deliver(&self, out: &mut Vec<u8>) -> Result<(), Close> {
+    fn deliver(&self, out: &mut Vec<u8>) -> Drained {
         let mut batch = Batch::default();
         let drained = self.session().drain(self.format(), None, usize::MAX, &mut batch);
         batch.frames.iter().for_each(|frame| out.extend_from_slice(frame));
-        if drained == Drained::Lagging { Err(Close) } else { Ok(()) }
+        drained
     }
 
     fn refuse(&self, error: PacketError, out: &mut Vec<u8>) -> Close {
         // What was published before is delivered before the error; who lags
         // too far for that gets the error alone.
-        if self.deliver(out).is_err() {
-            return Close;
-        }
+        let _ = self.deliver(out);
         encode_error(out, error.code(), &error.to_string());
         Close
     }
@@ -200,15 +198,23 @@ impl StreamSession for PacketStream {
                 Decoded::Packet { packet, consumed } => {
                     done += consumed;
                     self.owes = false;
-                    if matches!(packet, ClientPacket::Leave { .. }) {
-                        self.deliver(out)?;
+                    if let ClientPacket::Leave { sender, .. } = packet {
+                        // What it missed comes here once the sender does; a
+                        // refusal is answered below.
+                        let _ = known(sender).map(|sender| self.session().attach(sender, now));
+                        if self.deliver(out) == Drained::Lagging {
+                            self.lagging(out);
+                            return Err(Close);
+                        }
                     }
                     write_answer(&self.desk.carry_out(&packet, now), out);
                 }
                 Decoded::Idle { consumed } => return Ok(done + consumed),
                 Decoded::Incomplete { .. } => {
                     self.owes = true;
-                    return Ok(done);
+                    // Padding before half a packet would be skipped again with
+                    // each byte that follows.
+                    return Ok(done + skip_padding(rest));
                 }
                 Decoded::Bad(error) => return Err(self.refuse(error, out)),
             }
@@ -228,9 +234,8 @@ impl StreamSession for PacketStream {
     }
 
     fn shut_down(&mut self, out: &mut Vec<u8>) {
-        if self.deliver(out).is_ok() {
-            encode_error(out, ErrorCode::Overloaded, "the server shuts down");
-        }
+        let _ = self.deliver(out);
+        encode_error(out, ErrorCode::Overloaded, "the server shuts down");
     }
 }
 
