@@ -410,19 +410,13 @@ impl State {
         let Some(Slot { link, key, .. }) = self.slot(slot) else { return self.end.clone() };
         let (link, key) = (link.clone(), *key);
         let mut reader = link.reader.lock();
+        // What it was rung for and has not looked at yet: a ring that stayed
+        // would be taken for one of the subscription that gets its key next.
+        reader.hear(&link.bell, None);
         let Some(subscription) = reader.get(key) else { return self.end.clone() };
         subscription.senders.retain(|other| *other != sender);
         let shared = !subscription.senders.is_empty();
-        let next = subscription.next;
-        let unread = subscription.cursor.clone().or_else(|| {
-            // It rests, or was rung for and has not looked yet.
-            let rung = link.bell.take_back(|ring| ring.key == key).pop()?;
-            let unread = Place::seek(&rung.start, next).clone();
-            if shared {
-                link.bell.ring(rung);
-            }
-            Some(unread)
-        });
+        let unread = subscription.cursor.clone(); // none: it rests
         if !shared {
             reader.remove(key);
             drop(reader);
