@@ -56,6 +56,11 @@ pub(crate) struct State {
     pub(crate) retired: bool,
     /// Whether the hub is to look at the history's age later.
     pub(crate) history_is_due: bool,
+    /// Whether the hub is to look later whether it is unused. However often
+    /// it is joined and left, that is noted down once.
+    pub(crate) unused_is_due: bool,
+    /// How long it stays after its last member left.
+    pub(crate) unused_until: Timestamp,
 }
 
 /// A sender's place in a channel ([model: presence]).
@@ -148,6 +153,8 @@ impl Channel {
             marks: VecDeque::new(),
             retired: false,
             history_is_due: false,
+            unused_is_due: false,
+            unused_until: Timestamp::default(),
         };
         Channel { name, epoch, rule, state: Mutex::new(state) }
     }
@@ -457,6 +464,11 @@ impl State {
         let Some(member) = self.members.get_mut(&sender) else { return false };
         member.away.retain(|away| away.until > now);
         self.remove_if_gone(sender)
+    }
+
+    /// When the next join of `sender` ends that outlives its session.
+    pub(crate) fn away_until(&self, sender: SenderId) -> Option<Timestamp> {
+        self.members.get(&sender)?.away.iter().map(|away| away.until).min()
     }
 
     /// Removes the sender when nothing holds it here any more.
