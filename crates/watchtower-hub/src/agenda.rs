@@ -13,8 +13,8 @@ use crate::{SenderId, Timestamp};
 /// judges anew.
 #[derive(Debug)]
 pub(crate) enum Item {
-    /// Whether a join that was put away is over.
-    Away(Weak<Channel>, SenderId),
+    /// Which joins of a sender are over that outlived their session.
+    Away(SenderId),
     /// Whether a channel is still unused.
     Unused(Weak<Channel>),
     /// What of a channel's history is too old.
@@ -35,6 +35,11 @@ struct Due {
 impl Agenda {
     pub(crate) fn add(&self, at: Timestamp, item: Item) {
         self.0.lock().push(Reverse(Due { at, item }));
+    }
+
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.0.lock().len()
     }
 
     /// The next item that is due, in the order of their times.

@@ -56,6 +56,11 @@ pub(crate) struct State {
     pub(crate) retired: bool,
     /// Whether the hub is to look at the history's age later.
     pub(crate) history_is_due: bool,
+    /// Whether the hub is to look later whether it is unused. However often
+    /// it is joined and left, that is noted down once.
+    pub(crate) unused_is_due: bool,
+    /// How long it stays after its last member left.
+    pub(crate) unused_until: Timestamp,
 }
 
 /// A sender's place in a channel ([model: presence]).
@@ -148,6 +153,8 @@ impl Channel {
             marks: VecDeque::new(),
             retired: false,
             history_is_due: false,
+            unused_is_due: false,
+            unused_until: Timestamp::default(),
         };
         Channel { name, epoch, rule, state: Mutex::new(state) }
     }
@@ -410,19 +417,13 @@ impl State {
         let Some(Slot { link, key, .. }) = self.slot(slot) else { return self.end.clone() };
         let (link, key) = (link.clone(), *key);
         let mut reader = link.reader.lock();
+        // What it was rung for and has not looked at yet: a ring that stayed
+        // would be taken for one of the subscription that gets its key next.
+        reader.hear(&link.bell, None);
         let Some(subscription) = reader.get(key) else { return self.end.clone() };
         subscription.senders.retain(|other| *other != sender);
         let shared = !subscription.senders.is_empty();
-        let next = subscription.next;
-        let unread = subscription.cursor.clone().or_else(|| {
-            // It rests, or was rung for and has not looked yet.
-            let rung = link.bell.take_back(|ring| ring.key == key).pop()?;
-            let unread = Place::seek(&rung.start, next).clone();
-            if shared {
-                link.bell.ring(rung);
-            }
-            Some(unread)
-        });
+        let unread = subscription.cursor.clone(); // none: it rests
         if !shared {
             reader.remove(key);
             drop(reader);
@@ -463,6 +464,11 @@ impl State {
         let Some(member) = self.members.get_mut(&sender) else { return false };
         member.away.retain(|away| away.until > now);
         self.remove_if_gone(sender)
+    }
+
+    /// When the next join of `sender` ends that outlives its session.
+    pub(crate) fn away_until(&self, sender: SenderId) -> Option<Timestamp> {
+        self.members.get(&sender)?.away.iter().map(|away| away.until).min()
     }
 
     /// Removes the sender when nothing holds it here any more.

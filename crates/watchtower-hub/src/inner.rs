@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
-use parking_lot::MutexGuard;
 
 use crate::agenda::{Agenda, Item};
 use crate::channel::{Channel, Draft, State};
@@ -289,14 +288,24 @@ impl Inner {
         let Some(channel) = sender_state.joins.remove(name) else { return };
         let mut state = channel.lock();
         state.remove(sender.id, &self.counters);
-        self.watch_unused(&channel, &state, now);
+        self.watch_unused(&channel, &mut state, now);
     }
 
     /// Sees to it that a channel that nobody uses is forgotten after a while.
-    fn watch_unused(&self, channel: &Arc<Channel>, state: &MutexGuard<'_, State>, now: Timestamp) {
-        if state.members.is_empty() {
-            let due = now.after(self.settings.load().session_ttl);
-            self.agenda.add(due, Item::Unused(Arc::downgrade(channel)));
+    fn watch_unused(&self, channel: &Arc<Channel>, state: &mut State, now: Timestamp) {
+        if !state.members.is_empty() {
+            return;
+        }
+        state.unused_until = now.after(self.settings.load().session_ttl);
+        if !std::mem::replace(&mut state.unused_is_due, true) {
+            self.agenda.add(state.unused_until, Item::Unused(Arc::downgrade(channel)));
+        }
+    }
+
+    /// Sees to it that joins that outlive their session end in time.
+    fn watch_away(&self, id: SenderId, sender_state: &mut senders::State, until: Timestamp) {
+        if !std::mem::replace(&mut sender_state.away_is_due, true) {
+            self.agenda.add(until, Item::Away(id));
         }
     }
 
@@ -341,27 +350,30 @@ impl Inner {
         let unread = state.unsubscribe(id, slot, &self.counters);
         if let Some(until) = keep {
             state.put_away(id, owned, unread, until);
-            self.agenda.add(until, Item::Away(Arc::downgrade(channel), id));
+            self.watch_away(id, &mut sender_state, until);
         } else if state.remove_if_gone(id) {
             sender_state.joins.remove(&channel.name);
-            self.watch_unused(channel, &state, now);
+            self.watch_unused(channel, &mut state, now);
         }
     }
 
     fn look_at(&self, item: Item, now: Timestamp) {
         match item {
-            Item::Away(channel, id) => {
-                let (Some(channel), Ok(sender)) = (channel.upgrade(), self.sender(id)) else { return };
-                let mut sender_state = sender.lock();
-                let mut state = channel.lock();
-                if state.expire_away(id, now) {
-                    sender_state.joins.remove(&channel.name);
-                    self.watch_unused(&channel, &state, now);
-                }
-            }
+            Item::Away(id) => self.expire_aways(id, now),
             Item::Unused(channel) => {
                 let Some(channel) = channel.upgrade() else { return };
-                self.retire_if_unused(&channel, &mut channel.lock());
+                let mut state = channel.lock();
+                state.unused_is_due = false;
+                if !state.members.is_empty() {
+                    return;
+                }
+                if now < state.unused_until {
+                    // Joined and left again meanwhile.
+                    state.unused_is_due = true;
+                    self.agenda.add(state.unused_until, Item::Unused(Arc::downgrade(&channel)));
+                } else {
+                    self.retire_if_unused(&channel, &mut state);
+                }
             }
             Item::History(channel) => {
                 let Some(channel) = channel.upgrade() else { return };
@@ -372,6 +384,27 @@ impl Inner {
                 self.retire_if_unused(&channel, &mut state);
             }
             Item::Sender(id) => self.expire(id, now),
+        }
+    }
+
+    /// Ends the joins of a sender whose time without a session is over.
+    fn expire_aways(&self, id: SenderId, now: Timestamp) {
+        let Ok(sender) = self.sender(id) else { return };
+        let mut sender_state = sender.lock();
+        sender_state.away_is_due = false;
+        let mut due: Option<Timestamp> = None;
+        sender_state.joins.retain(|_, channel| {
+            let mut state = channel.lock();
+            let gone = state.expire_away(id, now);
+            if gone {
+                self.watch_unused(channel, &mut state, now);
+            } else if let Some(until) = state.away_until(id) {
+                due = Some(due.map_or(until, |due| due.min(until)));
+            }
+            !gone
+        });
+        if let Some(due) = due {
+            self.watch_away(id, &mut sender_state, due);
         }
     }
 
@@ -416,4 +449,48 @@ fn normalize(receivers: &[u32]) -> (Vec<SenderId>, bool) {
     ids.sort_unstable();
     ids.dedup();
     (ids, receivers.contains(&0))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{Hub, WhenLagging};
+
+    struct Counting(AtomicU64);
+
+    impl Entropy for Counting {
+        fn next_u64(&self) -> u64 {
+            self.0.fetch_add(1, Ordering::Relaxed)
+        }
+    }
+
+    #[test]
+    fn what_is_to_be_looked_at_later_does_not_grow_with_what_clients_do() {
+        let now = Timestamp::from_millis(1_000_000);
+        let hub = Hub::new(Settings::default(), Box::new(Counting(AtomicU64::new(1))));
+        hub.tick(now);
+        let id = hub.register(now).unwrap();
+        let names: Vec<_> = (0..5).map(ChannelName::from).collect();
+        for _ in 0..100 {
+            let session = hub.open("test", WhenLagging::Close);
+            for name in &names {
+                session.join(id, name, now).unwrap();
+                hub.leave(id, name, now).unwrap();
+                session.join(id, name, now).unwrap();
+            }
+        }
+        // Each channel, the joins that were put away, and the sender itself.
+        assert_eq!(hub.0.agenda.len(), names.len() + 2);
+        // All of it comes to its end all the same, and not too early.
+        hub.tick(now.after(Duration::from_secs(119)));
+        assert!(hub.has_joined(id, &names[0]));
+        let away_over = now.after(Duration::from_secs(120));
+        hub.tick(away_over);
+        assert!(!hub.has_joined(id, &names[0]));
+        assert_eq!(hub.channels().len(), names.len());
+        hub.tick(away_over.after(Duration::from_secs(120)));
+        assert_eq!((hub.channels().len(), hub.0.agenda.len()), (0, 1));
+    }
 }

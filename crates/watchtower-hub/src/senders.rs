@@ -25,6 +25,9 @@ pub(crate) struct State {
     pub(crate) owner: Option<Arc<Link>>,
     /// Invariant: the sender is a member of exactly these channels.
     pub(crate) joins: FxHashMap<ChannelName, Arc<Channel>>,
+    /// Whether the hub is to look later which joins without a session are over.
+    /// However many there are, that is noted down once.
+    pub(crate) away_is_due: bool,
     /// Whether it was forgotten: who holds it still must not use it.
     pub(crate) expired: bool,
 }

@@ -187,11 +187,7 @@ impl Session {
         mut visit: impl for<'a> FnMut(&Subscription, &'a Arc<Place>) -> Step<'a>,
     ) -> Drained {
         let mut reader = self.link.reader.lock();
-        let mut rung = Rung::new();
-        self.link.bell.answer(waker, &mut rung);
-        for ring in rung {
-            reader.answer(ring);
-        }
+        reader.hear(&self.link.bell, waker);
         if reader.lagging {
             return Drained::Lagging;
         }
@@ -374,6 +370,15 @@ impl Subscription {
 }
 
 impl Reader {
+    /// Takes note of all that the session was rung for.
+    pub(crate) fn hear(&mut self, bell: &Bell<Ring>, waker: Option<&Waker>) {
+        let mut rung = Rung::new();
+        bell.answer(waker, &mut rung);
+        for ring in rung {
+            self.answer(ring);
+        }
+    }
+
     fn answer(&mut self, ring: Ring) {
         let Some(subscription) = self.get(ring.key) else { return };
         // A ring can come after what it was for has been read already.

@@ -597,3 +597,23 @@ fn run(script: &[(u8, usize)]) {
     assert_eq!(hub.counts().subscriptions, 0);
     assert_eq!(hub.counts().sessions, 0);
 }
+
+#[test]
+fn a_subscription_that_lagged_and_ended_leaves_nothing_to_the_next_one() {
+    let limits = Limits { lag_messages: 8, ..Limits::default() };
+    let hub = hub_with(Settings { limits, ..Settings::default() });
+    let reader = Client { session: hub.open("test", WhenLagging::Skip), wakes: Arc::default() };
+    let sender = reader.session.register(NOW).unwrap();
+    reader.session.join(sender, &five(), NOW).unwrap();
+    assert_eq!(reader.read(), "");
+    for number in 0..20 {
+        say(&hub, sender, &number.to_string());
+    }
+    // It is moved on, and rung for, and leaves before it looks.
+    hub.leave(sender, &five(), NOW).unwrap();
+    reader.session.join(sender, &ChannelName::from(6), NOW).unwrap();
+    hub.publish(&ChannelName::from(6), text(sender, "six"), NOW).unwrap();
+    assert_eq!(reader.read(), "6/1=six;", "nothing of the channel that was left");
+    hub.publish(&ChannelName::from(6), text(sender, "again"), NOW).unwrap();
+    assert_eq!(reader.read(), "6/2=again;");
+}
