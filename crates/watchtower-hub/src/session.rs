@@ -42,19 +42,20 @@ pub(crate) struct Ring {
     pub(crate) start: Arc<Place>,
 }
 
-/// A session's cursors.
+/// A session's cursors, what a delivery looks at first and together.
 #[derive(Debug, Default)]
+#[repr(C)]
 pub(crate) struct Reader {
-    subscriptions: SmallVec<[Option<Subscription>; 1]>,
-    free: Vec<u32>,
+    pub(crate) lagging: bool,
+    pub(crate) closed: bool,
     /// The subscriptions that have something to read, in turn.
     ready: VecDeque<u32>,
+    subscriptions: SmallVec<[Option<Subscription>; 1]>,
+    free: Vec<u32>,
     /// Channel addresses to keys, once the subscriptions are many.
     index: Option<Box<FxHashMap<usize, u32>>>,
     /// The senders that this session owns, sorted by id.
     owned: SmallVec<[(SenderId, Arc<Sender>); 1]>,
-    pub(crate) lagging: bool,
-    pub(crate) closed: bool,
 }
 
 /// A session's place in a channel ([model: terms]).
@@ -157,7 +158,9 @@ impl Session {
             }
             Step::One
         });
-        self.hub.counters.delivered.add(delivered);
+        if delivered > 0 {
+            self.hub.counters.delivered.add(delivered);
+        }
         drained
     }
 
@@ -177,8 +180,18 @@ impl Session {
             }
             Step::One
         });
-        self.hub.counters.delivered.add(delivered);
+        if delivered > 0 {
+            self.hub.counters.delivered.add(delivered);
+        }
         drained
+    }
+
+    /// Whether the session fell behind too far, for a driver that cannot write
+    /// at the moment and so does not drain. `waker` is woken as by a drain.
+    pub fn is_lagging(&self, waker: &Waker) -> bool {
+        let mut reader = self.link.reader.lock();
+        reader.hear(&self.link.bell, Some(waker));
+        reader.lagging
     }
 
     fn read(
