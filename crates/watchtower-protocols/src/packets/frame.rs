@@ -110,7 +110,7 @@ impl<'a> ClientPacket<'a> {
                 }
                 b'K' => Self::KeepAlive,
                 byte => {
-                    let expected = "R, S, J, L, M, W, F or K";
+                    let expected = "one of RSJLMWFK";
                     return Err(PacketError::Unknown { byte, expected }.into());
                 }
             })

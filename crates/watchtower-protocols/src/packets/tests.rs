@@ -254,7 +254,7 @@ fn an_unknown_byte_is_told_with_what_was_expected() {
         Decoded::Bad(error) => error.to_string(),
         other => panic!("decoded as {other:?}"),
     };
-    assert_eq!(told(client(b"\0G")), "no packet begins with byte 0x47; expected R, S, J, L, M, W, F or K");
+    assert_eq!(told(client(b"\0G")), "no packet begins with byte 0x47; expected one of RSJLMWFK");
     let Decoded::Bad(error) = server(b"R") else { panic!("a server does not register") };
     assert_eq!(error.to_string(), "no packet begins with byte 0x52; expected A, M or E");
 }
