@@ -213,6 +213,13 @@ impl Session {
         !self.link.reader.lock().owned.is_empty()
     }
 
+    /// Whether the session fell behind too far, so that the next drain says
+    /// [`Drained::Lagging`]: for a driver that waits to write, and drains
+    /// nothing meanwhile.
+    pub fn is_lagging(&self) -> bool {
+        self.link.reader.lock().lagging
+    }
+
     /// How many channels the session is subscribed to.
     pub fn subscriptions(&self) -> usize {
         let reader = self.link.reader.lock();
