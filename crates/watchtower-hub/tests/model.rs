@@ -632,3 +632,23 @@ fn a_session_that_lags_is_woken_again_though_it_did_not_look() {
     }
     assert_eq!((reader.wakes(), reader.session.is_lagging()), (1, true));
 }
+
+#[test]
+fn an_id_that_two_sessions_join_with_at_once_is_delivered_to_by_one() {
+    for _ in 0..500 {
+        let hub = hub();
+        let sender = hub.register(NOW).unwrap();
+        let sessions = [(); 2].map(|()| hub.open("test", WhenLagging::Close));
+        let start = std::sync::Barrier::new(2);
+        std::thread::scope(|scope| {
+            for session in &sessions {
+                let join = || {
+                    start.wait();
+                    session.join(sender, &five(), NOW).unwrap();
+                };
+                scope.spawn(join);
+            }
+        });
+        assert_eq!(hub.counts().subscriptions, 1);
+    }
+}
