@@ -45,6 +45,16 @@ impl<T> Bell<T> {
         }
     }
 
+    /// Wakes the session though it was woken before: for what it must see even
+    /// while it waits for something else and does not look.
+    pub(crate) fn wake_again(&self) {
+        let mut state = self.0.lock();
+        state.woken = true;
+        if let Some(waker) = &state.waker {
+            waker.wake_by_ref();
+        }
+    }
+
     /// Moves what was rung for to the end of `into`. `waker`, when given, is
     /// woken by the next ring; rings that came before are in `into`.
     pub(crate) fn answer(&self, waker: Option<&Waker>, into: &mut Rung<T>) {

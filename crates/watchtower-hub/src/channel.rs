@@ -589,10 +589,13 @@ impl Slot {
         subscription.next = place.offset();
         subscription.cursor = Some(place.clone());
         self.woken_at = place.offset();
-        if self.link.closes_when_lagging && !std::mem::replace(&mut reader.lagging, true) {
-            counters.lagging_closed.add(1);
-        }
+        let is_over = self.link.closes_when_lagging && !std::mem::replace(&mut reader.lagging, true);
         drop(reader);
         self.link.bell.ring(Ring { key: self.key, start: place });
+        if is_over {
+            counters.lagging_closed.add(1);
+            // Whoever drives it may wait for its socket, and not look.
+            self.link.bell.wake_again();
+        }
     }
 }

@@ -186,14 +186,6 @@ impl Session {
         drained
     }
 
-    /// Whether the session fell behind too far, for a driver that cannot write
-    /// at the moment and so does not drain. `waker` is woken as by a drain.
-    pub fn is_lagging(&self, waker: &Waker) -> bool {
-        let mut reader = self.link.reader.lock();
-        reader.hear(&self.link.bell, Some(waker));
-        reader.lagging
-    }
-
     fn read(
         &self,
         waker: Option<&Waker>,
@@ -224,6 +216,13 @@ impl Session {
     /// Whether this session owns a sender.
     pub fn owns_senders(&self) -> bool {
         !self.link.reader.lock().owned.is_empty()
+    }
+
+    /// Whether the session fell behind too far, so that the next drain says
+    /// [`Drained::Lagging`]: for a driver that waits to write, and drains
+    /// nothing meanwhile.
+    pub fn is_lagging(&self) -> bool {
+        self.link.reader.lock().lagging
     }
 
     /// How many channels the session is subscribed to.
@@ -269,9 +268,11 @@ impl Session {
     ///
     /// As [`attach`](Self::attach), and [`Refused::Limit`].
     pub fn join(&self, sender: SenderId, channel: &ChannelName, now: Timestamp) -> Result<Joined, Refused> {
-        self.attach(sender, now)?;
         let sender = self.hub.sender(sender)?;
-        self.hub.enter(&sender, channel, |channel, state| {
+        sender.touch(now);
+        // Attached and joined at once: an id that moved in between would be
+        // delivered to by two connections.
+        self.hub.enter(Some(&self.link), &sender, channel, |channel, state| {
             state.member(sender.id, self.link.protocol, now);
             let from = state.take_up(sender.id).unwrap_or_else(|| state.end().clone());
             if state.slot_of(sender.id, &self.link).is_none() {
@@ -299,7 +300,7 @@ impl Session {
     ) -> Result<Joined, Refused> {
         let sender = self.hub.sender(sender)?;
         sender.touch(now);
-        self.hub.enter(&sender, channel, |channel, state| {
+        self.hub.enter(None, &sender, channel, |channel, state| {
             state.member(sender.id, self.link.protocol, now);
             let (from, recovered) = channel.start(state, sender.id, start);
             state.subscribe(channel, &self.link, sender.id, &from, &self.hub.counters)?;

@@ -617,3 +617,38 @@ fn a_subscription_that_lagged_and_ended_leaves_nothing_to_the_next_one() {
     hub.publish(&ChannelName::from(6), text(sender, "again"), NOW).unwrap();
     assert_eq!(reader.read(), "6/2=again;");
 }
+
+#[test]
+fn a_session_that_lags_is_woken_again_though_it_did_not_look() {
+    let limits = Limits { lag_messages: 8, ..Limits::default() };
+    let hub = hub_with(Settings { limits, ..Settings::default() });
+    let (reader, _) = joined(&hub);
+    let (_publisher, from) = joined(&hub);
+    assert_eq!(reader.read(), "");
+    say(&hub, from, "1");
+    assert_eq!((reader.wakes(), reader.session.is_lagging()), (1, false));
+    for _ in 0..100 {
+        say(&hub, from, "x");
+    }
+    assert_eq!((reader.wakes(), reader.session.is_lagging()), (1, true));
+}
+
+#[test]
+fn an_id_that_two_sessions_join_with_at_once_is_delivered_to_by_one() {
+    for _ in 0..500 {
+        let hub = hub();
+        let sender = hub.register(NOW).unwrap();
+        let sessions = [(); 2].map(|()| hub.open("test", WhenLagging::Close));
+        let start = std::sync::Barrier::new(2);
+        std::thread::scope(|scope| {
+            for session in &sessions {
+                let join = || {
+                    start.wait();
+                    session.join(sender, &five(), NOW).unwrap();
+                };
+                scope.spawn(join);
+            }
+        });
+        assert_eq!(hub.counts().subscriptions, 1);
+    }
+}
