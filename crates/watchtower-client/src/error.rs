@@ -67,6 +67,14 @@ pub enum ClientError {
         /// The server's sentence for a person.
         message: String,
     },
+    /// The server ended a stream of messages, and said why.
+    #[error("the server ended the stream: {message}")]
+    Ended {
+        /// The server's word for why, for programs.
+        code: String,
+        /// The server's sentence for a person.
+        message: String,
+    },
     /// The server sent what this client cannot read.
     #[error("{server} sent what is not understood: {what}")]
     NotUnderstood {

@@ -265,10 +265,9 @@ impl HttpStream {
             while let Some(line) = self.take_line() {
                 // An empty line is a heartbeat ([http: channels/join]).
                 if !line.is_empty() {
-                    let message = Message::from_json(&line);
-                    return message
+                    return Message::from_json(&line)
                         .map(Some)
-                        .map_err(|error| ClientError::not_understood(&self.server, error));
+                        .map_err(|error| self.no_message(&line, error));
                 }
             }
             if self.input.len() > self.line_bytes_max {
@@ -285,6 +284,17 @@ impl HttpStream {
                 None if self.input.is_empty() => return Ok(None),
                 None => return Err(ClientError::lost(&self.server, "it ended within a line")),
             }
+        }
+    }
+
+    /// What a line says that is not a message: why the server ends the stream,
+    /// or nothing that is understood.
+    fn no_message(&self, line: &[u8], error: String) -> ClientError {
+        match serde_json::from_slice(line) {
+            Ok(ErrorJson { error, message }) => {
+                ClientError::Ended { code: error, message: printable(&message) }
+            }
+            Err(_) => ClientError::not_understood(&self.server, error),
         }
     }
 
@@ -335,10 +345,10 @@ fn http_error(status: StatusCode, body: &[u8]) -> ClientError {
         error: String::new(),
         message: status.canonical_reason().unwrap_or("no reason given").to_owned(),
     });
-    let shown = |character: char| if character.is_control() { '?' } else { character };
-    ClientError::Http {
-        status: status.as_u16(),
-        code: json.error,
-        message: json.message.chars().map(shown).collect(),
-    }
+    ClientError::Http { status: status.as_u16(), code: json.error, message: printable(&json.message) }
+}
+
+/// A server's words as they may reach a terminal.
+fn printable(words: &str) -> String {
+    words.chars().map(|character| if character.is_control() { '?' } else { character }).collect()
 }

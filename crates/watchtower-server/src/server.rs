@@ -398,4 +398,23 @@ mod tests {
         let settings = callback_settings(&config);
         assert_eq!((settings.subscriptions_max, settings.subscriptions_per_sender_max), (3, 2));
     }
+
+    // [http: callbacks] "While the server itself listens on loopback only, loopback is allowed."
+    #[test]
+    fn callbacks_reach_loopback_while_the_server_listens_there_alone_or_where_it_is_allowed() {
+        let reached = |listen: &str, allow: &[&str]| {
+            let mut config = Config { listen: listen.parse().expect("an address"), ..Config::default() };
+            config.callbacks.allow = allow.iter().map(|net| net.parse().expect("a network")).collect();
+            let policy = callback_settings(&config).policy;
+            ["127.0.0.1", "::1", "192.168.0.1"]
+                .map(|address| policy.permits(address.parse().expect("an address")).is_ok())
+        };
+        assert_eq!(reached("127.0.0.1:3033", &[]), [true, true, false]);
+        assert_eq!(reached("localhost:3033", &[]), [true, true, false]);
+        assert_eq!(reached("0.0.0.0:3033", &[]), [false, false, false]);
+        assert_eq!(reached("[::]:3033", &[]), [false, false, false]);
+        assert_eq!(reached("192.0.2.1:3033", &[]), [false, false, false]);
+        assert_eq!(reached("0.0.0.0:3033", &["127.0.0.0/8"]), [true, false, false]);
+        assert_eq!(reached("0.0.0.0:3033", &["192.168.0.0/16"]), [false, false, true]);
+    }
 }

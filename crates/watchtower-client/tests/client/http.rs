@@ -314,6 +314,15 @@ async fn a_line_that_is_no_message_is_told_and_passed_over() {
 }
 
 #[tokio::test]
+async fn a_stream_that_says_why_it_ends_is_told_in_the_servers_words() {
+    let (mut subscription, mut server) = subscribed().await;
+    server.chunk("{\"error\":\"overloaded\",\"message\":\"too far\\u001b[2J behind\"}\n").await;
+    let error = subscription.next().await.unwrap_err();
+    assert!(matches!(&error, ClientError::Ended { code, .. } if code == "overloaded"), "{error}");
+    assert_eq!(error.to_string(), "the server ended the stream: too far?[2J behind");
+}
+
+#[tokio::test]
 async fn a_line_without_end_is_not_kept() {
     let options = Options { content_bytes_max: 10, ..Options::default() };
     let (mut subscription, mut server) = subscribed_with(options).await;

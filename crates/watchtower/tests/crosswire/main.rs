@@ -1,0 +1,13 @@
+//! Every wire reaches every wire: the real binary, and clients that write and read the bytes of
+//! its protocols' pages themselves, so that no fault of the codecs can hide behind itself.
+
+mod callbacks;
+mod commands;
+mod http;
+mod messages;
+mod operation;
+mod packets;
+mod receiver;
+mod resume;
+mod server;
+mod wires;

@@ -1,0 +1,104 @@
+//! A running `watchtower serve`, and nothing about what is said to it.
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+/// The secret of every server here.
+pub(crate) const SECRET: &str = "3f9c-aa01";
+
+/// How long a test waits for what must come. It bounds a failure and times nothing.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Asks again and again, where nothing says when the server has done its part.
+#[track_caller]
+pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !is_so() {
+        assert!(began.elapsed() < PATIENCE, "not {what}");
+    }
+}
+
+/// The binary, away from the environment of whoever runs the tests.
+pub(crate) fn watchtower(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_watchtower"));
+    command.args(arguments).env_clear();
+    command
+}
+
+/// A server that has said that it is ready. Dropping it ends it at once.
+pub(crate) struct Server {
+    child: Child,
+    stdout: BufReader<ChildStdout>,
+    folder: TempDir,
+    pub(crate) tcp: SocketAddr,
+    pub(crate) udp: SocketAddr,
+}
+
+impl Server {
+    /// A server without heartbeats, so that a slow test reads what a fast one reads. Channel 7
+    /// takes JSON alone, channel 8 keeps a history. Loopback may be called: it
+    /// listens there alone [http: callbacks].
+    pub(crate) fn start(options: &[&str]) -> Server {
+        const ALWAYS: &[&str] = &[
+            "serve",
+            "--listen",
+            "127.0.0.1:0",
+            "--secret",
+            SECRET,
+            "--set",
+            "http.heartbeat=1h",
+            "--set",
+            r#"channels=[{pattern="7",format="json"},{pattern="8",history_messages=100}]"#,
+        ];
+        let folder = tempfile::tempdir().unwrap();
+        // Into a file: nobody has to read it for the server to go on.
+        let stderr = File::create(folder.path().join("stderr")).unwrap();
+        let mut child = watchtower(&[ALWAYS, options].concat())
+            .current_dir(folder.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(stderr)
+            .spawn()
+            .unwrap();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        let mut lines = stdout.by_ref().lines().map(Result::unwrap);
+        let (tcp, udp) = (address(lines.next(), "tcp"), address(lines.next(), "udp"));
+        assert_eq!(lines.next().as_deref(), Some("ready"));
+        Server { child, stdout, folder, tcp, udp }
+    }
+
+    pub(crate) fn terminate(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
+    }
+
+    /// Waits for its end; its exit code, and what it said on standard error.
+    pub(crate) fn ended(mut self) -> (Option<i32>, String) {
+        let mut printed = String::new();
+        self.stdout.read_to_string(&mut printed).unwrap();
+        assert_eq!(printed, "", "nothing else goes to standard output [running: serve]");
+        let code = self.child.wait().unwrap().code();
+        (code, fs::read_to_string(self.folder.path().join("stderr")).unwrap())
+    }
+}
+
+/// Of a line `listening tcp 127.0.0.1:3033 packets,http`.
+fn address(line: Option<String>, transport: &str) -> SocketAddr {
+    let line = line.expect("a server that starts");
+    let words: Vec<_> = line.split(' ').collect();
+    assert_eq!(words[..2], ["listening", transport], "{line}");
+    words[2].parse().unwrap()
+}
+
+/// A test that fails leaves no server behind.
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
