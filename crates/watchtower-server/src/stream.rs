@@ -38,6 +38,10 @@ const ANSWERS_BYTES_MAX: usize = 64 * 1024;
 const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES_MAX: usize = 1 << 20;
 
+/// How much of what was published before the end a client is given at most,
+/// while others go on publishing.
+const LAST_BYTES_MAX: usize = 16 << 20;
+
 /// How long the last bytes may take to be written.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -85,12 +89,26 @@ impl Timer {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Open,
+    /// Nothing more is read; what was published until now is delivered.
+    Ending {
+        end: End,
+        bytes_left: usize,
+    },
     /// Nothing more is read; what there is, is written.
     Flushing,
     /// Everything is written; the client may take its time to see it.
     Lingering {
         discarded: usize,
     },
+}
+
+/// Why a connection is closed that is told all that was published before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// The client said that it sends no more.
+    OfInput,
+    /// The server shuts down.
+    OfServer,
 }
 
 impl<S: StreamSession, G> Drive<S, G> {
@@ -149,6 +167,11 @@ impl<S: StreamSession, G> Drive<S, G> {
             Ok(done) if self.session.patience().is_none() || (done > 0 && done < length) => self.timer = None,
             Ok(_) => {}
         }
+    }
+
+    fn deliver_and_close(&mut self, end: End) {
+        self.flush_and_close();
+        self.phase = Phase::Ending { end, bytes_left: LAST_BYTES_MAX };
     }
 
     fn flush_and_close(&mut self) {
@@ -234,17 +257,7 @@ impl<S: StreamSession, G> Drive<S, G> {
     /// Gathers answers and messages, and writes them at once as far as the
     /// socket takes them; the rest is `unsent`. Whether there is more.
     fn write_what_is_ready(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
-        let mut batch = Batch::default();
-        let mut more = false;
-        if self.phase == Phase::Open {
-            let format = self.session.format();
-            let drained = self.session.session().drain(format, Some(cx.waker()), CHUNK_BYTES, &mut batch);
-            more = drained == Drained::More;
-            if drained == Drained::Lagging {
-                self.session.lagging(&mut self.answers);
-                self.flush_and_close();
-            }
-        }
+        let (batch, more) = self.gather(cx);
         if self.answers.is_empty() && batch.frames.is_empty() {
             return Ok(more);
         }
@@ -274,6 +287,42 @@ impl<S: StreamSession, G> Drive<S, G> {
             self.unsent = Bytes::from(joined).split_off(written);
         }
         Ok(more)
+    }
+
+    /// What the hub has for the client now, and whether there is more; at the
+    /// end of it, the last words.
+    fn gather(&mut self, cx: &mut Context<'_>) -> (Batch, bool) {
+        let mut batch = Batch::default();
+        let has_room = match self.phase {
+            Phase::Open => true,
+            Phase::Ending { bytes_left, .. } => bytes_left > 0,
+            Phase::Flushing | Phase::Lingering { .. } => return (batch, false),
+        };
+        let format = self.session.format();
+        let drained = match has_room {
+            true => self.session.session().drain(format, Some(cx.waker()), CHUNK_BYTES, &mut batch),
+            false => Drained::All,
+        };
+        let is_empty = batch.frames.is_empty();
+        match (&mut self.phase, drained) {
+            (_, Drained::Lagging) => {
+                self.session.lagging(&mut self.answers);
+                self.flush_and_close();
+                (batch, false)
+            }
+            (Phase::Ending { end, .. }, Drained::All) if is_empty => {
+                if *end == End::OfServer {
+                    self.session.shut_down(&mut self.answers);
+                }
+                self.phase = Phase::Flushing;
+                (batch, false)
+            }
+            (Phase::Ending { bytes_left, .. }, _) => {
+                *bytes_left = bytes_left.saturating_sub(batch.bytes.max(1));
+                (batch, true)
+            }
+            _ => (batch, drained == Drained::More),
+        }
     }
 
     /// What has come due; whether there is something new to write.
@@ -317,17 +366,15 @@ impl<S: StreamSession, G> Drive<S, G> {
 
     fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.shutdown.poll_started(cx).is_ready() {
-            self.session.shut_down(&mut self.answers);
-            self.flush_and_close();
+            self.deliver_and_close(End::OfServer);
             return Poll::Ready(Ok(()));
         }
         let mut read_more = false;
-        if self.answers.len() < ANSWERS_BYTES_MAX
-            && let Poll::Ready(read) = self.poll_input(cx)
-        {
+        let may_read = self.answers.len() < ANSWERS_BYTES_MAX;
+        if may_read && let Poll::Ready(read) = self.poll_input(cx) {
             read_more = read?;
             if !read_more && self.phase == Phase::Open {
-                self.end_of_input();
+                self.deliver_and_close(End::OfInput);
                 return Poll::Ready(Ok(()));
             }
         }
@@ -342,18 +389,12 @@ impl<S: StreamSession, G> Drive<S, G> {
         if self.phase != Phase::Open {
             return Poll::Ready(Ok(()));
         }
-        if read_more {
+        // Input that had to wait for answers to be read is looked at again:
+        // nothing else would wake this task for it.
+        if read_more || (!may_read && self.answers.len() < ANSWERS_BYTES_MAX) {
             cx.waker().wake_by_ref();
         }
         Poll::Pending
-    }
-
-    /// The client will say nothing more: it gets what was published until now.
-    fn end_of_input(&mut self) {
-        let mut batch = Batch::default();
-        let _ = self.session.session().drain(self.session.format(), None, CHUNK_BYTES, &mut batch);
-        batch.frames.iter().for_each(|frame| self.answers.extend_from_slice(frame));
-        self.flush_and_close();
     }
 
     fn poll_closing(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -362,7 +403,7 @@ impl<S: StreamSession, G> Drive<S, G> {
         {
             return Poll::Ready(Ok(()));
         }
-        if self.phase == Phase::Flushing {
+        if matches!(self.phase, Phase::Ending { .. } | Phase::Flushing) {
             ready!(self.poll_output(cx))?;
             socket2::SockRef::from(&self.socket).shutdown(std::net::Shutdown::Write)?;
             self.phase = Phase::Lingering { discarded: 0 };

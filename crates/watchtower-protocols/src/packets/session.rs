@@ -22,6 +22,10 @@ use crate::stream::{Close, StreamSession};
 /// How many bytes an acknowledgement has.
 const ACK_BYTES: usize = 5;
 
+/// How much a client is given at once ahead of an answer. What is delivered in
+/// its turn is written from memory that all subscribers share; this is not.
+const DELIVER_BYTES_MAX: usize = 4 << 20;
+
 /// Who may register.
 pub trait Registrar: Send + Sync {
     /// Whether a client that shows `secret`, or none, may have a sender id
@@ -163,10 +167,12 @@ impl PacketStream {
     }
 
     /// Appends what was published before now, ahead of an answer that must
-    /// follow it ([packets: rules]).
+    /// follow it ([packets: rules]), as far as it is not more than a client
+    /// may have unread that is not lagging.
     fn deliver(&self, out: &mut Vec<u8>) -> Drained {
         let mut batch = Batch::default();
-        let drained = self.session().drain(self.format(), None, usize::MAX, &mut batch);
+        let room = DELIVER_BYTES_MAX.saturating_sub(out.len());
+        let drained = self.session().drain(self.format(), None, room, &mut batch);
         batch.frames.iter().for_each(|frame| out.extend_from_slice(frame));
         drained
     }
@@ -202,7 +208,7 @@ impl StreamSession for PacketStream {
                         // What it missed comes here once the sender does; a
                         // refusal is answered below.
                         let _ = known(sender).map(|sender| self.session().attach(sender, now));
-                        if self.deliver(out) == Drained::Lagging {
+                        if self.deliver(out) != Drained::All {
                             self.lagging(out);
                             return Err(Close);
                         }
