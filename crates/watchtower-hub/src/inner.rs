@@ -120,9 +120,11 @@ impl Inner {
     }
 
     /// Makes `sender` a member of the channel by what `join` does under its
-    /// lock. What `join` refuses leaves no trace.
+    /// lock. What `join` refuses leaves no trace. With an `owner`, the sender
+    /// is that session's first, and still when it joins.
     pub(crate) fn enter<T>(
         &self,
+        owner: Option<&Arc<Link>>,
         sender: &Arc<Sender>,
         name: &ChannelName,
         join: impl FnOnce(&Arc<Channel>, &mut State) -> Result<T, Refused>,
@@ -131,6 +133,9 @@ impl Inner {
         let mut sender_state = sender.lock();
         if sender_state.expired {
             return Err(Refused::UnknownSender(sender.id));
+        }
+        if let Some(link) = owner {
+            self.attach_locked(link, sender, &mut sender_state)?;
         }
         let limit = settings.limits.channels_per_sender_max;
         if sender_state.joins.len() >= limit && !sender_state.joins.contains_key(name) {
@@ -149,6 +154,7 @@ impl Inner {
                 }
             } else {
                 state.remove_if_gone(sender.id);
+                self.watch_unused(&channel, &mut state, sender.last_active());
             }
             return result;
         }
@@ -239,7 +245,15 @@ impl Inner {
 
     /// Moves a sender's owned joins to `link`.
     pub(crate) fn attach(&self, link: &Arc<Link>, sender: &Arc<Sender>) -> Result<(), Refused> {
-        let mut state = sender.lock();
+        self.attach_locked(link, sender, &mut sender.lock())
+    }
+
+    fn attach_locked(
+        &self,
+        link: &Arc<Link>,
+        sender: &Arc<Sender>,
+        state: &mut senders::State,
+    ) -> Result<(), Refused> {
         if state.expired {
             return Err(Refused::UnknownSender(sender.id));
         }

@@ -269,9 +269,11 @@ impl Session {
     ///
     /// As [`attach`](Self::attach), and [`Refused::Limit`].
     pub fn join(&self, sender: SenderId, channel: &ChannelName, now: Timestamp) -> Result<Joined, Refused> {
-        self.attach(sender, now)?;
         let sender = self.hub.sender(sender)?;
-        self.hub.enter(&sender, channel, |channel, state| {
+        sender.touch(now);
+        // Attached and joined at once: an id that moved in between would be
+        // delivered to by two connections.
+        self.hub.enter(Some(&self.link), &sender, channel, |channel, state| {
             state.member(sender.id, self.link.protocol, now);
             let from = state.take_up(sender.id).unwrap_or_else(|| state.end().clone());
             if state.slot_of(sender.id, &self.link).is_none() {
@@ -299,7 +301,7 @@ impl Session {
     ) -> Result<Joined, Refused> {
         let sender = self.hub.sender(sender)?;
         sender.touch(now);
-        self.hub.enter(&sender, channel, |channel, state| {
+        self.hub.enter(None, &sender, channel, |channel, state| {
             state.member(sender.id, self.link.protocol, now);
             let (from, recovered) = channel.start(state, sender.id, start);
             state.subscribe(channel, &self.link, sender.id, &from, &self.hub.counters)?;

@@ -617,3 +617,23 @@ fn a_subscription_that_lagged_and_ended_leaves_nothing_to_the_next_one() {
     hub.publish(&ChannelName::from(6), text(sender, "again"), NOW).unwrap();
     assert_eq!(reader.read(), "6/2=again;");
 }
+
+#[test]
+fn an_id_that_two_sessions_join_with_at_once_is_delivered_to_by_one() {
+    for _ in 0..500 {
+        let hub = hub();
+        let sender = hub.register(NOW).unwrap();
+        let sessions = [(); 2].map(|()| hub.open("test", WhenLagging::Close));
+        let start = std::sync::Barrier::new(2);
+        std::thread::scope(|scope| {
+            for session in &sessions {
+                let join = || {
+                    start.wait();
+                    session.join(sender, &five(), NOW).unwrap();
+                };
+                scope.spawn(join);
+            }
+        });
+        assert_eq!(hub.counts().subscriptions, 1);
+    }
+}

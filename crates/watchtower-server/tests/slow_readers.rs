@@ -22,8 +22,8 @@ struct Running {
 }
 
 async fn serve(configure: impl FnOnce(&mut Config)) -> Running {
-    let mut config = Config::default();
-    config.listen = "127.0.0.1:0".parse().expect("an address");
+    let listen = "127.0.0.1:0".parse().expect("an address");
+    let mut config = Config { listen, ..Config::default() };
     configure(&mut config);
     let server = Server::bind(config).await.expect("free ports");
     let address = server.listeners()[0].address;
