@@ -119,7 +119,9 @@ fn callback_settings(config: &Config) -> CallbackSettings {
         policy: AddressPolicy::new(allow, config.listens_on_loopback_only()),
         timeout: config.callbacks.timeout,
         give_up: config.callbacks.give_up,
-        ..CallbackSettings::new(key)
+        subscriptions_per_sender_max: config.callbacks.max_subscriptions_per_sender,
+        subscriptions_max: config.callbacks.max_subscriptions,
+        key,
     }
 }
 
@@ -382,4 +384,18 @@ fn new_socket(address: SocketAddr, kind: socket2::Type) -> io::Result<socket2::S
 
 fn failed(transport: &'static str, address: SocketAddr) -> impl FnOnce(io::Error) -> StartError {
     move |error| StartError::Bind { transport, address, error }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_limits_of_callbacks_are_those_of_the_configuration() {
+        let mut config = Config::default();
+        config.callbacks.max_subscriptions = 3;
+        config.callbacks.max_subscriptions_per_sender = 2;
+        let settings = callback_settings(&config);
+        assert_eq!((settings.subscriptions_max, settings.subscriptions_per_sender_max), (3, 2));
+    }
 }
