@@ -229,10 +229,12 @@ impl Driver {
         self.outbox.clear();
     }
 
-    /// Lets go of peers that were silent for too long ([packets: rules]).
+    /// Lets go of peers that were silent for too long ([packets: rules]), and
+    /// of those whose ids have moved on: one id, shown from many addresses,
+    /// must not take the places of all others.
     fn sweep(&mut self, now: Timestamp) {
         let idle = self.shared.config.load().udp_idle;
-        self.peers.retain(|_, peer| now.since(peer.heard) < idle);
+        self.peers.retain(|_, peer| peer.machine.is_registered() && now.since(peer.heard) < idle);
     }
 }
 
