@@ -13,9 +13,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 #[tokio::test]
 async fn an_address_is_forgotten_soon_after_its_id_has_moved_on() {
-    let mut config = Config::default();
-    config.listen = "127.0.0.1:0".parse().expect("an address");
-    let server = Server::bind(config).await.expect("free ports");
+    let listen = "127.0.0.1:0".parse().expect("an address");
+    let server = Server::bind(Config { listen, ..Config::default() }).await.expect("free ports");
     let address = server.listeners()[0].address;
     tokio::spawn(server.run());
     let first = UdpSocket::bind("127.0.0.1:0").await.expect("a socket");
