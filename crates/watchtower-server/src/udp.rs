@@ -66,7 +66,7 @@ pub(crate) async fn serve(socket: UdpSocket, shared: Arc<Shared>, mut shutdown: 
         }
         driver.deliver().await;
     }
-    driver.deliver().await;
+    driver.take_leave().await;
 }
 
 struct Driver {
@@ -74,7 +74,7 @@ struct Driver {
     shared: Arc<Shared>,
     ready: Arc<Ready>,
     peers: HashMap<SocketAddr, Peer>,
-    /// At most `DATAGRAMS_PER_TURN`.
+    /// What one turn has to send.
     outbox: Vec<(SocketAddr, Bytes)>,
     warned: bool,
 }
@@ -168,6 +168,20 @@ impl Driver {
                 self.send().await;
             }
         }
+        self.send().await;
+    }
+
+    /// Sends what there is, and then each peer that the server shuts down
+    /// ([running: SIGTERM]).
+    async fn take_leave(&mut self) {
+        while !self.ready.peers.lock().is_empty() {
+            self.deliver().await;
+        }
+        let mut farewell = Vec::new();
+        PacketPeer::shut_down(&mut farewell);
+        let farewell = Bytes::from(farewell);
+        let registered = self.peers.iter().filter(|(_, peer)| peer.machine.is_registered());
+        self.outbox = registered.map(|(&address, _)| (address, farewell.clone())).collect();
         self.send().await;
     }
 

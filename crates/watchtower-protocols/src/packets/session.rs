@@ -26,6 +26,9 @@ const ACK_BYTES: usize = 5;
 /// its turn is written from memory that all subscribers share; this is not.
 const DELIVER_BYTES_MAX: usize = 4 << 20;
 
+/// What a client is told last, on either transport.
+const SHUTS_DOWN: &str = "the server shuts down";
+
 /// Who may register.
 pub trait Registrar: Send + Sync {
     /// Whether a client that shows `secret`, or none, may have a sender id
@@ -241,7 +244,7 @@ impl StreamSession for PacketStream {
 
     fn shut_down(&mut self, out: &mut Vec<u8>) {
         let _ = self.deliver(out);
-        encode_error(out, ErrorCode::Overloaded, "the server shuts down");
+        encode_error(out, ErrorCode::Overloaded, SHUTS_DOWN);
     }
 }
 
@@ -265,6 +268,11 @@ impl PacketPeer {
     /// and need not be remembered.
     pub fn is_registered(&self) -> bool {
         self.desk.session.owns_senders()
+    }
+
+    /// What a registered peer is told last: the server shuts down.
+    pub fn shut_down(out: &mut Vec<u8>) {
+        encode_error(out, ErrorCode::Overloaded, SHUTS_DOWN);
     }
 
     /// Carries out a datagram and appends the answers to `out`.

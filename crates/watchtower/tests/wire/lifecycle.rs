@@ -30,7 +30,7 @@ fn at_the_end_sessions_get_what_was_published_and_are_told_why() {
     server.signal(Signal::TERM);
     b.expect_last([said(id, 1, "last"), error(8, SHUTDOWN)].concat());
     a.expect_last(error(8, SHUTDOWN));
-    c.expect(said(id, 1, "last"));
+    c.expect([said(id, 1, "last"), error(8, SHUTDOWN)].concat());
     assert_eq!(silent.read_to_end(), b"");
     let ended = server.ended();
     assert_eq!((ended.code, ended.stdout.as_str()), (Some(0), ""), "{:?}", ended.log);
