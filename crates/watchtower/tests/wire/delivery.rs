@@ -144,6 +144,16 @@ fn a_datagram_of_several_packets_is_carried_out_up_to_a_partial_one() {
 }
 
 #[test]
+fn answers_that_fit_no_datagram_come_in_several() {
+    let server = Server::start(&[]);
+    let mut udp = server.peer();
+    udp.register();
+    udp.ask(vec![b'K'; 14_000], ack(0).repeat(14_000));
+    udp.expect_nothing();
+    server.stop();
+}
+
+#[test]
 fn every_subscriber_sees_one_order_while_several_publish_at_once() {
     // [model: delivery promises]
     const PUBLISHERS: usize = 3;
