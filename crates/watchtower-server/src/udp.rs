@@ -66,7 +66,7 @@ pub(crate) async fn serve(socket: UdpSocket, shared: Arc<Shared>, mut shutdown: 
         }
         driver.deliver().await;
     }
-    driver.deliver().await;
+    driver.take_leave().await;
 }
 
 struct Driver {
@@ -74,7 +74,7 @@ struct Driver {
     shared: Arc<Shared>,
     ready: Arc<Ready>,
     peers: HashMap<SocketAddr, Peer>,
-    /// At most `DATAGRAMS_PER_TURN`.
+    /// What one turn has to send.
     outbox: Vec<(SocketAddr, Bytes)>,
     warned: bool,
 }
@@ -118,11 +118,7 @@ impl Driver {
         for _ in 0..DATAGRAMS_PER_TURN {
             match self.socket.try_recv_from(buffer) {
                 Ok((length, address)) => {
-                    let datagram = buffer.get(..length).unwrap_or_default();
-                    let answer = self.answer(datagram, address, now);
-                    if !answer.is_empty() {
-                        self.outbox.push((address, answer.into()));
-                    }
+                    self.answer(buffer.get(..length).unwrap_or_default(), address, now);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 // Linux reports here that an earlier datagram found nobody.
@@ -133,30 +129,35 @@ impl Driver {
         self.ready.changed.notify_one();
     }
 
-    /// Carries out a datagram; what it is answered with.
-    fn answer(&mut self, datagram: &[u8], address: SocketAddr, now: Timestamp) -> Vec<u8> {
-        let mut answer = Vec::new();
+    /// Carries out a datagram and answers it.
+    fn answer(&mut self, datagram: &[u8], address: SocketAddr, now: Timestamp) {
+        let mut answers = Datagram::default();
+        let outbox = &mut self.outbox;
+        let mut answer = |packet: &[u8]| {
+            if let Some(full) = answers.add(&Bytes::copy_from_slice(packet)) {
+                outbox.push((address, full));
+            }
+        };
         if let Some(peer) = self.peers.get_mut(&address) {
             peer.machine.receive(datagram, now, &mut answer);
             peer.heard = now;
-            return answer;
+        } else if !datagram.is_empty() {
+            let Some(guest) = Guest::admit(&self.shared, address.ip()) else {
+                self.shared.metrics.connections_refused.inc();
+                return;
+            };
+            let mut machine = PacketPeer::new(&self.shared.hub, self.shared.packet_options());
+            machine.receive(datagram, now, &mut answer);
+            if machine.is_registered() {
+                let waker = Waker::from(Arc::new(PeerWaker { address, ready: self.ready.clone() }));
+                // Whatever came before there was a waker.
+                waker.wake_by_ref();
+                self.peers.insert(address, Peer { machine, waker, heard: now, _guest: guest });
+            }
         }
-        if datagram.is_empty() {
-            return answer;
+        if let Some(last) = answers.take() {
+            self.outbox.push((address, last));
         }
-        let Some(guest) = Guest::admit(&self.shared, address.ip()) else {
-            self.shared.metrics.connections_refused.inc();
-            return answer;
-        };
-        let mut machine = PacketPeer::new(&self.shared.hub, self.shared.packet_options());
-        machine.receive(datagram, now, &mut answer);
-        if machine.is_registered() {
-            let waker = Waker::from(Arc::new(PeerWaker { address, ready: self.ready.clone() }));
-            // Whatever came before there was a waker.
-            waker.wake_by_ref();
-            self.peers.insert(address, Peer { machine, waker, heard: now, _guest: guest });
-        }
-        answer
     }
 
     /// Sends what there is for the peers that were woken.
@@ -168,6 +169,20 @@ impl Driver {
                 self.send().await;
             }
         }
+        self.send().await;
+    }
+
+    /// Sends what there is, and then each peer that the server shuts down
+    /// ([running: SIGTERM]).
+    async fn take_leave(&mut self) {
+        while !self.ready.peers.lock().is_empty() {
+            self.deliver().await;
+        }
+        let mut farewell = Vec::new();
+        PacketPeer::shut_down(&mut farewell);
+        let farewell = Bytes::from(farewell);
+        let registered = self.peers.iter().filter(|(_, peer)| peer.machine.is_registered());
+        self.outbox = registered.map(|(&address, _)| (address, farewell.clone())).collect();
         self.send().await;
     }
 

@@ -26,6 +26,9 @@ const ACK_BYTES: usize = 5;
 /// its turn is written from memory that all subscribers share; this is not.
 const DELIVER_BYTES_MAX: usize = 4 << 20;
 
+/// What a client is told last, on either transport.
+const SHUTS_DOWN: &str = "the server shuts down";
+
 /// Who may register.
 pub trait Registrar: Send + Sync {
     /// Whether a client that shows `secret`, or none, may have a sender id
@@ -241,7 +244,7 @@ impl StreamSession for PacketStream {
 
     fn shut_down(&mut self, out: &mut Vec<u8>) {
         let _ = self.deliver(out);
-        encode_error(out, ErrorCode::Overloaded, "the server shuts down");
+        encode_error(out, ErrorCode::Overloaded, SHUTS_DOWN);
     }
 }
 
@@ -267,24 +270,32 @@ impl PacketPeer {
         self.desk.session.owns_senders()
     }
 
-    /// Carries out a datagram and appends the answers to `out`.
+    /// What a registered peer is told last: the server shuts down.
+    pub fn shut_down(out: &mut Vec<u8>) {
+        encode_error(out, ErrorCode::Overloaded, SHUTS_DOWN);
+    }
+
+    /// Carries out a datagram and gives each answer, which is one packet, to
+    /// `answer`: all of them together may be more than a datagram holds.
     ///
     /// To an address that has not shown a registered id the answers are never
     /// longer than the datagram, save one acknowledgement or error: nobody can
     /// use this server to multiply traffic towards an address that he made up
     /// ([packets: rules]).
-    pub fn receive(&mut self, datagram: &[u8], now: Timestamp, out: &mut Vec<u8>) {
+    pub fn receive(&mut self, datagram: &[u8], now: Timestamp, mut answer: impl FnMut(&[u8])) {
         let limits = self.desk.limits();
         let bounded = !self.is_registered();
+        let mut answered = 0;
+        let mut packet_out = Vec::new();
         let has_room =
-            |out: &Vec<u8>, more: usize| !bounded || out.is_empty() || out.len() + more <= datagram.len();
+            |answered: usize, more: usize| !bounded || answered == 0 || answered + more <= datagram.len();
         let mut rest = datagram;
         while !rest.is_empty() {
-            let answer = match ClientPacket::decode(rest, limits) {
+            let result = match ClientPacket::decode(rest, limits) {
                 Decoded::Packet { packet, consumed } => {
                     rest = rest.get(consumed..).unwrap_or_default();
                     // A registration that cannot be answered helps nobody.
-                    if !has_room(out, ACK_BYTES) {
+                    if !has_room(answered, ACK_BYTES) {
                         return;
                     }
                     self.desk.carry_out(&packet, now)
@@ -303,11 +314,14 @@ impl PacketPeer {
                     Err((error.code(), text))
                 }
             };
-            let before = out.len();
-            write_answer(&answer, out);
-            if before > 0 && bounded && out.len() > datagram.len() {
-                out.truncate(before);
+            packet_out.clear();
+            write_answer(&result, &mut packet_out);
+            if !has_room(answered, packet_out.len()) {
                 return;
+            }
+            if !packet_out.is_empty() {
+                answered += packet_out.len();
+                answer(&packet_out);
             }
         }
     }

@@ -149,7 +149,7 @@ impl Peer {
     /// What the datagram is answered with.
     fn send(&mut self, datagram: &[u8]) -> Vec<u8> {
         let mut out = Vec::new();
-        self.0.receive(datagram, NOW, &mut out);
+        self.0.receive(datagram, NOW, |answer| out.extend_from_slice(answer));
         out
     }
 

@@ -1,0 +1,11 @@
+//! The packet protocol over real sockets against the real server: what the packet page promises
+//! [packets], and what hostile input must not do.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod delivery;
+mod hostile;
+mod identity;
+mod lifecycle;
+mod limits;
