@@ -10,9 +10,7 @@ use watchtower_hub::{Format, Session, Timestamp};
 /// of an HTTP response).
 ///
 /// The driver calls one method at a time. Bytes that a method appends to `out`
-/// are written before anything that the hub delivers afterwards. When the
-/// client sends nothing more, what was published until then is delivered, and
-/// the connection is closed.
+/// are written before anything that the hub delivers afterwards.
 pub trait StreamSession: Send {
     /// The hub's side of this client, which the driver drains.
     fn session(&self) -> &Session;
@@ -31,6 +29,13 @@ pub trait StreamSession: Send {
     /// [`Close`]: what is in `out` is written, then the connection is closed.
     /// The input after that is not looked at.
     fn receive(&mut self, input: &[u8], now: Timestamp, out: &mut Vec<u8>) -> Result<usize, Close>;
+
+    /// Whether a client that sends nothing more may still read. Then it is given
+    /// what was published until now, and the connection is closed; otherwise it
+    /// is closed at once, and what was not written waits for its return.
+    fn reads_after_end_of_input(&self) -> bool {
+        true
+    }
 
     /// How long the client may take to complete what it has begun to say, or
     /// must say first; `None` while it owes nothing.

@@ -296,8 +296,10 @@ impl Server {
         }
         shared.shutdown.started().await;
         let grace = shared.config.load().shutdown_grace;
-        let ended = timeout(grace, shared.shutdown.ended());
-        let (ended, ()) = tokio::join!(ended, shared.callbacks.drain(grace));
+        // The process is to be gone within the grace: its own end takes a part.
+        let wait = grace - grace / 10;
+        let ended = timeout(wait, shared.shutdown.ended());
+        let (ended, ()) = tokio::join!(ended, shared.callbacks.drain(wait));
         if ended.is_err() {
             let sessions = shared.shutdown.tasks();
             tracing::warn!(sessions, ?grace, "the grace is over: the rest is cut off");

@@ -360,6 +360,9 @@ impl<S: StreamSession, G> Drive<S, G> {
         if may_read && let Poll::Ready(read) = self.poll_input(cx) {
             read_more = read?;
             if !read_more && self.phase == Phase::Open {
+                if !self.session.reads_after_end_of_input() {
+                    return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+                }
                 self.deliver_and_close(End::OfInput);
                 return Poll::Ready(Ok(()));
             }

@@ -176,6 +176,11 @@ impl StreamSession for HttpStream {
         Ok(input.len())
     }
 
+    /// A client of HTTP ends its side only when it goes away.
+    fn reads_after_end_of_input(&self) -> bool {
+        false
+    }
+
     fn patience(&self) -> Option<Duration> {
         None
     }

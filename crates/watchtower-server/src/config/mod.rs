@@ -103,7 +103,8 @@ keys! {
         max_channels_per_sender: usize = 10_000, within(1..=COUNT_MAX);
         /// The most senders that are registered at a time.
         max_senders: usize = 1_000_000, within(1..=COUNT_MAX);
-        /// The most requests, packets included, that one address may make in a second.
+        /// The most HTTP requests that one address may make in a second. Packets are not
+        /// counted.
         max_requests_per_second_per_address: usize = 1_000, within(1..=COUNT_MAX);
         /// How many bytes of a channel a reader may be behind before it counts as lagging.
         lag_bytes: usize = 1_048_576, within(1..=MESSAGE_BYTES_MAX);

@@ -13,11 +13,13 @@
 //! (`Conn::poll_flush` and `Dispatcher::poll_write` of hyper 1.12; a test with
 //! a reader that is slow to take an earlier response holds us to it.)
 
+use std::future::Future;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use axum::body::Body;
 use bytes::{Buf, Bytes};
@@ -26,10 +28,15 @@ use http_body::Frame;
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::time::{Sleep, sleep};
 use watchtower_protocols::http::HttpStream;
 
 use super::SERVER_NAME;
 use super::error::refusal;
+
+/// How long a client may take nothing of an answer that it asked for, before
+/// its connection is closed.
+const STALL_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// One connection's part in its takeover, known to its requests too. Clones
 /// are the same.
@@ -91,11 +98,13 @@ pub(super) struct Tap {
     refusal: Bytes,
     /// Whether the client has said that it sends no more.
     pub(super) at_end: bool,
+    /// While the client takes nothing: when that has been for too long.
+    stalled: Option<Pin<Box<Sleep>>>,
 }
 
 impl Tap {
     pub(super) fn new(socket: TcpStream, read_already: Bytes, takeover: Takeover) -> Tap {
-        Tap { socket, read_already, takeover, refusal: Bytes::new(), at_end: false }
+        Tap { socket, read_already, takeover, refusal: Bytes::new(), at_end: false, stalled: None }
     }
 
     pub(super) fn into_socket(self) -> TcpStream {
@@ -109,9 +118,21 @@ impl Tap {
         true
     }
 
+    /// Bounds how long a client may take nothing of its answer.
+    fn watch<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if written.is_ready() {
+            self.stalled = None;
+            return written;
+        }
+        let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(STALL_TIMEOUT)));
+        ready!(stalled.as_mut().poll(cx));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+
     fn poll_refusal(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.refusal.is_empty() {
-            let written = ready!(Pin::new(&mut self.socket).poll_write(cx, &self.refusal))?;
+            let written = Pin::new(&mut self.socket).poll_write(cx, &self.refusal);
+            let written = ready!(self.watch(cx, written))?;
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
@@ -172,7 +193,8 @@ impl AsyncWrite for Tap {
         if self.replaces(bytes) {
             return Poll::Ready(Ok(bytes.len()));
         }
-        Pin::new(&mut self.socket).poll_write(cx, bytes)
+        let written = Pin::new(&mut self.socket).poll_write(cx, bytes);
+        self.watch(cx, written)
     }
 
     fn poll_write_vectored(
@@ -185,7 +207,8 @@ impl AsyncWrite for Tap {
         {
             return Poll::Ready(Ok(bytes.len()));
         }
-        Pin::new(&mut self.socket).poll_write_vectored(cx, bufs)
+        let written = Pin::new(&mut self.socket).poll_write_vectored(cx, bufs);
+        self.watch(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -138,6 +138,22 @@ async fn a_request_that_does_not_come_in_time_is_cut_off() {
     assert_eq!(begin.elapsed().as_secs(), 10);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_client_that_takes_nothing_of_its_answers_is_cut_off() {
+    const REQUESTS: usize = 400;
+    let server = server().await;
+    let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+    socket.set_recv_buffer_size(2048).expect("a small buffer");
+    let socket = socket.connect(server.address).await.expect("it listens");
+    let mut client = Client { socket, read: Vec::new() };
+    client.send("GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n".repeat(REQUESTS).as_bytes()).await;
+    // Time passes only while nobody has anything to do: when the server waits
+    // for the client.
+    tokio::time::timeout(Duration::from_secs(60), std::future::pending::<()>()).await.unwrap_err();
+    let answers = client.rest().await.matches("HTTP/1.1 200").count();
+    assert!((1..REQUESTS).contains(&answers), "{answers}");
+}
+
 /// [running: shutdown]
 #[tokio::test(start_paused = true)]
 async fn a_connection_that_is_open_learns_of_the_shutdown_and_is_closed() {
