@@ -148,6 +148,13 @@ fn code(refused: &Refused) -> (ErrorCode, &'static str) {
     }
 }
 
+/// Whether whoever sent the packet knows an id that he may use.
+fn shows_id(packet: &ClientPacket<'_>, answer: &Answer) -> bool {
+    use ClientPacket::{Direct, Join, Leave, Message};
+    let names_id = matches!(packet, Join { .. } | Leave { .. } | Message { .. } | Direct { .. });
+    names_id && !matches!(answer, Err((ErrorCode::UnknownSender, _)))
+}
+
 fn write_answer(answer: &Answer, out: &mut Vec<u8>) {
     match *answer {
         Ok(Some(number)) => encode_ack(out, number),
@@ -251,12 +258,15 @@ impl StreamSession for PacketStream {
 /// A client of the packet protocol at a UDP address.
 pub struct PacketPeer {
     desk: Desk,
+    /// Whether a packet from there named a registered id. A registration alone
+    /// shows none: its answer may have gone to an address that was made up.
+    has_shown_id: bool,
 }
 
 impl PacketPeer {
     /// A peer that has just been heard of.
     pub fn new(hub: &Hub, options: Options) -> PacketPeer {
-        PacketPeer { desk: Desk::new(hub, "udp", WhenLagging::Skip, options) }
+        PacketPeer { desk: Desk::new(hub, "udp", WhenLagging::Skip, options), has_shown_id: false }
     }
 
     /// The hub's side of this peer.
@@ -267,7 +277,7 @@ impl PacketPeer {
     /// Whether the peer has shown a registered id. Who has not is owed nothing
     /// and need not be remembered.
     pub fn is_registered(&self) -> bool {
-        self.desk.session.owns_senders()
+        self.has_shown_id && self.desk.session.owns_senders()
     }
 
     /// What a registered peer is told last: the server shuts down.
@@ -298,7 +308,9 @@ impl PacketPeer {
                     if !has_room(answered, ACK_BYTES) {
                         return;
                     }
-                    self.desk.carry_out(&packet, now)
+                    let result = self.desk.carry_out(&packet, now);
+                    self.has_shown_id |= shows_id(&packet, &result);
+                    result
                 }
                 Decoded::Idle { .. } => return,
                 Decoded::Incomplete { .. } => {

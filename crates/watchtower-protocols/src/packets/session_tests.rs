@@ -819,7 +819,8 @@ fn an_empty_datagram_and_one_of_padding_are_ignored() {
 fn a_datagram_that_cannot_be_read_on_is_answered_once_and_the_rest_ignored() {
     let tower = Tower::new();
     let mut peer = tower.peer();
-    let _ = peer.send(b"R");
+    let id = peer.registers();
+    assert_eq!(peer.send(&join(id, 1)), ack(1));
     assert_eq!(peer.send(b"K?KKKK"), [ack(0), error(1, UNKNOWN_UDP)].concat());
     let large = [ids(b'M', 5, 1), u32::MAX.to_le_bytes().to_vec()].concat();
     assert_eq!(peer.send(&[large, b"KK".to_vec()].concat()), error(4, TOO_LARGE_UDP));
@@ -909,6 +910,22 @@ fn to_an_unregistered_address_an_answer_is_one_packet_or_no_longer_than_the_data
     assert_eq!(answered(&join(99, 1).repeat(2)), error(2, UNKNOWN));
     // 14 + 3 bytes each, in four times nine.
     assert_eq!(answered(&join(99, 1).repeat(4)), error(2, UNKNOWN).repeat(2));
+}
+
+#[test]
+fn a_registration_alone_proves_nothing_about_an_address() {
+    // Whoever makes up an address does not hear the id.
+    let tower = Tower::new();
+    let mut peer = tower.peer();
+    let id = peer.registers();
+    assert!(!peer.0.is_registered());
+    assert_eq!(peer.send(&[b'K'; 9]), ack(0));
+    assert_eq!(peer.send(&[join(0, 1), b"KK".to_vec()].concat()), error(2, UNKNOWN));
+    assert_eq!(peer.send(&[ids(b'F', id, 1), vec![0; 8], b"KK".to_vec()].concat()), error(5, NO_LOG));
+    assert!(!peer.0.is_registered());
+    assert_eq!(peer.send(&join(id, 1)), ack(1));
+    assert!(peer.0.is_registered());
+    assert_eq!(peer.send(&[b'K'; 9]), ack(0).repeat(9));
 }
 
 #[test]

@@ -132,9 +132,9 @@ fn a_datagram_of_several_packets_is_carried_out_up_to_a_partial_one() {
     let server = Server::start(&[]);
     let (mut tcp, mut udp) = (server.connect(), server.peer());
     tcp.enter(1);
-    let id = udp.register();
-    udp.send([join(id, 1), say(id, 1, "1"), say(id, 1, "2"), b"J\x01".to_vec()].concat());
-    udp.expect([ack(1), error(1, "the datagram ends within a packet")].concat());
+    let id = udp.enter(1);
+    udp.send([join(id, 2), say(id, 1, "1"), say(id, 1, "2"), b"J\x01".to_vec()].concat());
+    udp.expect([ack(2), error(1, "the datagram ends within a packet")].concat());
     tcp.expect([said(id, 1, "1"), said(id, 1, "2")].concat());
     udp.expect([said(id, 1, "1"), said(id, 1, "2")].concat());
     udp.send(b"");
@@ -147,7 +147,7 @@ fn a_datagram_of_several_packets_is_carried_out_up_to_a_partial_one() {
 fn answers_that_fit_no_datagram_come_in_several() {
     let server = Server::start(&[]);
     let mut udp = server.peer();
-    udp.register();
+    udp.enter(1);
     udp.ask(vec![b'K'; 14_000], ack(0).repeat(14_000));
     udp.expect_nothing();
     server.stop();
