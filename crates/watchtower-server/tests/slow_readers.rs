@@ -12,6 +12,9 @@ use watchtower_server::{Handle, Server};
 /// How long a test waits for what must come.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// A writer that gets no further for so long has come to a standstill.
+const STANDSTILL: Duration = Duration::from_millis(300);
+
 /// More than the sockets of both sides take together.
 const MORE_THAN_SOCKETS_TAKE: usize = 16 << 20;
 
@@ -69,9 +72,16 @@ async fn input_that_waited_for_its_answers_to_be_read_is_carried_out_in_the_end(
     let client = connect(&server).await;
     let (mut reader, mut writer) = client.into_split();
     let packets = MORE_THAN_SOCKETS_TAKE / 5;
-    let sent = tokio::spawn(async move { writer.write_all(&vec![b'K'; packets]).await.map(|()| writer) });
-    // The server stops reading, since its answers are not read.
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    let requests = vec![b'K'; packets];
+    let mut sent = 0;
+    // Nothing is read until the sockets are full, or hold all requests: by then
+    // the server has answers that wait to be read.
+    while sent < packets
+        && let Ok(written) = timeout(STANDSTILL, writer.write(&requests[sent..])).await
+    {
+        sent += written.expect("open");
+    }
+    let sent = tokio::spawn(async move { writer.write_all(&requests[sent..]).await.map(|()| writer) });
     let mut answers = vec![0; 5 * packets];
     timeout(PATIENCE, reader.read_exact(&mut answers)).await.expect("in time").expect("open");
     assert!(answers.chunks(5).all(|answer| answer == b"A\0\0\0\0"));
@@ -127,11 +137,7 @@ async fn who_reads_nothing_at_all_is_closed_when_it_lags() {
         read(&mut publisher, 15 + content.len()).await;
     }
     // It never reads, and is let go of all the same.
-    let closed = async {
-        while sessions(&server).await > 1 {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    };
+    let closed = async { while sessions(&server).await > 1 {} };
     timeout(PATIENCE, closed).await.expect("in time");
     drop(client);
 }
