@@ -26,5 +26,6 @@ mod shutdown;
 mod stream;
 mod tcp;
 mod udp;
+mod wire;
 
 pub use server::{Handle, ListenerInfo, ReloadReport, Server, StartError};

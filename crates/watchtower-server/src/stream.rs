@@ -1,9 +1,9 @@
 //! Drives one protocol on one stream of bytes.
 //!
-//! Knows sockets and the runtime, and of the protocol only [`StreamSession`].
-//! An idle connection is a socket, this struct and its cursors: the input
-//! buffer is shared by all connections of a thread, and output is written from
-//! the bytes that all subscribers share.
+//! Knows the runtime, of the connection only [`Wire`], and of the protocol only
+//! [`StreamSession`]. An idle connection is a socket, this struct and its cursors:
+//! the input buffer is shared by all connections of a thread, and output is
+//! written from the bytes that all subscribers share.
 
 use std::cell::RefCell;
 use std::future::Future;
@@ -13,8 +13,6 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
-use tokio::io::Interest;
-use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until};
 use watchtower_hub::{Batch, Drained};
 use watchtower_protocols::stream::{Close, StreamSession};
@@ -22,6 +20,7 @@ use watchtower_protocols::stream::{Close, StreamSession};
 use crate::clock;
 use crate::shutdown::Shutdown;
 use crate::tcp::Guest;
+use crate::wire::Wire;
 
 /// What one read takes, and one write about.
 const CHUNK_BYTES: usize = 64 * 1024;
@@ -55,14 +54,12 @@ thread_local! {
 /// many connections every one of them is out of the processor's caches when
 /// its turn comes.
 #[repr(C)]
-pub(crate) struct Drive<S, G = Guest> {
+pub(crate) struct Drive<W, S, G = Guest> {
     shutdown: Shutdown,
     phase: Phase,
-    /// Whether this task is registered to be woken by input.
-    awaits_input: bool,
-    socket: TcpStream,
+    wire: W,
     session: S,
-    /// What the socket did not take yet.
+    /// What the wire did not take yet.
     unsent: Bytes,
     /// Answers that wait for `unsent`.
     answers: Vec<u8>,
@@ -111,18 +108,18 @@ enum End {
     OfServer,
 }
 
-impl<S: StreamSession, G> Drive<S, G> {
+impl<W: Wire, S: StreamSession, G> Drive<W, S, G> {
     /// Takes over a connection of which `read_already` was read.
     pub(crate) fn new(
-        socket: TcpStream,
+        wire: W,
         read_already: &[u8],
         session: S,
         guest: G,
         shutdown: Shutdown,
-    ) -> Drive<S, G> {
+    ) -> Drive<W, S, G> {
         let last_sent = session.heartbeat().map(|_| Instant::now());
         let mut drive = Drive {
-            socket,
+            wire,
             session,
             partial: Vec::new(),
             answers: Vec::new(),
@@ -130,7 +127,6 @@ impl<S: StreamSession, G> Drive<S, G> {
             phase: Phase::Open,
             timer: None,
             last_sent,
-            awaits_input: false,
             shutdown,
             _guest: guest,
         };
@@ -182,60 +178,23 @@ impl<S: StreamSession, G> Drive<S, G> {
 
     /// Reads once; whether there may be more.
     fn poll_input(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
-        loop {
-            let mut ready = false;
-            let read = CHUNK.with_borrow_mut(|chunk| {
-                let read = self.socket.try_io(Interest::READABLE, || {
-                    ready = true;
-                    Ok(rustix::io::read(&self.socket, chunk.as_mut_slice())?)
-                });
-                if let (Ok(length), Phase::Open) = (&read, self.phase) {
-                    self.take(chunk.get(..*length).unwrap_or_default());
-                }
-                read
-            });
-            // What was registered for is used up once it came.
-            self.awaits_input &= !ready;
-            match read {
-                Ok(0) => return Poll::Ready(Ok(false)),
-                Ok(length) => {
-                    if let Phase::Lingering { discarded } = &mut self.phase {
-                        *discarded += length;
-                    }
-                    return Poll::Ready(Ok(true));
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    // Nearly every turn is about output: it must not pay for
-                    // registering once more.
-                    if self.awaits_input {
-                        return Poll::Pending;
-                    }
-                    self.awaits_input = true;
-                    ready!(self.socket.poll_read_ready(cx))?;
-                    self.awaits_input = false;
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Poll::Ready(Err(error)),
+        CHUNK.with_borrow_mut(|chunk| {
+            let length = ready!(self.wire.poll_read(cx, chunk))?;
+            match &mut self.phase {
+                Phase::Lingering { discarded } => *discarded += length,
+                Phase::Open if length > 0 => self.take(chunk.get(..length).unwrap_or_default()),
+                _ => {}
             }
-        }
+            Poll::Ready(Ok(length > 0))
+        })
     }
 
-    /// Writes until there is nothing more, or the socket takes no more.
+    /// Writes until there is nothing more, or the wire takes no more.
     fn poll_output(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         for _ in 0..WRITES_PER_TURN {
-            // After what waits already there may be more.
-            let more = !self.unsent.is_empty() || self.write_what_is_ready(cx)?;
-            while !self.unsent.is_empty() {
-                match self.socket.try_write(&self.unsent) {
-                    Ok(written) => self.unsent.advance(written),
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                        ready!(self.socket.poll_write_ready(cx))?;
-                    }
-                    Err(error) => return Poll::Ready(Err(error)),
-                }
-            }
-            if !more {
-                return Poll::Ready(Ok(()));
+            ready!(self.poll_unsent(cx))?;
+            if !self.write_what_is_ready(cx)? {
+                return self.poll_unsent(cx);
             }
         }
         // There may be more: after the others' turns.
@@ -243,8 +202,22 @@ impl<S: StreamSession, G> Drive<S, G> {
         Poll::Pending
     }
 
+    /// Writes what was gathered before.
+    fn poll_unsent(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.unsent.is_empty() {
+            let written = ready!(self.wire.poll_write(cx, &self.unsent))?;
+            self.unsent.advance(written);
+        }
+        self.wire.poll_flush(cx)
+    }
+
+    /// Whether the client has yet to take what was written for it.
+    fn has_unsent(&self) -> bool {
+        !self.unsent.is_empty() || self.wire.holds_back()
+    }
+
     /// Gathers answers and messages, and writes them at once as far as the
-    /// socket takes them; the rest is `unsent`. Whether there is more.
+    /// wire takes them; the rest is `unsent`. Whether there is more.
     fn write_what_is_ready(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
         let (batch, more) = self.gather(cx);
         if self.answers.is_empty() && batch.frames.is_empty() {
@@ -255,7 +228,7 @@ impl<S: StreamSession, G> Drive<S, G> {
         }
         if let ([frame], true) = (batch.frames.as_slice(), self.answers.is_empty()) {
             // Nearly always: one frame, or one run of frames, that is shared.
-            let written = written(self.socket.try_write(frame))?;
+            let written = written(self.wire.poll_write(cx, frame))?;
             if written < frame.len() {
                 self.unsent = frame.slice(written..);
             }
@@ -263,7 +236,7 @@ impl<S: StreamSession, G> Drive<S, G> {
         }
         let answers = std::mem::take(&mut self.answers);
         if batch.frames.is_empty() {
-            let written = written(self.socket.try_write(&answers))?;
+            let written = written(self.wire.poll_write(cx, &answers))?;
             self.unsent = Bytes::from(answers).split_off(written);
             return Ok(more);
         }
@@ -271,7 +244,7 @@ impl<S: StreamSession, G> Drive<S, G> {
         let mut joined = Vec::with_capacity(answers.len() + batch.bytes);
         joined.extend_from_slice(&answers);
         batch.frames.iter().for_each(|frame| joined.extend_from_slice(frame));
-        let written = written(self.socket.try_write(&joined))?;
+        let written = written(self.wire.poll_write(cx, &joined))?;
         if written < joined.len() {
             self.unsent = Bytes::from(joined).split_off(written);
         }
@@ -331,7 +304,7 @@ impl<S: StreamSession, G> Drive<S, G> {
                 self.flush_and_close();
             } else if let (Some(heartbeat), Some(last_sent)) = (self.session.heartbeat(), self.last_sent)
                 && last_sent.elapsed() >= heartbeat
-                && self.unsent.is_empty()
+                && !self.has_unsent()
             {
                 self.session.beat(&mut self.answers);
                 self.last_sent = Some(Instant::now());
@@ -346,7 +319,7 @@ impl<S: StreamSession, G> Drive<S, G> {
         }
         let (heartbeat, last_sent) = (self.session.heartbeat()?, self.last_sent?);
         // A client that takes nothing needs no sign of life, and no busy loop.
-        let from = if self.unsent.is_empty() { last_sent } else { Instant::now() };
+        let from = if self.has_unsent() { Instant::now() } else { last_sent };
         Some(Timer::at(from + heartbeat))
     }
 
@@ -375,8 +348,8 @@ impl<S: StreamSession, G> Drive<S, G> {
         if let Poll::Ready(Err(error)) = output {
             return Poll::Ready(Err(error));
         }
-        if self.phase == Phase::Open && !self.unsent.is_empty() && self.session.session().is_lagging() {
-            // Nothing is gathered while the socket takes nothing: whoever reads
+        if self.phase == Phase::Open && self.has_unsent() && self.session.session().is_lagging() {
+            // Nothing is gathered while the wire takes nothing: whoever reads
             // nothing at all would never be seen to lag.
             self.session.lagging(&mut self.answers);
             self.flush_and_close();
@@ -400,7 +373,7 @@ impl<S: StreamSession, G> Drive<S, G> {
         }
         if matches!(self.phase, Phase::Ending { .. } | Phase::Flushing) {
             ready!(self.poll_output(cx))?;
-            socket2::SockRef::from(&self.socket).shutdown(std::net::Shutdown::Write)?;
+            ready!(self.wire.poll_shutdown(cx))?;
             self.phase = Phase::Lingering { discarded: 0 };
             self.timer = Some(Timer::at(Instant::now() + LINGER));
             cx.waker().wake_by_ref();
@@ -416,7 +389,7 @@ impl<S: StreamSession, G> Drive<S, G> {
     }
 }
 
-impl<S: StreamSession + Unpin, G: Unpin> Future for Drive<S, G> {
+impl<W: Wire, S: StreamSession + Unpin, G: Unpin> Future for Drive<W, S, G> {
     /// An error means that the client is gone.
     type Output = io::Result<()>;
 
@@ -430,9 +403,9 @@ impl<S: StreamSession + Unpin, G: Unpin> Future for Drive<S, G> {
 }
 
 /// A write's result, where "not now" is nothing written.
-fn written(result: io::Result<usize>) -> io::Result<usize> {
+fn written(result: Poll<io::Result<usize>>) -> io::Result<usize> {
     match result {
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
-        result => result,
+        Poll::Pending => Ok(0),
+        Poll::Ready(result) => result,
     }
 }

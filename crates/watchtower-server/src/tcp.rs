@@ -18,6 +18,7 @@ use crate::metrics::ByProtocol;
 use crate::server::Shared;
 use crate::shutdown::Shutdown;
 use crate::stream::Drive;
+use crate::wire::Plain;
 
 /// When the system is asked whether a silent client is still there, so that
 /// one that vanished does not stay forever.
@@ -128,15 +129,15 @@ async fn greet(socket: TcpStream, guest: Guest, mut shutdown: Shutdown) {
     if protocol == "http" {
         let http = guest.shared.http.clone();
         let served = http.serve(socket, first, guest.address, shutdown.started()).await;
-        if let Some(OpenStream { socket, stream }) = served {
+        if let Some(OpenStream { io, stream }) = served {
             let shutdown = guest.shared.shutdown.part();
-            tokio::spawn(Drive::new(socket, &[], stream, guest, shutdown));
+            tokio::spawn(Drive::new(Plain::from(io), &[], stream, guest, shutdown));
         }
         return;
     }
     let session = PacketStream::new(&guest.shared.hub, guest.shared.packet_options());
     let shutdown = guest.shared.shutdown.part();
-    tokio::spawn(Drive::new(socket, &first, session, guest, shutdown));
+    tokio::spawn(Drive::new(Plain::from(socket), &first, session, guest, shutdown));
 }
 
 /// Whether a request can begin with it: the first letters of the methods,

@@ -13,8 +13,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{sleep, timeout};
 use watchtower_protocols::http::HttpStream;
 
@@ -37,9 +36,9 @@ const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES_MAX: usize = 1 << 20;
 
 /// A connection on which a stream goes on.
-pub(crate) struct OpenStream {
-    /// The bare socket; the head of the response is out.
-    pub(crate) socket: TcpStream,
+pub(crate) struct OpenStream<IO> {
+    /// The connection itself; the head of the response is out.
+    pub(crate) io: IO,
     /// What is to be written from now on.
     pub(crate) stream: HttpStream,
 }
@@ -51,22 +50,22 @@ impl Http {
     /// Once `drain` is ready, the connection ends with the request in flight,
     /// with the next one, or after a short while. Dropping the future closes
     /// the connection at once.
-    pub(crate) fn serve<'a>(
+    pub(crate) fn serve<'a, IO: AsyncRead + AsyncWrite + Unpin + Send + 'a>(
         &self,
-        socket: TcpStream,
+        io: IO,
         read_already: impl Into<Bytes>,
         address: IpAddr,
         drain: impl Future<Output = ()> + Send + 'a,
-    ) -> Pin<Box<dyn Future<Output = Option<OpenStream>> + Send + 'a>> {
+    ) -> Pin<Box<dyn Future<Output = Option<OpenStream<IO>>> + Send + 'a>> {
         let (http, read_already) = (self.clone(), read_already.into());
         // In a box of its own, whose memory is free again when a stream, which
         // needs little, goes on for hours.
         Box::pin(async move {
             let takeover = Takeover::default();
-            let tap = Tap::new(socket, read_already, takeover.clone());
+            let tap = Tap::new(io, read_already, takeover.clone());
             let (tap, stream) = http.run(tap, takeover, address, drain).await;
             match stream {
-                Some(stream) => Some(OpenStream { socket: tap.into_socket(), stream }),
+                Some(stream) => Some(OpenStream { io: tap.into_inner(), stream }),
                 None => {
                     close(tap).await;
                     None
@@ -75,13 +74,13 @@ impl Http {
         })
     }
 
-    async fn run(
+    async fn run<IO: AsyncRead + AsyncWrite + Unpin>(
         self,
-        tap: Tap,
+        tap: Tap<IO>,
         takeover: Takeover,
         address: IpAddr,
         drain: impl Future<Output = ()>,
-    ) -> (Tap, Option<HttpStream>) {
+    ) -> (Tap<IO>, Option<HttpStream>) {
         let builder = self.builder();
         let for_requests = takeover.clone();
         let service = service_fn(move |mut request: http::Request<Incoming>| {
@@ -132,17 +131,17 @@ impl Http {
 
 /// Closes a connection so that the client sees its last answer: closing while
 /// input waits unread would reset it, and the answer with it.
-async fn close(tap: Tap) {
+async fn close<IO: AsyncRead + AsyncWrite + Unpin>(tap: Tap<IO>) {
     let at_end = tap.at_end;
-    let mut socket = tap.into_socket();
-    if socket.shutdown().await.is_err() || at_end {
+    let mut io = tap.into_inner();
+    if io.shutdown().await.is_err() || at_end {
         return;
     }
     let discard = async {
         let mut discarded = 0;
         let mut chunk = [0; 4096];
         while discarded < LINGER_BYTES_MAX {
-            match socket.read(&mut chunk).await {
+            match io.read(&mut chunk).await {
                 Ok(0) | Err(_) => return,
                 Ok(length) => discarded += length,
             }

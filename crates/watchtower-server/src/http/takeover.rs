@@ -2,13 +2,13 @@
 //!
 //! hyper reads the request and writes the head of the response; from then on a
 //! stream is frames that are shared by all who listen, which the byte-stream
-//! driver writes to the bare socket. So a stream costs what a connection of
+//! driver writes to the connection itself. So a stream costs what a connection of
 //! packets costs, and hyper's buffers are gone while it lasts.
 //!
 //! How we know that hyper is done: the response's body never gives a frame,
 //! and notes that it was asked for one, which hyper does after it has put the
 //! head, and all earlier responses, into its write buffer. It flushes the
-//! socket only when that buffer is empty. So a flush after the body was asked
+//! connection only when that buffer is empty. So a flush after the body was asked
 //! means that every byte is with the system, and that hyper will write no more.
 //! (`Conn::poll_flush` and `Dispatcher::poll_write` of hyper 1.12; a test with
 //! a reader that is slow to take an earlier response holds us to it.)
@@ -27,7 +27,6 @@ use http::StatusCode;
 use http_body::Frame;
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 use watchtower_protocols::http::HttpStream;
 
@@ -85,13 +84,13 @@ impl http_body::Body for NeverBody {
     }
 }
 
-/// A connection's socket as hyper sees it.
+/// A connection as hyper sees it.
 ///
 /// Gives what was read before hyper came, notes when hyper has written
 /// everything, and puts words to the answers that hyper makes by itself.
 #[derive(Debug)]
-pub(super) struct Tap {
-    socket: TcpStream,
+pub(super) struct Tap<IO> {
+    io: IO,
     read_already: Bytes,
     takeover: Takeover,
     /// What is written in place of an answer of hyper's own.
@@ -102,13 +101,13 @@ pub(super) struct Tap {
     stalled: Option<Pin<Box<Sleep>>>,
 }
 
-impl Tap {
-    pub(super) fn new(socket: TcpStream, read_already: Bytes, takeover: Takeover) -> Tap {
-        Tap { socket, read_already, takeover, refusal: Bytes::new(), at_end: false, stalled: None }
+impl<IO: AsyncRead + AsyncWrite + Unpin> Tap<IO> {
+    pub(super) fn new(io: IO, read_already: Bytes, takeover: Takeover) -> Tap<IO> {
+        Tap { io, read_already, takeover, refusal: Bytes::new(), at_end: false, stalled: None }
     }
 
-    pub(super) fn into_socket(self) -> TcpStream {
-        self.socket
+    pub(super) fn into_inner(self) -> IO {
+        self.io
     }
 
     /// Whether hyper writes an answer of its own; then ours is to be written.
@@ -131,7 +130,7 @@ impl Tap {
 
     fn poll_refusal(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.refusal.is_empty() {
-            let written = Pin::new(&mut self.socket).poll_write(cx, &self.refusal);
+            let written = Pin::new(&mut self.io).poll_write(cx, &self.refusal);
             let written = ready!(self.watch(cx, written))?;
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
@@ -170,7 +169,7 @@ fn own_refusal(written: &[u8]) -> Option<Bytes> {
     Some(answer.into())
 }
 
-impl AsyncRead for Tap {
+impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncRead for Tap<IO> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -182,18 +181,18 @@ impl AsyncRead for Tap {
             return Poll::Ready(Ok(()));
         }
         let before = buf.filled().len();
-        ready!(Pin::new(&mut self.socket).poll_read(cx, buf))?;
+        ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;
         self.at_end |= buf.filled().len() == before && buf.remaining() > 0;
         Poll::Ready(Ok(()))
     }
 }
 
-impl AsyncWrite for Tap {
+impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Tap<IO> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         if self.replaces(bytes) {
             return Poll::Ready(Ok(bytes.len()));
         }
-        let written = Pin::new(&mut self.socket).poll_write(cx, bytes);
+        let written = Pin::new(&mut self.io).poll_write(cx, bytes);
         self.watch(cx, written)
     }
 
@@ -207,18 +206,18 @@ impl AsyncWrite for Tap {
         {
             return Poll::Ready(Ok(bytes.len()));
         }
-        let written = Pin::new(&mut self.socket).poll_write_vectored(cx, bufs);
+        let written = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
         self.watch(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.socket.is_write_vectored()
+        self.io.is_write_vectored()
     }
 
     /// Called by hyper with an empty write buffer, and never otherwise.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_refusal(cx))?;
-        ready!(Pin::new(&mut self.socket).poll_flush(cx))?;
+        ready!(Pin::new(&mut self.io).poll_flush(cx))?;
         let slot = &self.takeover.0;
         if slot.asked.load(Ordering::Relaxed) {
             slot.flushed.store(true, Ordering::Relaxed);
@@ -228,7 +227,7 @@ impl AsyncWrite for Tap {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_refusal(cx))?;
-        Pin::new(&mut self.socket).poll_shutdown(cx)
+        Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }
 

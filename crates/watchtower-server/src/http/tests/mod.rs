@@ -29,6 +29,7 @@ use crate::metrics::Metrics;
 use crate::request_limiter::RequestLimiter;
 use crate::shutdown::ShutdownControl;
 use crate::stream::Drive;
+use crate::wire::Plain;
 
 const SECRET: &str = "an open secret";
 
@@ -160,8 +161,8 @@ async fn accept(listener: TcpListener, http: Http, shutdown: ShutdownControl, as
         let (http, mut part) = (http.clone(), shutdown.part());
         tokio::spawn(async move {
             let open = http.serve(socket, Vec::new(), as_if, part.started()).await;
-            if let Some(OpenStream { socket, stream }) = open {
-                let _gone = Drive::new(socket, &[], stream, (), part).await;
+            if let Some(OpenStream { io, stream }) = open {
+                let _gone = Drive::new(Plain::from(io), &[], stream, (), part).await;
             }
         });
     }
