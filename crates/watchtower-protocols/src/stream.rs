@@ -2,6 +2,7 @@
 //!
 //! Knows no socket and no clock: the driver reads, writes and keeps time.
 
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use watchtower_hub::{Format, Session, Timestamp};
@@ -16,7 +17,7 @@ pub trait StreamSession: Send {
     fn session(&self) -> &Session;
 
     /// What delivered messages look like on this stream.
-    fn format(&self) -> &'static dyn Format;
+    fn format(&self) -> &dyn Format;
 
     /// What the client is told before it has said anything.
     fn begin(&mut self, _out: &mut Vec<u8>) {}
@@ -41,8 +42,20 @@ pub trait StreamSession: Send {
     /// must say first; `None` while it owes nothing.
     fn patience(&self) -> Option<Duration>;
 
-    /// The client's patience ran out: says so; the connection is closed.
-    fn out_of_patience(&mut self, out: &mut Vec<u8>);
+    /// The patience with the client ran out. `Ok` means to go on: then
+    /// [`patience`](Self::patience) is asked again.
+    ///
+    /// # Errors
+    ///
+    /// [`Close`]: what is in `out` is written, then the connection is closed.
+    fn out_of_patience(&mut self, now: Timestamp, out: &mut Vec<u8>) -> Result<(), Close>;
+
+    /// Whether the connection is to be closed for a reason that came neither
+    /// from the client nor from the time: `Ready` after saying so in `out`.
+    /// Otherwise `cx` is woken when it is.
+    fn poll_close(&mut self, _cx: &mut Context<'_>, _out: &mut Vec<u8>) -> Poll<()> {
+        Poll::Pending
+    }
 
     /// After how much silence towards the client a sign of life is due.
     fn heartbeat(&self) -> Option<Duration> {

@@ -300,8 +300,9 @@ impl<W: Wire, S: StreamSession, G> Drive<W, S, G> {
         self.timer = None;
         if self.phase == Phase::Open {
             if self.session.patience().is_some() {
-                self.session.out_of_patience(&mut self.answers);
-                self.flush_and_close();
+                if self.session.out_of_patience(clock::now(), &mut self.answers).is_err() {
+                    self.flush_and_close();
+                }
             } else if let (Some(heartbeat), Some(last_sent)) = (self.session.heartbeat(), self.last_sent)
                 && last_sent.elapsed() >= heartbeat
                 && !self.has_unsent()
@@ -326,6 +327,10 @@ impl<W: Wire, S: StreamSession, G> Drive<W, S, G> {
     fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.shutdown.poll_started(cx).is_ready() {
             self.deliver_and_close(End::OfServer);
+            return Poll::Ready(Ok(()));
+        }
+        if self.session.poll_close(cx, &mut self.answers).is_ready() {
+            self.flush_and_close();
             return Poll::Ready(Ok(()));
         }
         let mut read_more = false;

@@ -155,7 +155,7 @@ impl StreamSession for HttpStream {
         &self.session
     }
 
-    fn format(&self) -> &'static dyn Format {
+    fn format(&self) -> &dyn Format {
         match (self.form, self.framing) {
             (Form::Ndjson, Framing::Chunked) => &NDJSON_CHUNKED,
             (Form::Ndjson, Framing::UntilClose) => &NDJSON,
@@ -185,7 +185,9 @@ impl StreamSession for HttpStream {
         None
     }
 
-    fn out_of_patience(&mut self, _out: &mut Vec<u8>) {}
+    fn out_of_patience(&mut self, _now: Timestamp, _out: &mut Vec<u8>) -> Result<(), Close> {
+        Ok(())
+    }
 
     fn heartbeat(&self) -> Option<Duration> {
         Some(self.heartbeat)

@@ -201,7 +201,7 @@ impl StreamSession for PacketStream {
         &self.desk.session
     }
 
-    fn format(&self) -> &'static dyn Format {
+    fn format(&self) -> &dyn Format {
         &PACKET_FORMAT
     }
 
@@ -241,8 +241,9 @@ impl StreamSession for PacketStream {
         self.owes.then_some(self.desk.options.patience)
     }
 
-    fn out_of_patience(&mut self, out: &mut Vec<u8>) {
+    fn out_of_patience(&mut self, _now: Timestamp, out: &mut Vec<u8>) -> Result<(), Close> {
         encode_error(out, ErrorCode::Refused, "nothing came, or half a packet, for too long");
+        Err(Close)
     }
 
     fn lagging(&mut self, out: &mut Vec<u8>) {

@@ -764,7 +764,7 @@ fn a_client_owes_its_first_packet_and_the_rest_of_one_it_has_begun() {
     let _ = client.send(b"J\x05");
     assert_eq!(client.session.patience(), patience);
     let mut out = Vec::new();
-    client.session.out_of_patience(&mut out);
+    assert_eq!(client.session.out_of_patience(Timestamp::default(), &mut out), Err(Close));
     assert_eq!(out, error(5, "nothing came, or half a packet, for too long"));
 }
 
