@@ -1,9 +1,11 @@
 //! Pure codecs and session state machines of every Watchtower protocol.
 //!
-//! One folder a protocol. Bytes in, calls on the hub out; messages in, bytes
+//! One folder a protocol, and beside them the transports that several share:
+//! [`stream`] for bytes, [`websocket`] for messages. Bytes in, calls on the hub out; messages in, bytes
 //! out. Nothing here knows a socket, a runtime or a clock, and no protocol
 //! knows another.
 
 pub mod http;
 pub mod packets;
 pub mod stream;
+pub mod websocket;

@@ -1,0 +1,256 @@
+//! What a [`Handler`](super::Handler) sees of a connection.
+//!
+//! Knows no frames beyond asking for them, and no decoder.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use watchtower_hub::{
+    Batch, ChannelName, Drained, Hub, Joined, Position, Publish, Refused, SenderId, Session, Timestamp,
+};
+
+use super::format::{Compression, Frames, MessageKind};
+use super::{CloseCode, frame};
+
+/// How much a client is given at once ahead of leaving a channel.
+const DELIVER_BYTES_MAX: usize = 4 << 20;
+
+/// A message from a client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Incoming<'a> {
+    /// Text.
+    Text(&'a str),
+    /// Bytes.
+    Binary(&'a [u8]),
+}
+
+/// A message to one client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outgoing<'a> {
+    /// Text.
+    Text(&'a str),
+    /// Bytes.
+    Binary(&'a [u8]),
+}
+
+/// One connection's side towards the hub, and how messages to it are framed.
+#[derive(Debug)]
+pub(super) struct Line {
+    pub(super) session: Arc<Session>,
+    pub(super) frames: Arc<Frames>,
+    pub(super) compression: Compression,
+    /// The sender that was registered for this connection alone.
+    sender: Option<SenderId>,
+    /// Invariant: once set, the last thing written is a close frame.
+    pub(super) is_closing: bool,
+    closer: Option<Closer>,
+}
+
+impl Line {
+    pub(super) fn new(session: Session, frames: Arc<Frames>, compression: Compression) -> Line {
+        // Nobody can come back to the sender of a connection that is gone.
+        session.end_joins_on_close();
+        Line {
+            session: Arc::new(session),
+            frames,
+            compression,
+            sender: None,
+            is_closing: false,
+            closer: None,
+        }
+    }
+
+    /// Sends a close frame, if none was sent.
+    pub(super) fn close(&mut self, code: CloseCode, reason: &str, out: &mut Vec<u8>) {
+        if !self.is_closing {
+            self.is_closing = true;
+            frame::write_close(code, reason, out);
+        }
+    }
+
+    /// Whether the connection is to be closed, by what a [`Closer`] said.
+    pub(super) fn poll_close(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) -> Poll<()> {
+        if self.is_closing {
+            return Poll::Ready(());
+        }
+        let said = self.closer.as_ref().and_then(|closer| closer.0.said_or_register(cx.waker()).cloned());
+        let Some((code, reason)) = said else { return Poll::Pending };
+        self.deliver(out);
+        self.close(code, &reason, out);
+        Poll::Ready(())
+    }
+
+    /// Appends what was published before now, as far as it is not more than a
+    /// client may have unread that is not lagging.
+    pub(super) fn deliver(&self, out: &mut Vec<u8>) {
+        if self.is_closing {
+            return;
+        }
+        let format = self.frames.format(self.compression);
+        let mut batch = Batch::default();
+        let room = DELIVER_BYTES_MAX.saturating_sub(out.len());
+        // Who lags too far for it is closed when it is drained next.
+        let _: Drained = self.session.drain(format, None, room, &mut batch);
+        batch.frames.iter().for_each(|frame| out.extend_from_slice(frame));
+    }
+}
+
+/// One client's connection, as its handler sees it while it is called.
+pub struct Client<'a> {
+    pub(super) line: &'a mut Line,
+    pub(super) now: Timestamp,
+    pub(super) out: &'a mut Vec<u8>,
+}
+
+impl Client<'_> {
+    /// The sender of this connection, registered when it is first asked for.
+    /// It ends with the connection.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused::Limit`] when there are too many.
+    pub fn sender(&mut self) -> Result<SenderId, Refused> {
+        if let Some(sender) = self.line.sender {
+            return Ok(sender);
+        }
+        let sender = self.line.session.register(self.now)?;
+        self.line.sender = Some(sender);
+        Ok(sender)
+    }
+
+    /// The session that this connection delivers.
+    pub fn session(&self) -> &Session {
+        &self.line.session
+    }
+
+    /// Delivers another session from now on: one that was there before this
+    /// connection, and goes on after it. What the session before it was
+    /// subscribed to ends here, unless somebody else holds it.
+    ///
+    /// A session is delivered by one connection at a time; the caller sees to
+    /// that.
+    pub fn adopt(&mut self, session: Arc<Session>) {
+        self.line.session = session;
+        self.line.sender = None;
+    }
+
+    /// The hub.
+    pub fn hub(&self) -> Hub {
+        self.line.session.hub()
+    }
+
+    /// The time of this call.
+    pub fn now(&self) -> Timestamp {
+        self.now
+    }
+
+    /// Joins [`sender`](Self::sender) to a channel and delivers what is
+    /// published there from now on. The channel is created when new. Twice
+    /// changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused::Limit`].
+    pub fn subscribe(&mut self, channel: &ChannelName) -> Result<Joined, Refused> {
+        let sender = self.sender()?;
+        self.line.session.join(sender, channel, self.now)
+    }
+
+    /// Leaves a channel. What was published there before is delivered first.
+    /// Leaving what is not joined does nothing.
+    ///
+    /// # Errors
+    ///
+    /// None today; those of [`Hub::leave`].
+    pub fn unsubscribe(&mut self, channel: &ChannelName) -> Result<(), Refused> {
+        let Some(sender) = self.line.sender else { return Ok(()) };
+        self.line.deliver(self.out);
+        self.hub().leave(sender, channel, self.now)
+    }
+
+    /// Publishes. Who publishes is what `message` says: nearly always
+    /// [`sender`](Self::sender).
+    ///
+    /// # Errors
+    ///
+    /// As [`Hub::publish`].
+    pub fn publish(&mut self, channel: &ChannelName, message: Publish<'_>) -> Result<Position, Refused> {
+        self.line.session.publish(channel, message, self.now)
+    }
+
+    /// Sends one message to this client alone, before anything that is
+    /// delivered later. Nothing is sent after [`close`](Self::close).
+    pub fn send(&mut self, message: Outgoing<'_>) {
+        if self.line.is_closing {
+            return;
+        }
+        let (kind, payload) = match message {
+            Outgoing::Text(text) => (MessageKind::Text, text.as_bytes()),
+            Outgoing::Binary(bytes) => (MessageKind::Binary, bytes),
+        };
+        frame::write_message(self.line.compression, kind, payload, self.out);
+    }
+
+    /// Closes the connection, after what was sent before. The reason is cut at
+    /// 123 bytes. Nothing more that the client says is looked at.
+    pub fn close(&mut self, code: CloseCode, reason: &str) {
+        self.line.close(code, reason, self.out);
+    }
+
+    /// Whether [`close`](Self::close) was called.
+    pub fn is_closing(&self) -> bool {
+        self.line.is_closing
+    }
+
+    /// What closes this connection from elsewhere, at any time, from any
+    /// thread.
+    pub fn closer(&mut self) -> Closer {
+        self.line.closer.get_or_insert_with(Closer::default).clone()
+    }
+}
+
+impl fmt::Debug for Client<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("line", &self.line).finish_non_exhaustive()
+    }
+}
+
+/// Closes one connection from elsewhere: what was published before is sent,
+/// then the close frame. Clones close the same connection; one that is over
+/// stays so.
+#[derive(Debug, Clone, Default)]
+pub struct Closer(Arc<Verdict>);
+
+#[derive(Debug, Default)]
+struct Verdict {
+    said: OnceLock<(CloseCode, String)>,
+    waker: Mutex<Option<Waker>>,
+}
+
+impl Closer {
+    /// Closes the connection. The first call counts.
+    pub fn close(&self, code: CloseCode, reason: &str) {
+        if self.0.said.set((code, reason.to_owned())).is_err() {
+            return;
+        }
+        let waker = self.0.waker.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
+
+impl Verdict {
+    /// What was said; if nothing was yet, `waker` is woken when it is.
+    fn said_or_register(&self, waker: &Waker) -> Option<&(CloseCode, String)> {
+        if self.said.get().is_none() {
+            let mut kept = self.waker.lock().unwrap_or_else(PoisonError::into_inner);
+            if !kept.as_ref().is_some_and(|kept| kept.will_wake(waker)) {
+                *kept = Some(waker.clone());
+            }
+        }
+        // Looked at once more: it may have been said before the waker was there.
+        self.said.get()
+    }
+}

@@ -1,0 +1,191 @@
+//! The seam to a protocol on WebSocket: what it is asked, and how it is hung
+//! into a server.
+//!
+//! Knows no protocol, and of a connection only what [`Client`] shows.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::StatusCode;
+use http::request::Parts;
+use watchtower_hub::{Hub, Timestamp, WhenLagging};
+
+use super::client::{Client, Incoming, Line};
+use super::format::{Compression, Frames};
+use super::session::{Settings, WebSocket};
+
+/// What serves WebSocket connections: a protocol of one's own.
+///
+/// One value serves all connections of a path; what belongs to one connection
+/// is its `State`. Calls for one connection come one after another; those for
+/// several come from several threads. None may block.
+pub trait Handler: Send + Sync + 'static {
+    /// What is kept for each connection.
+    type State: Send + 'static;
+
+    /// What presence and metrics call the protocol.
+    fn protocol(&self) -> &'static str;
+
+    /// What delivered messages look like. Asked once a connection, when it
+    /// opens; the same each time. As it stands: the content, as one message of
+    /// text or binary.
+    fn frames(&self) -> Arc<Frames> {
+        Frames::content()
+    }
+
+    /// Whether to take the connection at all, by its request: its origin, for
+    /// one.
+    ///
+    /// # Errors
+    ///
+    /// The status that the request is answered with instead.
+    fn admit(&self, _request: &Parts) -> Result<(), StatusCode> {
+        Ok(())
+    }
+
+    /// A client has connected. What is sent here is the first that it hears.
+    fn open(&self, client: &mut Client<'_>, request: &Parts) -> Self::State;
+
+    /// A message came. Not called any more once the connection is closing.
+    fn message(&self, state: &mut Self::State, client: &mut Client<'_>, message: Incoming<'_>);
+
+    /// After how long [`out_of_patience`](Self::out_of_patience) is to be
+    /// called, if at all. Asked after `open`, and again after each such call.
+    /// A pause of less than a second counts as one.
+    fn patience(&self, _state: &Self::State) -> Option<Duration> {
+        None
+    }
+
+    /// The time has come, whatever the client has said meanwhile: who has not
+    /// logged in by now may be [closed](Client::close).
+    fn out_of_patience(&self, _state: &mut Self::State, _client: &mut Client<'_>) {}
+
+    /// The connection is over, however it ended. Called once for each that
+    /// was opened.
+    fn closed(&self, _state: Self::State) {}
+}
+
+/// A [`Handler`] of any kind, as a server holds it. Clones are the same.
+#[derive(Clone)]
+pub struct Endpoint(Arc<dyn Serve>);
+
+impl Endpoint {
+    /// The endpoint that is served by `handler`.
+    pub fn new(handler: impl Handler) -> Endpoint {
+        Endpoint(Arc::new(Served(Arc::new(handler))))
+    }
+
+    /// What presence and metrics call the protocol.
+    pub fn protocol(&self) -> &'static str {
+        self.0.protocol()
+    }
+
+    /// Whether the handler takes the connection.
+    ///
+    /// # Errors
+    ///
+    /// The status that the request is to be answered with.
+    pub fn admit(&self, request: &Parts) -> Result<(), StatusCode> {
+        self.0.admit(request)
+    }
+
+    /// A client whose handshake is done, to be driven.
+    pub fn accept(
+        &self,
+        hub: &Hub,
+        request: &Parts,
+        compression: Compression,
+        settings: Settings,
+        now: Timestamp,
+    ) -> WebSocket {
+        self.0.accept(hub, request, compression, settings, now)
+    }
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Endpoint").field(&self.protocol()).finish()
+    }
+}
+
+trait Serve: Send + Sync {
+    fn protocol(&self) -> &'static str;
+    fn admit(&self, request: &Parts) -> Result<(), StatusCode>;
+    fn accept(
+        &self,
+        hub: &Hub,
+        request: &Parts,
+        compression: Compression,
+        settings: Settings,
+        now: Timestamp,
+    ) -> WebSocket;
+}
+
+struct Served<H>(Arc<H>);
+
+impl<H: Handler> Serve for Served<H> {
+    fn protocol(&self) -> &'static str {
+        self.0.protocol()
+    }
+
+    fn admit(&self, request: &Parts) -> Result<(), StatusCode> {
+        self.0.admit(request)
+    }
+
+    fn accept(
+        &self,
+        hub: &Hub,
+        request: &Parts,
+        compression: Compression,
+        settings: Settings,
+        now: Timestamp,
+    ) -> WebSocket {
+        let session = hub.open(self.0.protocol(), WhenLagging::Close);
+        let mut line = Line::new(session, self.0.frames(), compression);
+        let mut opening = Vec::new();
+        let mut client = Client { line: &mut line, now, out: &mut opening };
+        let state = self.0.open(&mut client, request);
+        let conversation = Held { handler: self.0.clone(), state: Some(state) };
+        WebSocket::new(line, Box::new(conversation), settings, opening)
+    }
+}
+
+/// A connection's handler with its state.
+pub(super) trait Conversation: Send {
+    fn message(&mut self, client: &mut Client<'_>, message: Incoming<'_>);
+    fn patience(&self) -> Option<Duration>;
+    fn out_of_patience(&mut self, client: &mut Client<'_>);
+}
+
+struct Held<H: Handler> {
+    handler: Arc<H>,
+    /// Invariant: there until this is dropped.
+    state: Option<H::State>,
+}
+
+impl<H: Handler> Conversation for Held<H> {
+    fn message(&mut self, client: &mut Client<'_>, message: Incoming<'_>) {
+        if let Some(state) = &mut self.state {
+            self.handler.message(state, client, message);
+        }
+    }
+
+    fn patience(&self) -> Option<Duration> {
+        self.handler.patience(self.state.as_ref()?)
+    }
+
+    fn out_of_patience(&mut self, client: &mut Client<'_>) {
+        if let Some(state) = &mut self.state {
+            self.handler.out_of_patience(state, client);
+        }
+    }
+}
+
+impl<H: Handler> Drop for Held<H> {
+    fn drop(&mut self) {
+        if let Some(state) = self.state.take() {
+            self.handler.closed(state);
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! The opening handshake (RFC 6455 4.2) and the negotiation of compression
+//! (RFC 7692 5 and 7.1).
+//!
+//! Knows the head of a request, and no connection.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::request::Parts;
+use http::{Method, StatusCode, Version};
+use sha1::{Digest, Sha1};
+
+use super::Compression;
+
+/// What a key is hashed with (RFC 6455 1.3).
+const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+
+/// How many bytes a key stands for (RFC 6455 4.2.1).
+const KEY_BYTES: usize = 16;
+
+/// The only version there is.
+const VERSION: &str = "13";
+
+/// How a handshake is answered: with status 101 and these headers.
+#[derive(Debug, Clone)]
+pub struct Accepted {
+    /// The headers of the response.
+    pub headers: HeaderMap,
+    /// What was negotiated.
+    pub compression: Compression,
+}
+
+/// Why a request opens no WebSocket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum HandshakeError {
+    /// It does not ask for one.
+    #[error("this path speaks WebSocket: ask with Upgrade: websocket")]
+    NotAsked,
+    /// A method other than GET.
+    #[error("a WebSocket is asked for with GET")]
+    Method,
+    /// A version of HTTP that cannot be upgraded.
+    #[error("a WebSocket is asked for in HTTP/1.1")]
+    HttpVersion,
+    /// No header `Connection: Upgrade`.
+    #[error("the header Connection: Upgrade is missing")]
+    Connection,
+    /// Another version of the protocol.
+    #[error("Sec-WebSocket-Version must be 13")]
+    Version,
+    /// No key, several, or one that is not 16 bytes in base64.
+    #[error("Sec-WebSocket-Key must be 16 bytes in base64")]
+    Key,
+}
+
+impl HandshakeError {
+    /// The status of the response.
+    pub fn status(self) -> StatusCode {
+        match self {
+            HandshakeError::NotAsked | HandshakeError::Version => StatusCode::UPGRADE_REQUIRED,
+            HandshakeError::Method => StatusCode::METHOD_NOT_ALLOWED,
+            HandshakeError::HttpVersion | HandshakeError::Connection | HandshakeError::Key => {
+                StatusCode::BAD_REQUEST
+            }
+        }
+    }
+
+    /// The headers that the response must have.
+    pub fn headers(self) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        match self {
+            HandshakeError::NotAsked | HandshakeError::Version => {
+                headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+                headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+                headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static(VERSION));
+            }
+            HandshakeError::Method => {
+                headers.insert(header::ALLOW, HeaderValue::from_static("GET"));
+            }
+            HandshakeError::HttpVersion | HandshakeError::Connection | HandshakeError::Key => {}
+        }
+        headers
+    }
+}
+
+/// What a request for a WebSocket is answered with.
+///
+/// Whether a WebSocket is served there, and to whom, is not asked here.
+///
+/// # Errors
+///
+/// [`HandshakeError`], the first that applies in the order of its variants.
+pub fn handshake(request: &Parts) -> Result<Accepted, HandshakeError> {
+    if !has_token(&request.headers, header::UPGRADE, "websocket") {
+        return Err(HandshakeError::NotAsked);
+    }
+    if request.method != Method::GET {
+        return Err(HandshakeError::Method);
+    }
+    if request.version != Version::HTTP_11 {
+        return Err(HandshakeError::HttpVersion);
+    }
+    if !has_token(&request.headers, header::CONNECTION, "upgrade") {
+        return Err(HandshakeError::Connection);
+    }
+    if only(&request.headers, header::SEC_WEBSOCKET_VERSION).is_none_or(|version| version != VERSION) {
+        return Err(HandshakeError::Version);
+    }
+    let key = only(&request.headers, header::SEC_WEBSOCKET_KEY).ok_or(HandshakeError::Key)?;
+    if STANDARD.decode(key).map_err(|_| HandshakeError::Key)?.len() != KEY_BYTES {
+        return Err(HandshakeError::Key);
+    }
+    let mut headers = HeaderMap::new();
+    headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    let accept = HeaderValue::try_from(accept(key)).map_err(|_| HandshakeError::Key)?;
+    headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
+    let compression = negotiate(&request.headers);
+    if let Some(extensions) = answer(compression) {
+        headers.insert(header::SEC_WEBSOCKET_EXTENSIONS, extensions);
+    }
+    Ok(Accepted { headers, compression })
+}
+
+/// What proves that the server understood (RFC 6455 4.2.2).
+fn accept(key: &str) -> String {
+    STANDARD.encode(Sha1::new().chain_update(key).chain_update(GUID).finalize())
+}
+
+/// The value of a header that must be there once.
+fn only(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
+    let mut values = headers.get_all(name).iter();
+    let value = values.next()?.to_str().ok()?;
+    values.next().is_none().then(|| value.trim())
+}
+
+/// Whether one of the tokens of a header, which are separated by commas, is
+/// this, in whatever case.
+fn has_token(headers: &HeaderMap, name: HeaderName, token: &str) -> bool {
+    let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).any(|found| found.trim().eq_ignore_ascii_case(token))
+}
+
+/// The first offer of the client that can be taken (RFC 7692 5.1).
+fn negotiate(headers: &HeaderMap) -> Compression {
+    let values = headers.get_all(header::SEC_WEBSOCKET_EXTENSIONS).iter();
+    let values = values.filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).find_map(take_offer).unwrap_or(Compression::None)
+}
+
+/// How one offer is taken, if it is one of permessage-deflate with valid
+/// parameters (RFC 7692 7.1). None of them may be there twice.
+fn take_offer(offer: &str) -> Option<Compression> {
+    let mut parts = offer.split(';').map(str::trim);
+    if parts.next()? != "permessage-deflate" {
+        return None;
+    }
+    let mut seen: Vec<&str> = Vec::new();
+    let mut compression = Compression::Deflate;
+    for part in parts {
+        let (name, value) = match part.split_once('=') {
+            Some((name, value)) => (name.trim_end(), Some(unquoted(value.trim_start())?)),
+            None => (part, None),
+        };
+        if seen.contains(&name) {
+            return None;
+        }
+        seen.push(name);
+        match (name, value) {
+            (
+                "server_no_context_takeover" | "client_no_context_takeover" | "client_max_window_bits",
+                None,
+            ) => {}
+            ("client_max_window_bits", Some(bits)) => {
+                window_bits(bits)?;
+            }
+            ("server_max_window_bits", Some(bits)) => match window_bits(bits)? {
+                15 => {}
+                9..15 => compression = Compression::DeflateSmall,
+                // What zlib compresses needs 9 at least.
+                _ => return None,
+            },
+            _ => return None,
+        }
+    }
+    Some(compression)
+}
+
+/// A value without its quotes, if it has any (RFC 6455 9.1).
+fn unquoted(value: &str) -> Option<&str> {
+    match value.strip_prefix('"') {
+        Some(rest) => rest.strip_suffix('"'),
+        None => Some(value),
+    }
+}
+
+/// A window's size: 8 to 15, without leading zeros (RFC 7692 7.1.2).
+fn window_bits(value: &str) -> Option<u8> {
+    if value.starts_with('0') || !value.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    value.parse().ok().filter(|bits| (8..=15).contains(bits))
+}
+
+/// How a taken offer is answered.
+fn answer(compression: Compression) -> Option<HeaderValue> {
+    let answer = match compression {
+        Compression::None => return None,
+        Compression::Deflate => "permessage-deflate; server_no_context_takeover; client_no_context_takeover",
+        Compression::DeflateSmall => {
+            "permessage-deflate; server_no_context_takeover; client_no_context_takeover; \
+             server_max_window_bits=9"
+        }
+    };
+    Some(HeaderValue::from_static(answer))
+}

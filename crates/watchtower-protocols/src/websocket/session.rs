@@ -1,0 +1,143 @@
+//! One client on a WebSocket, as a driver of streams sees it: messages to its
+//! handler, pings, and the end.
+//!
+//! Knows no protocol; what the messages mean is the handler's.
+
+use std::fmt;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use watchtower_hub::{Format, Session, Timestamp};
+
+use super::CloseCode;
+use super::client::{Client, Line};
+use super::frame::{self, Opcode};
+use super::handler::Conversation;
+use crate::stream::{Close, StreamSession};
+
+/// The shortest pause between two calls of a handler that ran out of patience.
+const PATIENCE_MIN: Duration = Duration::from_millis(1);
+
+/// What a server sets for all its WebSockets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settings {
+    /// The longest message of a client, in bytes, after decompression. A longer
+    /// one closes the connection with 1009.
+    pub message_bytes_max: usize,
+    /// How often a client is pinged. One that says nothing at all between two
+    /// pings is closed.
+    pub ping_interval: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings { message_bytes_max: 1 << 20, ping_interval: Duration::from_secs(30) }
+    }
+}
+
+/// A client on a WebSocket whose handshake is done: made by
+/// [`Endpoint::accept`](super::Endpoint::accept).
+pub struct WebSocket {
+    line: Line,
+    conversation: Box<dyn Conversation>,
+    settings: Settings,
+    /// What was sent while it opened, until it is written.
+    opening: Vec<u8>,
+    /// How long until the next ping is due.
+    until_ping: Duration,
+    /// How long until the handler is out of patience.
+    until_patience: Option<Duration>,
+    /// Whether anything came since the last ping, or since the opening.
+    was_heard: bool,
+}
+
+impl WebSocket {
+    pub(super) fn new(
+        line: Line,
+        conversation: Box<dyn Conversation>,
+        settings: Settings,
+        opening: Vec<u8>,
+    ) -> WebSocket {
+        let until_patience = conversation.patience();
+        WebSocket {
+            line,
+            conversation,
+            settings,
+            opening,
+            until_ping: settings.ping_interval,
+            until_patience,
+            was_heard: true,
+        }
+    }
+}
+
+impl StreamSession for WebSocket {
+    fn session(&self) -> &Session {
+        &self.line.session
+    }
+
+    fn format(&self) -> &dyn Format {
+        self.line.frames.format(self.line.compression)
+    }
+
+    fn begin(&mut self, out: &mut Vec<u8>) {
+        out.append(&mut self.opening);
+        self.opening = Vec::new();
+    }
+
+    fn receive(&mut self, input: &[u8], now: Timestamp, out: &mut Vec<u8>) -> Result<usize, Close> {
+        if self.line.is_closing {
+            return Err(Close);
+        }
+        self.was_heard |= !input.is_empty();
+        Ok(input.len())
+    }
+
+    /// A client that is gone without a word does not read either: WebSocket
+    /// says goodbye by a close frame.
+    fn reads_after_end_of_input(&self) -> bool {
+        false
+    }
+
+    fn patience(&self) -> Option<Duration> {
+        Some(self.until_patience.map_or(self.until_ping, |until| until.min(self.until_ping)))
+    }
+
+    fn out_of_patience(&mut self, now: Timestamp, out: &mut Vec<u8>) -> Result<(), Close> {
+        let waited = self.patience().unwrap_or_default();
+        self.until_ping = self.until_ping.saturating_sub(waited);
+        self.until_patience = self.until_patience.map(|until| until.saturating_sub(waited));
+        if self.until_patience.is_some_and(|until| until.is_zero()) {
+            self.conversation.out_of_patience(&mut Client { line: &mut self.line, now, out });
+            self.until_patience = self.conversation.patience().map(|until| until.max(PATIENCE_MIN));
+        }
+        if self.until_ping.is_zero() {
+            self.until_ping = self.settings.ping_interval.max(PATIENCE_MIN);
+            if std::mem::take(&mut self.was_heard) {
+                frame::write_control(Opcode::Ping, &[], out);
+            } else {
+                self.line.close(CloseCode::POLICY, "no answer to a ping", out);
+            }
+        }
+        if self.line.is_closing { Err(Close) } else { Ok(()) }
+    }
+
+    fn poll_close(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) -> Poll<()> {
+        self.line.poll_close(cx, out)
+    }
+
+    fn lagging(&mut self, out: &mut Vec<u8>) {
+        self.line.close(CloseCode::POLICY, "too far behind: read faster, or come back", out);
+    }
+
+    fn shut_down(&mut self, out: &mut Vec<u8>) {
+        self.line.deliver(out);
+        self.line.close(CloseCode::GOING_AWAY, "the server shuts down", out);
+    }
+}
+
+impl fmt::Debug for WebSocket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WebSocket").field("line", &self.line).finish_non_exhaustive()
+    }
+}
