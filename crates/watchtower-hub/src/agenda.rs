@@ -1,7 +1,6 @@
 //! What the hub is to look at later. Knows no clock: it is asked what is due.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::BTreeMap;
 use std::sync::Weak;
 
 use parking_lot::Mutex;
@@ -24,50 +23,45 @@ pub(crate) enum Item {
 }
 
 #[derive(Debug, Default)]
-pub(crate) struct Agenda(Mutex<BinaryHeap<Reverse<Due>>>);
+pub(crate) struct Agenda(Mutex<Items>);
 
-#[derive(Debug)]
-struct Due {
+#[derive(Debug, Default)]
+struct Items {
+    by_time: BTreeMap<Due, Item>,
+    /// How many were ever added.
+    added: u64,
+}
+
+/// An item's place on the agenda.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Due {
     at: Timestamp,
-    item: Item,
+    number: u64,
 }
 
 impl Agenda {
-    pub(crate) fn add(&self, at: Timestamp, item: Item) {
-        self.0.lock().push(Reverse(Due { at, item }));
+    pub(crate) fn add(&self, at: Timestamp, item: Item) -> Due {
+        let mut items = self.0.lock();
+        items.added += 1;
+        let due = Due { at, number: items.added };
+        items.by_time.insert(due, item);
+        due
+    }
+
+    /// Strikes an item out, unless it was handed out already.
+    pub(crate) fn cancel(&self, due: Due) {
+        self.0.lock().by_time.remove(&due);
     }
 
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
-        self.0.lock().len()
+        self.0.lock().by_time.len()
     }
 
     /// The next item that is due, in the order of their times.
     pub(crate) fn next(&self, now: Timestamp) -> Option<Item> {
-        let mut heap = self.0.lock();
-        if heap.peek()?.0.at > now {
-            return None;
-        }
-        heap.pop().map(|Reverse(due)| due.item)
-    }
-}
-
-impl PartialEq for Due {
-    fn eq(&self, other: &Self) -> bool {
-        self.at == other.at
-    }
-}
-
-impl Eq for Due {}
-
-impl PartialOrd for Due {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Due {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.at.cmp(&other.at)
+        let mut items = self.0.lock();
+        let first = items.by_time.first_entry()?;
+        (first.key().at <= now).then(|| first.remove())
     }
 }

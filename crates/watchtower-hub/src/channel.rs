@@ -16,7 +16,8 @@ use crate::counters::Counters;
 use crate::idle::{IdleSet, SLOTS_PER_SET};
 use crate::log::{Entry, Place};
 use crate::message::{Frames, event_name};
-use crate::session::{Link, Ring, Subscription};
+use crate::publish::{Draft, Receivers};
+use crate::reader::{Link, Ring, Subscription};
 use crate::settings::{Accepts, ChannelRule};
 use crate::{
     Audience, ChannelName, Content, ContentKind, Epoch, Limits, Message, Position, Refused, SenderId,
@@ -99,17 +100,6 @@ struct Mark {
     bytes: u64,
 }
 
-/// A message on its way into a channel.
-#[derive(Debug, Clone)]
-pub(crate) struct Draft<'a> {
-    pub(crate) sender: Option<SenderId>,
-    pub(crate) event: &'a str,
-    pub(crate) content: Content,
-    /// Sorted and without doubles; `None` for everyone.
-    pub(crate) receivers: Option<&'a [SenderId]>,
-    pub(crate) time: Timestamp,
-}
-
 /// Where a subscription starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Start {
@@ -166,14 +156,15 @@ impl Channel {
     /// Judges a message, and gives its content the form that this channel
     /// keeps. In the order of [packets: rules]: not joined, content, receivers.
     pub(crate) fn judge(&self, state: &State, draft: &Draft<'_>) -> Result<Content, Refused> {
-        if draft.sender.is_some_and(|sender| !state.members.contains_key(&sender)) {
+        let has_joined = |sender: &SenderId| state.members.contains_key(sender);
+        if !draft.is_guest && draft.sender.is_some_and(|sender| !has_joined(&sender)) {
             return Err(Refused::NotJoined { channel: self.name.clone() });
         }
         let content = self.accept(draft.content.clone())?;
-        if let Some(receivers) = draft.receivers {
-            let absent = |id: &&SenderId| !state.members.contains_key(id);
-            let missing: Vec<u32> = receivers.iter().filter(absent).map(|id| id.get()).collect();
-            if receivers.is_empty() || !missing.is_empty() {
+        if let Some(Receivers { ids, nobody }) = &draft.receivers {
+            let absent = ids.iter().filter(|id| !has_joined(id)).map(|id| id.get());
+            let missing: Vec<u32> = nobody.then_some(0).into_iter().chain(absent).collect();
+            if ids.is_empty() || !missing.is_empty() {
                 return Err(Refused::ReceiverNotJoined { channel: self.name.clone(), missing });
             }
         }
@@ -216,13 +207,17 @@ impl Channel {
             sender: draft.sender,
             event: event_name(draft.event),
             content,
-            audience: draft.receivers.map_or(Audience::Channel, |ids| Audience::Senders(ids.into())),
+            audience: match &draft.receivers {
+                None => Audience::Channel,
+                Some(receivers) => Audience::Senders(receivers.ids.as_slice().into()),
+            },
+            extras: draft.extras.clone().map(Box::new),
             time: draft.time,
             frames: Frames::default(),
         });
-        match draft.receivers {
+        match &draft.receivers {
             None => state.wake_all(&place),
-            Some(receivers) => state.wake(&place, receivers),
+            Some(receivers) => state.wake(&place, &receivers.ids),
         }
         self.trim_history(state, draft.time);
         state.check_lag(limits, counters);
@@ -305,6 +300,11 @@ impl State {
         self.members.is_empty() && self.oldest.as_ref().is_none_or(|oldest| oldest.is_empty())
     }
 
+    /// Whether somebody is subscribed.
+    pub(crate) fn is_read(&self) -> bool {
+        self.free.len() < self.slots.len()
+    }
+
     /// Whether some session delivers to the sender.
     pub(crate) fn delivers_to(&self, sender: SenderId) -> bool {
         self.members.get(&sender).is_some_and(|member| !member.slots.is_empty())
@@ -337,14 +337,14 @@ impl State {
         member
     }
 
-    /// Delivers to `sender` by `link` from `from` on. When another sender has
-    /// brought the session here already, there stays one copy, from where it
-    /// is.
+    /// Delivers to `sender` by `link` from `from` on; without one, to whoever
+    /// the session is. When another sender has brought the session here already,
+    /// there stays one copy, from where it is.
     pub(crate) fn subscribe(
         &mut self,
         channel: &Arc<Channel>,
         link: &Arc<Link>,
-        sender: SenderId,
+        sender: Option<SenderId>,
         from: &Arc<Place>,
         counters: &Counters,
     ) -> Result<(), Refused> {
@@ -352,7 +352,7 @@ impl State {
         if reader.closed {
             return Err(Refused::Closed);
         }
-        if let Some(subscription) = reader.find(channel) {
+        if let (Some(subscription), Some(sender)) = (reader.find(channel), sender) {
             let slot = subscription.slot;
             if !subscription.senders.contains(&sender) {
                 subscription.senders.push(sender);
@@ -382,11 +382,13 @@ impl State {
             next: from.offset(),
             cursor: None,
             queued: false,
-            senders: smallvec::smallvec![sender],
+            senders: sender.into_iter().collect(),
         });
         drop(reader);
         self.slots[slot as usize] = Some(Slot { link: link.clone(), key, woken_at: from.offset() });
-        self.member_slots(sender).push(slot);
+        if let Some(sender) = sender {
+            self.member_slots(sender).push(slot);
+        }
         counters.subscriptions.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         if !rests {
             link.bell.ring(Ring { key, start: from.clone() });
@@ -414,6 +416,12 @@ impl State {
         if let Some(member) = self.members.get_mut(&sender) {
             member.slots.retain(|other| *other != slot);
         }
+        self.release(slot, Some(sender), counters)
+    }
+
+    /// Takes `sender`, if any, from those that this slot's subscription delivers
+    /// to, and ends it when nobody is left. Returns what was not handed out yet.
+    pub(crate) fn release(&mut self, slot: u32, sender: Option<SenderId>, counters: &Counters) -> Arc<Place> {
         let Some(Slot { link, key, .. }) = self.slot(slot) else { return self.end.clone() };
         let (link, key) = (link.clone(), *key);
         let mut reader = link.reader.lock();
@@ -421,7 +429,7 @@ impl State {
         // would be taken for one of the subscription that gets its key next.
         reader.hear(&link.bell, None);
         let Some(subscription) = reader.get(key) else { return self.end.clone() };
-        subscription.senders.retain(|other| *other != sender);
+        subscription.senders.retain(|other| Some(*other) != sender);
         let shared = !subscription.senders.is_empty();
         let unread = subscription.cursor.clone(); // none: it rests
         if !shared {
@@ -570,13 +578,14 @@ impl Slot {
 
     fn move_on(&mut self, oldest: u64, oldest_unheard: u64, end: &Arc<Place>, counters: &Counters) {
         let mut reader = self.link.reader.lock();
+        let closes = reader.closes_when_lagging;
         let Some(subscription) = reader.get(self.key) else { return };
         if subscription.next.max(self.woken_at) >= oldest {
             return;
         }
         let rung = self.link.bell.take_back(|ring| ring.key == self.key).pop();
         if let (None, Some(unheard)) = (&subscription.cursor, &rung)
-            && self.link.closes_when_lagging
+            && closes
             && self.woken_at >= oldest_unheard
         {
             // Not the reader is slow but this machine: no reason to close it.
@@ -589,7 +598,7 @@ impl Slot {
         subscription.next = place.offset();
         subscription.cursor = Some(place.clone());
         self.woken_at = place.offset();
-        let is_over = self.link.closes_when_lagging && !std::mem::replace(&mut reader.lagging, true);
+        let is_over = closes && !std::mem::replace(&mut reader.lagging, true);
         drop(reader);
         self.link.bell.ring(Ring { key: self.key, start: place });
         if is_over {

@@ -17,6 +17,12 @@ pub enum Refused {
         /// The channel.
         channel: crate::ChannelName,
     },
+    /// There is no such channel, and it is not for this sender to make it.
+    #[error("there is no channel {channel}")]
+    NoSuchChannel {
+        /// The channel.
+        channel: crate::ChannelName,
+    },
     /// Receivers of a direct message that are not in the channel.
     #[error("{} of the receivers have not joined channel {channel}", .missing.len())]
     ReceiverNotJoined {

@@ -7,15 +7,13 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use parking_lot::Mutex;
-
-use crate::bell::Bell;
 use crate::channel::Presence;
 use crate::counters::Counts;
 use crate::inner::Inner;
 use crate::log::Entry;
-use crate::session::{Link, Reader, Session};
-use crate::{ChannelName, Content, Epoch, Position, Refused, SenderId, Settings, Timestamp};
+use crate::reader::Link;
+use crate::session::Session;
+use crate::{ChannelName, Epoch, Position, Publish, Refused, SenderId, Settings, Timestamp};
 
 /// Where the hub's ids come from: the operating system's generator, or a seed
 /// in tests.
@@ -27,20 +25,6 @@ pub trait Entropy: Send + Sync {
 /// All channels, senders and sessions of one server. Clones are the same hub.
 #[derive(Clone)]
 pub struct Hub(pub(crate) Arc<Inner>);
-
-/// A message to be published.
-#[derive(Debug, Clone)]
-pub struct Publish<'a> {
-    /// Who publishes. `None` is the server itself, which need not have joined.
-    pub sender: Option<SenderId>,
-    /// The event name; `message` is the default one.
-    pub event: &'a str,
-    /// What.
-    pub content: Content,
-    /// For whom: `None` is everyone who is subscribed; otherwise these, who
-    /// must all have joined, each once however often it is named.
-    pub receivers: Option<&'a [u32]>,
-}
 
 /// How a session's protocol takes it when a subscription falls behind too far
 /// ([model: log]).
@@ -69,7 +53,8 @@ impl Hub {
         self.0.settings.load_full()
     }
 
-    /// Registers a new sender with a random id.
+    /// Registers a new sender with a random id. It is forgotten when it was
+    /// silent for `sender_ttl`, unless a session owns it or delivers to it.
     ///
     /// # Errors
     ///
@@ -86,15 +71,21 @@ impl Hub {
         })
     }
 
+    /// Forgets a sender at once: its joins end, with what they have not
+    /// delivered, sessions own it no longer, and its id is unknown from now on.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused::UnknownSender`].
+    pub fn unregister(&self, sender: SenderId, now: Timestamp) -> Result<(), Refused> {
+        let sender = self.0.sender(sender)?;
+        self.0.unregister(&sender, now)
+    }
+
     /// Opens a session. `protocol` is what presence calls it.
     pub fn open(&self, protocol: &'static str, when_lagging: WhenLagging) -> Session {
         self.0.counters.sessions.fetch_add(1, Ordering::Relaxed);
-        let link = Link {
-            bell: Bell::new(),
-            reader: Mutex::new(Reader::default()),
-            protocol,
-            closes_when_lagging: when_lagging == WhenLagging::Close,
-        };
+        let link = Link::new(protocol, when_lagging == WhenLagging::Close);
         Session::new(self.0.clone(), Arc::new(link))
     }
 
@@ -149,9 +140,10 @@ impl Hub {
     /// # Errors
     ///
     /// The first that applies of: [`Refused::TooLarge`],
-    /// [`Refused::UnknownSender`], [`Refused::NotJoined`],
-    /// [`Refused::BadContent`], [`Refused::ReceiverNotJoined`]
-    /// ([packets: rules]).
+    /// [`Refused::UnknownSender`], [`Refused::NotJoined`] or for a guest
+    /// [`Refused::NoSuchChannel`], [`Refused::BadContent`],
+    /// [`Refused::ReceiverNotJoined`] ([packets: rules]); for the server
+    /// itself [`Refused::Limit`], when a channel would have to be made.
     pub fn publish(
         &self,
         channel: &ChannelName,
@@ -176,6 +168,12 @@ impl Hub {
         now: Timestamp,
     ) -> Result<Vec<Position>, Refused> {
         self.0.publish_all(channels, message, now)
+    }
+
+    /// Whether there is such a channel: one that somebody is in, or was until
+    /// a short while ago, or whose history keeps something.
+    pub fn has_channel(&self, channel: &ChannelName) -> bool {
+        self.0.channels.pin().contains_key(channel)
     }
 
     /// The names of all channels, sorted.

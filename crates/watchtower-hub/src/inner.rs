@@ -11,12 +11,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use arc_swap::ArcSwap;
 
 use crate::agenda::{Agenda, Item};
-use crate::channel::{Channel, Draft, State};
+use crate::channel::{Channel, State};
 use crate::counters::Counters;
-use crate::hub::{Entropy, Publish};
+use crate::hub::Entropy;
+use crate::reader::Link;
 use crate::senders::{self, Sender};
-use crate::session::Link;
-use crate::{ChannelName, Content, Epoch, Position, Refused, SenderId, Settings, Timestamp};
+use crate::settings::ChannelRule;
+use crate::{ChannelName, Epoch, Refused, SenderId, Settings, Timestamp};
 
 /// All channels, senders and sessions of one hub.
 pub(crate) struct Inner {
@@ -51,55 +52,6 @@ impl Inner {
         }
     }
 
-    pub(crate) fn publish(
-        &self,
-        channel: &ChannelName,
-        message: Publish<'_>,
-        now: Timestamp,
-    ) -> Result<Position, Refused> {
-        let settings = self.settings.load();
-        let receivers = message.receivers.map(normalize);
-        let draft = self.draft(message, receivers.as_ref().map(|(ids, _)| ids.as_slice()), now, &settings)?;
-        let channel = self.target(channel, draft.sender, &settings)?;
-        let mut state = channel.lock();
-        let content = self.judge(&channel, &state, &draft, receivers.as_ref())?;
-        let position = channel.append(&mut state, &draft, content, &settings.limits, &self.counters);
-        self.watch_history(&channel, &mut state);
-        Ok(position)
-    }
-
-    pub(crate) fn publish_all(
-        &self,
-        channels: &[ChannelName],
-        message: Publish<'_>,
-        now: Timestamp,
-    ) -> Result<Vec<Position>, Refused> {
-        let settings = self.settings.load();
-        let receivers = message.receivers.map(normalize);
-        let draft = self.draft(message, receivers.as_ref().map(|(ids, _)| ids.as_slice()), now, &settings)?;
-        // All locks at once, always in the order of names: nobody waits in a
-        // circle, and nothing changes between judging and appending.
-        let mut names: Vec<_> = channels.iter().collect();
-        names.sort();
-        names.dedup();
-        let targets: Vec<_> =
-            names.iter().map(|name| self.target(name, draft.sender, &settings)).collect::<Result<_, _>>()?;
-        let mut states: Vec<_> = targets.iter().map(|channel| channel.lock()).collect();
-        let mut contents = Vec::with_capacity(targets.len());
-        for (channel, state) in targets.iter().zip(&states) {
-            contents.push(self.judge(channel, state, &draft, receivers.as_ref())?);
-        }
-        let mut positions = Vec::with_capacity(targets.len());
-        for ((channel, state), content) in targets.iter().zip(&mut states).zip(contents) {
-            positions.push(channel.append(state, &draft, content, &settings.limits, &self.counters));
-            self.watch_history(channel, state);
-        }
-        let place = |name: &ChannelName| {
-            names.binary_search(&name).ok().and_then(|index| positions.get(index).copied())
-        };
-        Ok(channels.iter().filter_map(place).collect())
-    }
-
     pub(crate) fn sender(&self, id: SenderId) -> Result<Arc<Sender>, Refused> {
         self.senders.pin().get(&id).cloned().ok_or(Refused::UnknownSender(id))
     }
@@ -112,10 +64,12 @@ impl Inner {
         loop {
             let Some(id) = SenderId::new(self.entropy.next_u64() as u32) else { continue };
             let sender = Arc::new(Sender::new(id, now));
+            let due = self.agenda.add(now.after(self.settings.load().sender_ttl), Item::Sender(id));
+            sender.lock().expiry_due = Some(due);
             if self.senders.pin().try_insert(id, sender.clone()).is_ok() {
-                self.agenda.add(now.after(self.settings.load().sender_ttl), Item::Sender(id));
                 return Ok(sender);
             }
+            self.agenda.cancel(due);
         }
     }
 
@@ -161,7 +115,7 @@ impl Inner {
     }
 
     /// The channel of that name, made when there is none.
-    fn channel(&self, name: &ChannelName, settings: &Settings) -> Result<Arc<Channel>, Refused> {
+    pub(crate) fn channel(&self, name: &ChannelName, settings: &Settings) -> Result<Arc<Channel>, Refused> {
         let channels = self.channels.pin();
         if let Some(channel) = channels.get(name) {
             return Ok(channel.clone());
@@ -170,65 +124,21 @@ impl Inner {
         if channels.len() >= limit {
             return Err(Refused::Limit { what: "channels", limit });
         }
-        let make = || {
-            let epoch = Epoch::from_bits(self.entropy.next_u64());
-            Arc::new(Channel::new(name.clone(), epoch, settings.rule(name)))
-        };
+        let make = || self.unlisted(name, settings.rule(name));
         Ok(channels.get_or_insert_with(name.clone(), make).clone())
     }
 
-    fn draft<'a>(
-        &self,
-        message: Publish<'a>,
-        receivers: Option<&'a [SenderId]>,
-        time: Timestamp,
-        settings: &Settings,
-    ) -> Result<Draft<'a>, Refused> {
-        let Publish { sender, event, content, .. } = message;
-        let (bytes, limit) = (content.bytes().len(), settings.limits.message_bytes_max);
-        if bytes > limit {
-            return Err(Refused::TooLarge { bytes, limit });
-        }
-        if let Some(sender) = sender {
-            self.senders.pin().get(&sender).ok_or(Refused::UnknownSender(sender))?.touch(time);
-        }
-        Ok(Draft { sender, event, content, receivers, time })
+    /// A new channel that is in no map.
+    pub(crate) fn unlisted(&self, name: &ChannelName, rule: ChannelRule) -> Arc<Channel> {
+        let epoch = Epoch::from_bits(self.entropy.next_u64());
+        Arc::new(Channel::new(name.clone(), epoch, rule))
     }
 
-    /// A channel to publish on. A sender must have joined it, so there must be
-    /// one; for the server itself it is made.
-    fn target(
-        &self,
-        name: &ChannelName,
-        sender: Option<SenderId>,
-        settings: &Settings,
-    ) -> Result<Arc<Channel>, Refused> {
-        if sender.is_none() {
-            return self.channel(name, settings);
-        }
-        self.channels.pin().get(name).cloned().ok_or_else(|| Refused::NotJoined { channel: name.clone() })
-    }
-
-    fn judge(
-        &self,
-        channel: &Channel,
-        state: &State,
-        draft: &Draft<'_>,
-        receivers: Option<&(Vec<SenderId>, bool)>,
-    ) -> Result<Content, Refused> {
-        let judged = channel.judge(state, draft);
-        // An id of zero is nobody's, so nobody who has joined.
-        let zero = receivers.is_some_and(|(_, zero)| *zero);
-        match judged {
-            Ok(_) if zero => {
-                Err(Refused::ReceiverNotJoined { channel: channel.name.clone(), missing: vec![0] })
-            }
-            Err(Refused::ReceiverNotJoined { channel, mut missing }) if zero => {
-                missing.insert(0, 0);
-                Err(Refused::ReceiverNotJoined { channel, missing })
-            }
-            judged => judged,
-        }
+    /// Sees to it that what a publication leaves is looked at later: the history
+    /// it is in, and the channel that was made for it.
+    pub(crate) fn watch_published(&self, channel: &Arc<Channel>, state: &mut State, now: Timestamp) {
+        self.watch_history(channel, state);
+        self.watch_unused(channel, state, now);
     }
 
     /// Sees to it that a history is looked at when its oldest message is too
@@ -281,7 +191,7 @@ impl Inner {
                 None => channel_state.take_up(sender.id),
             };
             if let Some(unread) = unread {
-                channel_state.subscribe(channel, link, sender.id, &unread, &self.counters)?;
+                channel_state.subscribe(channel, link, Some(sender.id), &unread, &self.counters)?;
             }
         }
         Ok(())
@@ -318,8 +228,8 @@ impl Inner {
 
     /// Sees to it that joins that outlive their session end in time.
     fn watch_away(&self, id: SenderId, sender_state: &mut senders::State, until: Timestamp) {
-        if !std::mem::replace(&mut sender_state.away_is_due, true) {
-            self.agenda.add(until, Item::Away(id));
+        if sender_state.away_due.is_none() {
+            sender_state.away_due = Some(self.agenda.add(until, Item::Away(id)));
         }
     }
 
@@ -333,7 +243,11 @@ impl Inner {
             (reader.all_owned(), reader.channels())
         };
         link.bell.silence();
-        for (channel, _, ids) in channels {
+        for (channel, slot, ids) in channels {
+            if ids.is_empty() {
+                // A mailbox: no sender's, and kept for nobody.
+                channel.lock().release(slot, None, &self.counters);
+            }
             for id in ids {
                 self.part(link, &channel, id, keep_joins.then_some(until), now);
             }
@@ -346,7 +260,17 @@ impl Inner {
         }
     }
 
-    /// Ends one sender's subscription by a session that closes.
+    /// Ends one sender's subscription by a session that stays.
+    pub(crate) fn unsubscribe(&self, link: &Arc<Link>, id: SenderId, name: &ChannelName, now: Timestamp) {
+        // A channel with a member is never forgotten.
+        let channel = self.channels.pin().get(name).cloned();
+        if let Some(channel) = channel {
+            self.part(link, &channel, id, None, now);
+        }
+    }
+
+    /// Ends one sender's subscription by a session, and keeps the join for a
+    /// while, if so.
     fn part(
         &self,
         link: &Arc<Link>,
@@ -405,7 +329,7 @@ impl Inner {
     fn expire_aways(&self, id: SenderId, now: Timestamp) {
         let Ok(sender) = self.sender(id) else { return };
         let mut sender_state = sender.lock();
-        sender_state.away_is_due = false;
+        sender_state.away_due = None;
         let mut due: Option<Timestamp> = None;
         sender_state.joins.retain(|_, channel| {
             let mut state = channel.lock();
@@ -433,21 +357,42 @@ impl Inner {
     fn expire(&self, id: SenderId, now: Timestamp) {
         let Ok(sender) = self.sender(id) else { return };
         let mut state = sender.lock();
+        state.expiry_due = None;
         let ttl = self.settings.load().sender_ttl;
         let connected =
             state.owner.is_some() || state.joins.values().any(|channel| channel.lock().delivers_to(id));
         let due = if connected { now.after(ttl) } else { sender.last_active().after(ttl) };
         if due > now {
-            self.agenda.add(due, Item::Sender(id));
+            state.expiry_due = Some(self.agenda.add(due, Item::Sender(id)));
             return;
         }
+        self.forget(&sender, &mut state, now);
+        self.counters.senders_expired.add(1);
+    }
+
+    /// Forgets a sender at once.
+    pub(crate) fn unregister(&self, sender: &Arc<Sender>, now: Timestamp) -> Result<(), Refused> {
+        let mut state = sender.lock();
+        if state.expired {
+            return Err(Refused::UnknownSender(sender.id));
+        }
+        self.forget(sender, &mut state, now);
+        Ok(())
+    }
+
+    fn forget(&self, sender: &Sender, state: &mut senders::State, now: Timestamp) {
         state.expired = true;
         let names: Vec<_> = state.joins.keys().cloned().collect();
         for name in names {
-            self.leave_locked(&sender, &mut state, &name, now);
+            self.leave_locked(sender, state, &name, now);
         }
-        self.senders.pin().remove(&id);
-        self.counters.senders_expired.add(1);
+        if let Some(owner) = state.owner.take() {
+            owner.reader.lock().disown(sender.id);
+        }
+        for due in [state.away_due.take(), state.expiry_due.take()].into_iter().flatten() {
+            self.agenda.cancel(due);
+        }
+        self.senders.pin().remove(&sender.id);
     }
 }
 
@@ -455,14 +400,6 @@ impl std::fmt::Debug for Inner {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Hub").field("channels", &self.channels.len()).finish_non_exhaustive()
     }
-}
-
-/// Receivers in order, each once; and whether 0, which is nobody, was named.
-fn normalize(receivers: &[u32]) -> (Vec<SenderId>, bool) {
-    let mut ids: Vec<_> = receivers.iter().filter_map(|&id| SenderId::new(id)).collect();
-    ids.sort_unstable();
-    ids.dedup();
-    (ids, receivers.contains(&0))
 }
 
 #[cfg(test)]
@@ -506,5 +443,7 @@ mod tests {
         assert_eq!(hub.channels().len(), names.len());
         hub.tick(away_over.after(Duration::from_secs(120)));
         assert_eq!((hub.channels().len(), hub.0.agenda.len()), (0, 1));
+        hub.unregister(id, now).unwrap();
+        assert_eq!(hub.0.agenda.len(), 0);
     }
 }

@@ -14,7 +14,7 @@ use bytes::{Bytes, BytesMut};
 use crate::message::FormatId;
 use crate::{Format, Message};
 
-/// What a message counts for besides its content when bytes are limited:
+/// What a message counts for besides its bytes when these are limited:
 /// about the memory of its place in the log.
 pub(crate) const ENTRY_BYTES: u64 = 256;
 
@@ -121,7 +121,7 @@ impl Place {
     /// the end, under the channel's lock.
     pub(crate) fn append(&self, message: Message) -> Arc<Place> {
         debug_assert_eq!(message.offset, self.offset);
-        let bytes = message.content.bytes().len() as u64 + ENTRY_BYTES;
+        let bytes = message.bytes() + ENTRY_BYTES;
         let next = Place::empty(self.offset + 1, self.bytes_before + bytes);
         let refused = self.filled.set(Filled { message, next: next.clone() });
         debug_assert!(refused.is_ok(), "only the end of a log is appended to, and once");

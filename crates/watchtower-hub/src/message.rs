@@ -99,6 +99,8 @@ pub struct Message {
     pub(crate) event: Option<Box<str>>,
     pub(crate) content: Content,
     pub(crate) audience: Audience,
+    /// Boxed, since nearly all messages have none.
+    pub(crate) extras: Option<Box<Bytes>>,
     pub(crate) time: Timestamp,
     pub(crate) frames: Frames,
 }
@@ -120,6 +122,7 @@ impl Message {
             event: None,
             content,
             audience: Audience::Channel,
+            extras: None,
             time,
             frames: Frames::default(),
         }
@@ -136,6 +139,15 @@ impl Message {
     #[must_use]
     pub fn with_receivers(mut self, receivers: impl Into<Box<[SenderId]>>) -> Message {
         self.audience = Audience::Senders(receivers.into());
+        self
+    }
+
+    /// The same with something beside the content; see [`Publish::extras`].
+    ///
+    /// [`Publish::extras`]: crate::Publish::extras
+    #[must_use]
+    pub fn with_extras(mut self, extras: Bytes) -> Message {
+        self.extras = Some(Box::new(extras));
         self
     }
 
@@ -164,6 +176,12 @@ impl Message {
         &self.content
     }
 
+    /// What the publisher's protocol put beside the content. Which protocol that
+    /// was is not kept: a format shows it only if it can tell its own.
+    pub fn extras(&self) -> Option<&Bytes> {
+        self.extras.as_deref()
+    }
+
     /// Who it is for.
     pub fn audience(&self) -> &Audience {
         &self.audience
@@ -177,6 +195,13 @@ impl Message {
     /// When the hub took it.
     pub fn time(&self) -> Timestamp {
         self.time
+    }
+
+    /// What it counts for where bytes are limited, without its place.
+    pub(crate) fn bytes(&self) -> u64 {
+        let event = self.event.as_ref().map_or(0, |event| event.len());
+        let extras = self.extras.as_ref().map_or(0, |extras| extras.len());
+        (self.content.bytes().len() + event + extras) as u64
     }
 
     /// This message in `format`: encoded by the first who asks, shared by the

@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::{Mutex, MutexGuard};
 use rustc_hash::FxHashMap;
 
+use crate::agenda::Due;
 use crate::channel::Channel;
-use crate::session::Link;
+use crate::reader::Link;
 use crate::{ChannelName, SenderId, Timestamp};
 
 #[derive(Debug)]
@@ -25,9 +26,11 @@ pub(crate) struct State {
     pub(crate) owner: Option<Arc<Link>>,
     /// Invariant: the sender is a member of exactly these channels.
     pub(crate) joins: FxHashMap<ChannelName, Arc<Channel>>,
-    /// Whether the hub is to look later which joins without a session are over.
-    /// However many there are, that is noted down once.
-    pub(crate) away_is_due: bool,
+    /// When the hub looks next which joins without a session are over. However
+    /// many there are, that is noted down once.
+    pub(crate) away_due: Option<Due>,
+    /// When the hub looks next whether it is still active.
+    pub(crate) expiry_due: Option<Due>,
     /// Whether it was forgotten: who holds it still must not use it.
     pub(crate) expired: bool,
 }

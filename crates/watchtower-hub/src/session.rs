@@ -3,78 +3,19 @@
 //! A session knows neither its socket nor its protocol. Whoever drives it
 //! drains it in one format and writes what it was given.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Waker;
 
 use bytes::Bytes;
-use parking_lot::Mutex;
-use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
-use crate::bell::{Bell, Rung};
-use crate::channel::{Channel, Joined, Start};
-use crate::hub::{Hub, Publish};
-use crate::idle::IdleSet;
+use crate::channel::{Joined, Start};
+use crate::hub::{Hub, WhenLagging};
 use crate::inner::Inner;
 use crate::log::{Entry, Place};
-use crate::senders::Sender;
-use crate::{ChannelName, Format, Message, Position, Refused, SenderId, Timestamp};
-
-/// How many subscriptions are searched one by one, before an index is made.
-const UNINDEXED_MAX: usize = 8;
-
-/// What publishers and the session itself share.
-#[derive(Debug)]
-pub(crate) struct Link {
-    pub(crate) bell: Bell<Ring>,
-    /// Held while frames are gathered, never over a write.
-    pub(crate) reader: Mutex<Reader>,
-    pub(crate) protocol: &'static str,
-    pub(crate) closes_when_lagging: bool,
-}
-
-/// A subscription that rested has something to read, from `start` on.
-#[derive(Debug)]
-pub(crate) struct Ring {
-    pub(crate) key: u32,
-    pub(crate) start: Arc<Place>,
-}
-
-/// A session's cursors, what a delivery looks at first and together.
-#[derive(Debug, Default)]
-#[repr(C)]
-pub(crate) struct Reader {
-    pub(crate) lagging: bool,
-    pub(crate) closed: bool,
-    /// The subscriptions that have something to read, in turn.
-    ready: VecDeque<u32>,
-    subscriptions: SmallVec<[Option<Subscription>; 1]>,
-    free: Vec<u32>,
-    /// Channel addresses to keys, once the subscriptions are many.
-    index: Option<Box<FxHashMap<usize, u32>>>,
-    /// The senders that this session owns, sorted by id.
-    owned: SmallVec<[(SenderId, Arc<Sender>); 1]>,
-}
-
-/// A session's place in a channel ([model: terms]).
-#[derive(Debug)]
-pub(crate) struct Subscription {
-    pub(crate) channel: Arc<Channel>,
-    pub(crate) set: Arc<IdleSet>,
-    pub(crate) slot: u32,
-    /// The first offset that was not handed out, or a lower one where what
-    /// lies between is for others. It only grows: nothing is handed out twice.
-    pub(crate) next: u64,
-    /// Where to read on; `None` while it rests at the end of the log, holding
-    /// nothing.
-    pub(crate) cursor: Option<Arc<Place>>,
-    /// Whether its key is in `Reader::ready`.
-    pub(crate) queued: bool,
-    /// The senders that it delivers to.
-    pub(crate) senders: SmallVec<[SenderId; 2]>,
-}
+use crate::reader::{Link, Step, Subscription};
+use crate::{ChannelName, Format, Position, Publish, Refused, SenderId, Timestamp};
 
 /// Frames on their way to one client, in order.
 #[derive(Debug, Default)]
@@ -100,8 +41,9 @@ pub enum Drained {
     All,
     /// There is more to read than was asked for.
     More,
-    /// The session fell behind too far: it is to be told, and closed
-    /// ([model: log]).
+    /// The session fell behind too far: its client is to be told, and closed
+    /// ([model: log]). The session itself is dropped, or
+    /// [suspended](Session::suspend) for a client that comes back.
     Lagging,
 }
 
@@ -109,6 +51,10 @@ pub enum Drained {
 ///
 /// Dropping it closes it: its joins stay for `session_ttl`, what they miss
 /// included, for a session that takes them up.
+///
+/// A session may outlive its connection, held in an `Arc` by whoever it belongs
+/// to: one driver after another drains it, and between them it is
+/// [suspended](Self::suspend).
 #[derive(Debug)]
 pub struct Session {
     pub(crate) link: Arc<Link>,
@@ -127,13 +73,43 @@ impl Session {
         self.keeps_joins.store(false, Ordering::Relaxed);
     }
 
+    /// Nobody drives the session until it is [resumed](Self::resume).
+    ///
+    /// It keeps its subscriptions and what they have not been handed out, within
+    /// the lag limits: what falls behind further is skipped and counted,
+    /// whatever was agreed on before ([model: log]). That it was
+    /// [lagging](Drained::Lagging) is forgotten. Its last driver's waker is
+    /// dropped, and not woken any more. To be called by that driver, or after
+    /// it has ended.
+    pub fn suspend(&self) {
+        self.set_when_lagging(WhenLagging::Skip);
+        self.link.bell.silence();
+    }
+
+    /// A driver takes the session over. What the one before was not handed out,
+    /// as far as it was kept, comes with the first drain, whose waker replaces
+    /// the one before.
+    ///
+    /// `when_lagging` counts from now on. A session that was lagging goes on
+    /// with the oldest that is kept.
+    pub fn resume(&self, when_lagging: WhenLagging) {
+        self.set_when_lagging(when_lagging);
+    }
+
+    fn set_when_lagging(&self, when_lagging: WhenLagging) {
+        let mut reader = self.link.reader.lock();
+        reader.closes_when_lagging = when_lagging == WhenLagging::Close;
+        reader.lagging = false;
+    }
+
     /// Gathers what is ready, as frames of `format`, in offset order per
     /// channel and by turns between channels, until `batch` holds
     /// `bytes_max` bytes or somewhat more.
     ///
     /// `waker` is woken once something comes after what this call found;
     /// without one, whoever waits already goes on waiting. Only the one task
-    /// that drives the session may call this. Never blocks on
+    /// that drives the session may call this; after another has driven it, with
+    /// its own waker at first. Never blocks on
     /// other sessions; what it gathers counts as handed out.
     pub fn drain(
         &self,
@@ -215,7 +191,7 @@ impl Session {
 
     /// Whether this session owns a sender.
     pub fn owns_senders(&self) -> bool {
-        !self.link.reader.lock().owned.is_empty()
+        self.link.reader.lock().owns_senders()
     }
 
     /// Whether the session fell behind too far, so that the next drain says
@@ -225,10 +201,9 @@ impl Session {
         self.link.reader.lock().lagging
     }
 
-    /// How many channels the session is subscribed to.
+    /// How many channels the session is subscribed to, mailboxes included.
     pub fn subscriptions(&self) -> usize {
-        let reader = self.link.reader.lock();
-        reader.subscriptions.len() - reader.free.len()
+        self.link.reader.lock().len()
     }
 }
 
@@ -276,7 +251,7 @@ impl Session {
             state.member(sender.id, self.link.protocol, now);
             let from = state.take_up(sender.id).unwrap_or_else(|| state.end().clone());
             if state.slot_of(sender.id, &self.link).is_none() {
-                state.subscribe(channel, &self.link, sender.id, &from, &self.hub.counters)?;
+                state.subscribe(channel, &self.link, Some(sender.id), &from, &self.hub.counters)?;
             }
             Ok(Joined {
                 position: Position { epoch: channel.epoch, offset: from.offset() - 1 },
@@ -303,9 +278,16 @@ impl Session {
         self.hub.enter(None, &sender, channel, |channel, state| {
             state.member(sender.id, self.link.protocol, now);
             let (from, recovered) = channel.start(state, sender.id, start);
-            state.subscribe(channel, &self.link, sender.id, &from, &self.hub.counters)?;
+            state.subscribe(channel, &self.link, Some(sender.id), &from, &self.hub.counters)?;
             Ok(Joined { position: Position { epoch: channel.epoch, offset: from.offset() - 1 }, recovered })
         })
+    }
+
+    /// Ends this session's subscription on behalf of `sender`, owned or not.
+    /// With its last subscription the sender leaves the channel, unless it has
+    /// [joined](Hub::join) it to send. Ending what is not there does nothing.
+    pub fn unsubscribe(&self, sender: SenderId, channel: &ChannelName, now: Timestamp) {
+        self.hub.unsubscribe(&self.link, sender, channel, now);
     }
 
     /// Publishes; see [`Hub::publish`].
@@ -333,157 +315,4 @@ impl Drop for Session {
         self.hub.counters.sessions.fetch_sub(1, Ordering::Relaxed);
         self.hub.close(&self.link, self.keeps_joins.load(Ordering::Relaxed));
     }
-}
-
-/// What became of the message at a place.
-enum Step<'a> {
-    /// It is dealt with.
-    One,
-    /// It is, and what follows up to the end of the run.
-    Run(&'a crate::log::Run),
-    /// There is no room for it.
-    Full,
-}
-
-impl Subscription {
-    /// Hands out what there is; whether that was all, so that the subscription
-    /// rests.
-    fn read(&mut self, visit: &mut impl for<'a> FnMut(&Subscription, &'a Arc<Place>) -> Step<'a>) -> bool {
-        let Some(start) = self.cursor.take() else { return true };
-        // What `start` holds keeps all places after it: no counting on the way.
-        let mut place = &start;
-        loop {
-            if place.is_empty() {
-                self.next = place.offset();
-                if self.set.rest(self.slot, || place.is_empty()) {
-                    return true;
-                }
-                continue;
-            }
-            match visit(self, place) {
-                Step::Run(run) => place = &run.end,
-                Step::One => place = place.next().unwrap_or(place),
-                Step::Full => {
-                    self.next = place.offset();
-                    self.cursor = Some(place.clone());
-                    return false;
-                }
-            }
-        }
-    }
-
-    /// Whether the message is for one of the senders that this delivers to.
-    fn hears(&self, message: &Message) -> bool {
-        match message.audience() {
-            crate::Audience::Channel => true,
-            crate::Audience::Senders(ids) => {
-                self.senders.iter().any(|sender| ids.binary_search(sender).is_ok())
-            }
-        }
-    }
-}
-
-impl Reader {
-    /// Takes note of all that the session was rung for.
-    pub(crate) fn hear(&mut self, bell: &Bell<Ring>, waker: Option<&Waker>) {
-        let mut rung = Rung::new();
-        bell.answer(waker, &mut rung);
-        for ring in rung {
-            self.answer(ring);
-        }
-    }
-
-    fn answer(&mut self, ring: Ring) {
-        let Some(subscription) = self.get(ring.key) else { return };
-        // A ring can come after what it was for has been read already.
-        if subscription.cursor.is_none() {
-            let behind = ring.start.offset() < subscription.next;
-            let place = if behind { Place::seek(&ring.start, subscription.next).clone() } else { ring.start };
-            subscription.cursor = Some(place);
-        }
-        if !std::mem::replace(&mut subscription.queued, true) {
-            self.ready.push_back(ring.key);
-        }
-    }
-
-    pub(crate) fn get(&mut self, key: u32) -> Option<&mut Subscription> {
-        self.subscriptions.get_mut(key as usize)?.as_mut()
-    }
-
-    pub(crate) fn find(&mut self, channel: &Arc<Channel>) -> Option<&mut Subscription> {
-        let key = match &self.index {
-            Some(index) => *index.get(&address(channel))?,
-            None => {
-                let is_here =
-                    |s: &Option<Subscription>| s.as_ref().is_some_and(|s| Arc::ptr_eq(&s.channel, channel));
-                u32::try_from(self.subscriptions.iter().position(is_here)?).ok()?
-            }
-        };
-        self.get(key)
-    }
-
-    pub(crate) fn insert(&mut self, subscription: Subscription) -> u32 {
-        let channel = address(&subscription.channel);
-        let key = match self.free.pop() {
-            Some(key) => {
-                self.subscriptions[key as usize] = Some(subscription);
-                key
-            }
-            None => {
-                self.subscriptions.push(Some(subscription));
-                self.subscriptions.len() as u32 - 1
-            }
-        };
-        if self.index.is_none() && self.subscriptions.len() > UNINDEXED_MAX {
-            let entry =
-                |(key, s): (usize, &Option<Subscription>)| Some((address(&s.as_ref()?.channel), key as u32));
-            self.index = Some(Box::new(self.subscriptions.iter().enumerate().filter_map(entry).collect()));
-        } else if let Some(index) = &mut self.index {
-            index.insert(channel, key);
-        }
-        key
-    }
-
-    pub(crate) fn remove(&mut self, key: u32) {
-        let Some(subscription) = self.subscriptions.get_mut(key as usize).and_then(Option::take) else {
-            return;
-        };
-        self.free.push(key);
-        if subscription.queued {
-            self.ready.retain(|other| *other != key);
-        }
-        if let Some(index) = &mut self.index {
-            index.remove(&address(&subscription.channel));
-        }
-    }
-
-    /// The channels that this session is subscribed to, and for whom.
-    pub(crate) fn channels(&self) -> Vec<(Arc<Channel>, u32, SmallVec<[SenderId; 2]>)> {
-        let part = |s: &Subscription| (s.channel.clone(), s.slot, s.senders.clone());
-        self.subscriptions.iter().flatten().map(part).collect()
-    }
-
-    pub(crate) fn owned(&self, sender: SenderId) -> Option<&Arc<Sender>> {
-        let index = self.owned.binary_search_by_key(&sender, |(id, _)| *id).ok()?;
-        Some(&self.owned[index].1)
-    }
-
-    pub(crate) fn own(&mut self, sender: &Arc<Sender>) {
-        if let Err(index) = self.owned.binary_search_by_key(&sender.id, |(id, _)| *id) {
-            self.owned.insert(index, (sender.id, sender.clone()));
-        }
-    }
-
-    pub(crate) fn disown(&mut self, sender: SenderId) {
-        self.owned.retain(|(id, _)| *id != sender);
-    }
-
-    pub(crate) fn all_owned(&self) -> Vec<Arc<Sender>> {
-        self.owned.iter().map(|(_, sender)| sender.clone()).collect()
-    }
-}
-
-/// A channel's identity while it is held.
-fn address(channel: &Arc<Channel>) -> usize {
-    Arc::as_ptr(channel).addr()
 }

@@ -38,7 +38,7 @@ impl Default for Settings {
 /// The bounds that the hub enforces ([running: limits]).
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// The longest content of a message, in bytes.
+    /// The longest content of a message, with what is beside it, in bytes.
     pub message_bytes_max: usize,
     /// How many channels there may be.
     pub channels_max: usize,

@@ -252,8 +252,7 @@ fn a_run_of_messages_is_their_chunks_one_after_the_other() {
     let stream = open(&hub, Form::Ndjson, Framing::Chunked, &[], false);
     stream.session().subscribe(sender, &5.into(), Start::End, TIME).expect("room");
     let publish = |text: &str| {
-        let message =
-            Publish { sender: Some(sender), event: "message", content: Content::text(text), receivers: None };
+        let message = Publish::new(Content::text(text)).by(sender);
         hub.publish(&5.into(), message, TIME).expect("joined");
     };
     publish("a");
@@ -275,7 +274,7 @@ fn what_was_published_before_the_shutdown_comes_before_the_last_word() {
     let sender = hub.register(TIME).expect("room");
     let mut stream = open(&hub, Form::Ndjson, Framing::UntilClose, &[], false);
     stream.session().subscribe(sender, &5.into(), Start::End, TIME).expect("room");
-    let message = Publish { sender: None, event: "message", content: Content::text("x"), receivers: None };
+    let message = Publish::new(Content::text("x"));
     hub.publish(&5.into(), message, TIME).expect("room");
     let last = written(|out| stream.shut_down(out));
     let lines: Vec<_> = last.lines().collect();

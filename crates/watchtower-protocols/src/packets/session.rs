@@ -121,7 +121,10 @@ impl Desk {
     ) -> Answer {
         self.session.attach(sender, now).map_err(|refused| code(&refused))?;
         let content = Content::sniff(Bytes::copy_from_slice(content));
-        let message = Publish { sender: Some(sender), event: "message", content, receivers };
+        let mut message = Publish::new(content).by(sender);
+        if let Some(receivers) = receivers {
+            message = message.to(receivers);
+        }
         self.session.publish(&channel.into(), message, now).map_err(|refused| code(&refused))?;
         Ok(None)
     }
@@ -138,6 +141,7 @@ fn code(refused: &Refused) -> (ErrorCode, &'static str) {
         Refused::UnknownSender(_) => (ErrorCode::UnknownSender, "unknown sender"),
         Refused::BoundElsewhere(_) => (ErrorCode::UnknownSender, "this sender belongs to another connection"),
         Refused::NotJoined { .. } => (ErrorCode::NotJoined, "join the channel first"),
+        Refused::NoSuchChannel { .. } => (ErrorCode::NotJoined, "no such channel"),
         Refused::TooLarge { .. } => (ErrorCode::TooLarge, "content above the limit"),
         Refused::BadContent { .. } => (ErrorCode::BadContent, "the channel does not accept this content"),
         Refused::ReceiverNotJoined { .. } => {

@@ -70,8 +70,10 @@ fn channel(name: &str) -> ChannelName {
 }
 
 fn publish(hub: &Hub, to: &str, content: &str, receivers: Option<&[u32]>) {
-    let content = Content::text(content);
-    let message = Publish { sender: None, event: "message", content, receivers };
+    let mut message = Publish::new(Content::text(content));
+    if let Some(receivers) = receivers {
+        message = message.to(receivers);
+    }
     hub.publish(&channel(to), message, NOW).expect("published");
 }
 

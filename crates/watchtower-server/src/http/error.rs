@@ -238,6 +238,7 @@ impl From<Refused> for ApiError {
         match refused {
             Refused::UnknownSender(_) | Refused::BoundElsewhere(_) => ApiError::UnknownSender,
             Refused::NotJoined { channel } => ApiError::NotJoined { channel },
+            Refused::NoSuchChannel { .. } => ApiError::NotFound,
             Refused::ReceiverNotJoined { channel, missing } => {
                 ApiError::ReceiverNotJoined { channel, missing }
             }

@@ -219,8 +219,13 @@ impl BodyKind {
 
 fn publish(state: &HttpState, outgoing: Outgoing) -> Result<Response, ApiError> {
     let Outgoing { channels, sender, event, content, receivers } = outgoing;
-    let event = event.as_deref().unwrap_or("message");
-    let message = Publish { sender: Some(sender), event, content, receivers: receivers.as_deref() };
+    let mut message = Publish::new(content).by(sender);
+    if let Some(event) = &event {
+        message = message.event(event);
+    }
+    if let Some(receivers) = &receivers {
+        message = message.to(receivers);
+    }
     let positions = state.hub.publish_all(&channels, message, state.now())?;
     let published = |(channel, position): (_, watchtower_hub::Position)| Published {
         channel: ChannelJson(channel),

@@ -119,8 +119,7 @@ impl Server {
     }
 
     fn publish(&self, channel: &str, text: &str) {
-        let message =
-            Publish { sender: None, event: "message", content: Content::text(text), receivers: None };
+        let message = Publish::new(Content::text(text));
         self.hub.publish(&name(channel), message, noon()).expect("room");
     }
 

@@ -1,118 +1,22 @@
 //! The promises of the model ([model: delivery promises]), by the public
 //! interface alone.
 
+mod guests;
+mod lasting;
+mod mailbox;
+mod support;
+mod unregister;
+
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::task::{Wake, Waker};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use watchtower_hub::{
-    Batch, ChannelName, Content, Drained, Entropy, Format, FormatId, Hub, Limits, Message, Publish, Refused,
-    SenderId, Session, Settings, Start, Timestamp, WhenLagging,
+    ChannelName, Content, Drained, Limits, Publish, Refused, SenderId, Settings, Start, WhenLagging,
 };
 
-/// Numbers without end; good enough to tell ids apart.
-struct Seeded(AtomicU64);
-
-impl Entropy for Seeded {
-    fn next_u64(&self) -> u64 {
-        let mut x = self.0.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed);
-        x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        x ^ (x >> 31)
-    }
-}
-
-/// `offset=content;`
-struct Plain;
-
-impl Format for Plain {
-    fn id(&self) -> FormatId {
-        FormatId::new(63)
-    }
-
-    fn encode(&self, message: &Message, out: &mut BytesMut) {
-        let channel = message.channel();
-        out.extend_from_slice(format!("{channel}/{}=", message.position().offset).as_bytes());
-        out.extend_from_slice(message.content().bytes());
-        out.extend_from_slice(b";");
-    }
-}
-
-#[derive(Default)]
-struct Wakes(AtomicUsize);
-
-impl Wake for Wakes {
-    fn wake(self: Arc<Self>) {
-        self.0.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
-struct Client {
-    session: Session,
-    wakes: Arc<Wakes>,
-}
-
-impl Client {
-    fn new(hub: &Hub) -> Client {
-        Client { session: hub.open("test", WhenLagging::Close), wakes: Arc::default() }
-    }
-
-    fn drain(&self, bytes_max: usize) -> (String, Drained) {
-        let mut batch = Batch::default();
-        let waker = Waker::from(self.wakes.clone());
-        let drained = self.session.drain(&Plain, Some(&waker), bytes_max, &mut batch);
-        let text = batch.frames.concat();
-        assert_eq!(text.len(), batch.bytes);
-        (String::from_utf8(text).unwrap(), drained)
-    }
-
-    fn read(&self) -> String {
-        let (text, drained) = self.drain(usize::MAX);
-        assert_eq!(drained, Drained::All);
-        text
-    }
-
-    fn wakes(&self) -> usize {
-        self.wakes.0.swap(0, Ordering::Relaxed)
-    }
-}
-
-const NOW: Timestamp = Timestamp::from_millis(1_000_000);
-
-fn later(seconds: u64) -> Timestamp {
-    NOW.after(Duration::from_secs(seconds))
-}
-
-fn hub_with(settings: Settings) -> Hub {
-    let hub = Hub::new(settings, Box::new(Seeded(AtomicU64::new(1))));
-    hub.tick(NOW);
-    hub
-}
-
-fn hub() -> Hub {
-    hub_with(Settings::default())
-}
-
-fn five() -> ChannelName {
-    ChannelName::from(5)
-}
-
-fn text(sender: SenderId, text: &str) -> Publish<'static> {
-    Publish { sender: Some(sender), event: "message", content: Content::text(text), receivers: None }
-}
-
-fn say(hub: &Hub, sender: SenderId, words: &str) {
-    hub.publish(&five(), text(sender, words), NOW).unwrap();
-}
-
-fn joined(hub: &Hub) -> (Client, SenderId) {
-    let client = Client::new(hub);
-    let sender = client.session.register(NOW).unwrap();
-    client.session.join(sender, &five(), NOW).unwrap();
-    (client, sender)
-}
+use support::{Client, Counted, NOW, five, hub, hub_with, joined, later, say, text};
 
 #[test]
 fn everyone_who_joined_hears_in_order_and_the_publisher_hears_itself() {
@@ -161,7 +65,7 @@ fn a_direct_message_reaches_the_named_alone_in_the_order_of_all() {
     }
     say(&hub, from, "1");
     let receivers = [to.get(), to.get()];
-    let direct = Publish { receivers: Some(&receivers), ..text(from, "2") };
+    let direct = text(from, "2").to(&receivers);
     hub.publish(&five(), direct.clone(), NOW).unwrap();
     say(&hub, from, "3");
     assert_eq!(a.read(), "5/1=1;5/3=3;");
@@ -182,9 +86,8 @@ fn a_direct_message_needs_receivers_that_have_joined() {
     let hub = hub();
     let (_a, from) = joined(&hub);
     let stranger = hub.register(NOW).unwrap();
-    let publish = |receivers: &[u32]| {
-        hub.publish(&five(), Publish { receivers: Some(receivers), ..text(from, "x") }, NOW).map(|p| p.offset)
-    };
+    let publish =
+        |receivers: &[u32]| hub.publish(&five(), text(from, "x").to(receivers), NOW).map(|p| p.offset);
     let missing = |ids: &[u32]| Err(Refused::ReceiverNotJoined { channel: five(), missing: ids.into() });
     assert_eq!(publish(&[stranger.get(), from.get()]), missing(&[stranger.get()]));
     assert_eq!(publish(&[]), missing(&[]));
@@ -283,7 +186,7 @@ fn two_ids_of_one_session_in_one_channel_hear_one_copy() {
     a.session.join(second, &five(), NOW).unwrap();
     say(&hub, first, "x");
     let both = [first.get(), second.get()];
-    hub.publish(&five(), Publish { receivers: Some(&both), ..text(first, "y") }, NOW).unwrap();
+    hub.publish(&five(), text(first, "y").to(&both), NOW).unwrap();
     assert_eq!(a.read(), "5/1=x;5/2=y;");
     hub.leave(first, &five(), NOW).unwrap();
     say(&hub, second, "z");
@@ -379,7 +282,7 @@ fn who_falls_behind_is_lagging_and_memory_stays_within_nine_eighths_of_the_limit
     let live = Arc::new(AtomicUsize::new(0));
     for round in 0..1_000 {
         let content = Content::binary(Bytes::from_owner(Counted::new(&live)));
-        hub.publish(&five(), Publish { content, ..text(from, "") }, NOW).unwrap();
+        hub.publish(&five(), Publish::new(content).by(from), NOW).unwrap();
         assert_eq!(fast.drain(usize::MAX).1, Drained::All);
         if round == 0 {
             // It had its turn, and its socket took nothing.
@@ -424,28 +327,6 @@ fn a_session_that_had_no_turn_yet_has_four_times_the_limit() {
     assert_eq!(waiting.drain(usize::MAX).1, Drained::Lagging);
 }
 
-/// The bytes of a message that knows whether it is still in memory.
-struct Counted(Arc<AtomicUsize>);
-
-impl Counted {
-    fn new(live: &Arc<AtomicUsize>) -> Counted {
-        live.fetch_add(1, Ordering::Relaxed);
-        Counted(live.clone())
-    }
-}
-
-impl AsRef<[u8]> for Counted {
-    fn as_ref(&self) -> &[u8] {
-        &[]
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 #[test]
 fn senders_expire_when_they_are_silent_and_have_no_session() {
     // [packets: rules]
@@ -484,7 +365,7 @@ fn a_drain_takes_about_what_it_is_asked_for_and_goes_by_turns() {
         // Direct, so that they do not come as one run.
         for channel in [5, 6] {
             let me = [from.get()];
-            hub.publish(&channel.into(), Publish { receivers: Some(&me), ..text(from, "x") }, NOW).unwrap();
+            hub.publish(&channel.into(), text(from, "x").to(&me), NOW).unwrap();
         }
     }
     let mut read = Vec::new();
@@ -542,13 +423,13 @@ fn run(script: &[(u8, usize)]) {
             0 | 1 => {
                 published += 1;
                 let content = Content::binary(Bytes::from_owner(Counted::new(&live)));
-                hub.publish(&five(), Publish { content, ..text(publisher, "") }, NOW).unwrap();
+                hub.publish(&five(), Publish::new(content).by(publisher), NOW).unwrap();
                 expected.iter_mut().flatten().for_each(|e| e.log.push((published, true)));
             }
             2 => {
                 let receivers = [ids[who].get()];
                 let content = Content::binary(Bytes::from_owner(Counted::new(&live)));
-                let direct = Publish { content, receivers: Some(&receivers), ..text(publisher, "") };
+                let direct = Publish::new(content).by(publisher).to(&receivers);
                 if hub.publish(&five(), direct, NOW).is_ok() {
                     published += 1;
                     for (index, expected) in expected.iter_mut().enumerate() {

@@ -1,0 +1,212 @@
+//! A message on its way into channels: what a publisher says of it, and the
+//! calls that judge it and append it.
+//!
+//! Knows no log and no subscriber: what happens under a channel's lock is the
+//! channel's.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::channel::Channel;
+use crate::inner::Inner;
+use crate::{ChannelName, Content, Position, Refused, SenderId, Settings, Timestamp};
+
+/// A message to be published.
+///
+/// ```
+/// # use watchtower_hub::{Content, Publish, SenderId};
+/// # let sender = SenderId::new(7).unwrap();
+/// let message = Publish::new(Content::text("21.5")).by(sender).event("temperature");
+/// ```
+#[derive(Debug, Clone)]
+pub struct Publish<'a> {
+    content: Content,
+    sender: Option<SenderId>,
+    is_guest: bool,
+    event: &'a str,
+    receivers: Option<&'a [u32]>,
+    extras: Option<Bytes>,
+}
+
+impl<'a> Publish<'a> {
+    /// A message for everyone, by the server itself, which need not have
+    /// joined, and for which a channel is made when there is none.
+    pub fn new(content: Content) -> Publish<'a> {
+        Publish { content, sender: None, is_guest: false, event: "message", receivers: None, extras: None }
+    }
+
+    /// Says who publishes. The sender must have joined the channel.
+    #[must_use]
+    pub fn by(self, sender: SenderId) -> Publish<'a> {
+        Publish { sender: Some(sender), is_guest: false, ..self }
+    }
+
+    /// Says who publishes, by a protocol in which a sender need not join a
+    /// channel to publish on it ([webrocket]). The channel must be there.
+    #[must_use]
+    pub fn by_guest(self, sender: SenderId) -> Publish<'a> {
+        Publish { sender: Some(sender), is_guest: true, ..self }
+    }
+
+    /// Gives it an event name; `message` is the default one.
+    #[must_use]
+    pub fn event(self, event: &'a str) -> Publish<'a> {
+        Publish { event, ..self }
+    }
+
+    /// Makes it a direct message to these senders, who must all have joined:
+    /// each gets it once, however often it is named.
+    #[must_use]
+    pub fn to(self, receivers: &'a [u32]) -> Publish<'a> {
+        Publish { receivers: Some(receivers), ..self }
+    }
+
+    /// Puts something beside the content, for subscribers of the publisher's
+    /// own protocol: formats of others leave it out. It counts as content
+    /// where lengths are limited.
+    #[must_use]
+    pub fn extras(self, extras: Bytes) -> Publish<'a> {
+        Publish { extras: Some(extras), ..self }
+    }
+}
+
+/// A message whose length and sender were found to be right.
+#[derive(Debug)]
+pub(crate) struct Draft<'a> {
+    pub(crate) sender: Option<SenderId>,
+    /// Whether its sender need not have joined.
+    pub(crate) is_guest: bool,
+    pub(crate) event: &'a str,
+    pub(crate) content: Content,
+    /// `None` for everyone.
+    pub(crate) receivers: Option<Receivers>,
+    pub(crate) extras: Option<Bytes>,
+    pub(crate) time: Timestamp,
+}
+
+/// Who a direct message is for.
+#[derive(Debug)]
+pub(crate) struct Receivers {
+    /// Sorted and without doubles.
+    pub(crate) ids: Vec<SenderId>,
+    /// Whether 0 was named, which is nobody's id.
+    pub(crate) nobody: bool,
+}
+
+impl Receivers {
+    fn new(numbers: &[u32]) -> Receivers {
+        let mut ids: Vec<_> = numbers.iter().filter_map(|&id| SenderId::new(id)).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        Receivers { ids, nobody: numbers.contains(&0) }
+    }
+}
+
+impl<'a> Draft<'a> {
+    /// Judges what no channel is needed for.
+    pub(crate) fn new(
+        message: Publish<'a>,
+        time: Timestamp,
+        settings: &Settings,
+    ) -> Result<Draft<'a>, Refused> {
+        let Publish { content, sender, is_guest, event, receivers, extras } = message;
+        let bytes = content.bytes().len() + extras.as_ref().map_or(0, Bytes::len);
+        let limit = settings.limits.message_bytes_max;
+        if bytes > limit {
+            return Err(Refused::TooLarge { bytes, limit });
+        }
+        let receivers = receivers.map(Receivers::new);
+        Ok(Draft { sender, is_guest, event, content, receivers, extras, time })
+    }
+}
+
+impl Inner {
+    pub(crate) fn publish(
+        &self,
+        channel: &ChannelName,
+        message: Publish<'_>,
+        now: Timestamp,
+    ) -> Result<Position, Refused> {
+        let settings = self.settings.load();
+        let draft = self.draft(message, now, &settings)?;
+        loop {
+            let channel = self.target(channel, &draft, &settings)?;
+            let mut state = channel.lock();
+            if state.retired {
+                continue;
+            }
+            let content = channel.judge(&state, &draft)?;
+            let position = channel.append(&mut state, &draft, content, &settings.limits, &self.counters);
+            self.watch_published(&channel, &mut state, now);
+            return Ok(position);
+        }
+    }
+
+    pub(crate) fn publish_all(
+        &self,
+        channels: &[ChannelName],
+        message: Publish<'_>,
+        now: Timestamp,
+    ) -> Result<Vec<Position>, Refused> {
+        let settings = self.settings.load();
+        let draft = self.draft(message, now, &settings)?;
+        // All locks at once, always in the order of names: nobody waits in a
+        // circle, and nothing changes between judging and appending.
+        let mut names: Vec<_> = channels.iter().collect();
+        names.sort();
+        names.dedup();
+        let positions = loop {
+            let targets: Vec<_> =
+                names.iter().map(|name| self.target(name, &draft, &settings)).collect::<Result<_, _>>()?;
+            let mut states: Vec<_> = targets.iter().map(|channel| channel.lock()).collect();
+            if states.iter().any(|state| state.retired) {
+                continue;
+            }
+            let mut contents = Vec::with_capacity(targets.len());
+            for (channel, state) in targets.iter().zip(&states) {
+                contents.push(channel.judge(state, &draft)?);
+            }
+            let mut positions = Vec::with_capacity(targets.len());
+            for ((channel, state), content) in targets.iter().zip(&mut states).zip(contents) {
+                positions.push(channel.append(state, &draft, content, &settings.limits, &self.counters));
+                self.watch_published(channel, state, now);
+            }
+            break positions;
+        };
+        let place = |name: &ChannelName| {
+            names.binary_search(&name).ok().and_then(|index| positions.get(index).copied())
+        };
+        Ok(channels.iter().filter_map(place).collect())
+    }
+
+    fn draft<'a>(
+        &self,
+        message: Publish<'a>,
+        now: Timestamp,
+        settings: &Settings,
+    ) -> Result<Draft<'a>, Refused> {
+        let draft = Draft::new(message, now, settings)?;
+        if let Some(sender) = draft.sender {
+            self.senders.pin().get(&sender).ok_or(Refused::UnknownSender(sender))?.touch(now);
+        }
+        Ok(draft)
+    }
+
+    /// A channel to publish on. A sender must have joined it, or name one that
+    /// there is, so it is not made; for the server itself it is.
+    fn target(
+        &self,
+        name: &ChannelName,
+        draft: &Draft<'_>,
+        settings: &Settings,
+    ) -> Result<Arc<Channel>, Refused> {
+        if draft.sender.is_none() {
+            return self.channel(name, settings);
+        }
+        self.channels.pin().get(name).cloned().ok_or_else(|| {
+            let channel = name.clone();
+            if draft.is_guest { Refused::NoSuchChannel { channel } } else { Refused::NotJoined { channel } }
+        })
+    }
+}

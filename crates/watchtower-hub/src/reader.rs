@@ -1,0 +1,246 @@
+//! A session's cursors: what a delivery walks along.
+//!
+//! Knows no driver and no limit: publishers ring, the session reads, and
+//! whoever falls behind is moved on by the channel.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::task::Waker;
+
+use parking_lot::Mutex;
+use rustc_hash::FxHashMap;
+use smallvec::SmallVec;
+
+use crate::bell::{Bell, Rung};
+use crate::channel::Channel;
+use crate::idle::IdleSet;
+use crate::log::Place;
+use crate::senders::Sender;
+use crate::{Message, SenderId};
+
+/// How many subscriptions are searched one by one, before an index is made.
+const UNINDEXED_MAX: usize = 8;
+
+/// What publishers and the session itself share.
+#[derive(Debug)]
+pub(crate) struct Link {
+    pub(crate) bell: Bell<Ring>,
+    /// Held while frames are gathered, never over a write.
+    pub(crate) reader: Mutex<Reader>,
+    pub(crate) protocol: &'static str,
+}
+
+/// A subscription that rested has something to read, from `start` on.
+#[derive(Debug)]
+pub(crate) struct Ring {
+    pub(crate) key: u32,
+    pub(crate) start: Arc<Place>,
+}
+
+/// A session's cursors, what a delivery looks at first and together.
+#[derive(Debug, Default)]
+#[repr(C)]
+pub(crate) struct Reader {
+    pub(crate) lagging: bool,
+    pub(crate) closed: bool,
+    pub(crate) closes_when_lagging: bool,
+    /// The subscriptions that have something to read, in turn.
+    pub(crate) ready: VecDeque<u32>,
+    subscriptions: SmallVec<[Option<Subscription>; 1]>,
+    free: Vec<u32>,
+    /// Channel addresses to keys, once the subscriptions are many.
+    index: Option<Box<FxHashMap<usize, u32>>>,
+    /// The senders that this session owns, sorted by id.
+    owned: SmallVec<[(SenderId, Arc<Sender>); 1]>,
+}
+
+/// A session's place in a channel ([model: terms]).
+#[derive(Debug)]
+pub(crate) struct Subscription {
+    pub(crate) channel: Arc<Channel>,
+    pub(crate) set: Arc<IdleSet>,
+    pub(crate) slot: u32,
+    /// The first offset that was not handed out, or a lower one where what
+    /// lies between is for others. It only grows: nothing is handed out twice.
+    pub(crate) next: u64,
+    /// Where to read on; `None` while it rests at the end of the log, holding
+    /// nothing.
+    pub(crate) cursor: Option<Arc<Place>>,
+    /// Whether its key is in `Reader::ready`.
+    pub(crate) queued: bool,
+    /// The senders that it delivers to; none for a mailbox.
+    pub(crate) senders: SmallVec<[SenderId; 2]>,
+}
+
+/// What became of the message at a place.
+pub(crate) enum Step<'a> {
+    /// It is dealt with.
+    One,
+    /// It is, and what follows up to the end of the run.
+    Run(&'a crate::log::Run),
+    /// There is no room for it.
+    Full,
+}
+
+impl Subscription {
+    /// Hands out what there is; whether that was all, so that the subscription
+    /// rests.
+    pub(crate) fn read(
+        &mut self,
+        visit: &mut impl for<'a> FnMut(&Subscription, &'a Arc<Place>) -> Step<'a>,
+    ) -> bool {
+        let Some(start) = self.cursor.take() else { return true };
+        // What `start` holds keeps all places after it: no counting on the way.
+        let mut place = &start;
+        loop {
+            if place.is_empty() {
+                self.next = place.offset();
+                if self.set.rest(self.slot, || place.is_empty()) {
+                    return true;
+                }
+                continue;
+            }
+            match visit(self, place) {
+                Step::Run(run) => place = &run.end,
+                Step::One => place = place.next().unwrap_or(place),
+                Step::Full => {
+                    self.next = place.offset();
+                    self.cursor = Some(place.clone());
+                    return false;
+                }
+            }
+        }
+    }
+
+    /// Whether the message is for one of the senders that this delivers to.
+    pub(crate) fn hears(&self, message: &Message) -> bool {
+        match message.audience() {
+            crate::Audience::Channel => true,
+            crate::Audience::Senders(ids) => {
+                self.senders.iter().any(|sender| ids.binary_search(sender).is_ok())
+            }
+        }
+    }
+}
+
+impl Link {
+    pub(crate) fn new(protocol: &'static str, closes_when_lagging: bool) -> Link {
+        let reader = Mutex::new(Reader { closes_when_lagging, ..Reader::default() });
+        Link { bell: Bell::new(), reader, protocol }
+    }
+}
+
+impl Reader {
+    /// Takes note of all that the session was rung for.
+    pub(crate) fn hear(&mut self, bell: &Bell<Ring>, waker: Option<&Waker>) {
+        let mut rung = Rung::new();
+        bell.answer(waker, &mut rung);
+        for ring in rung {
+            self.answer(ring);
+        }
+    }
+
+    fn answer(&mut self, ring: Ring) {
+        let Some(subscription) = self.get(ring.key) else { return };
+        // A ring can come after what it was for has been read already.
+        if subscription.cursor.is_none() {
+            let behind = ring.start.offset() < subscription.next;
+            let place = if behind { Place::seek(&ring.start, subscription.next).clone() } else { ring.start };
+            subscription.cursor = Some(place);
+        }
+        if !std::mem::replace(&mut subscription.queued, true) {
+            self.ready.push_back(ring.key);
+        }
+    }
+
+    pub(crate) fn get(&mut self, key: u32) -> Option<&mut Subscription> {
+        self.subscriptions.get_mut(key as usize)?.as_mut()
+    }
+
+    pub(crate) fn find(&mut self, channel: &Arc<Channel>) -> Option<&mut Subscription> {
+        let key = match &self.index {
+            Some(index) => *index.get(&address(channel))?,
+            None => {
+                let is_here =
+                    |s: &Option<Subscription>| s.as_ref().is_some_and(|s| Arc::ptr_eq(&s.channel, channel));
+                u32::try_from(self.subscriptions.iter().position(is_here)?).ok()?
+            }
+        };
+        self.get(key)
+    }
+
+    pub(crate) fn insert(&mut self, subscription: Subscription) -> u32 {
+        let channel = address(&subscription.channel);
+        let key = match self.free.pop() {
+            Some(key) => {
+                self.subscriptions[key as usize] = Some(subscription);
+                key
+            }
+            None => {
+                self.subscriptions.push(Some(subscription));
+                self.subscriptions.len() as u32 - 1
+            }
+        };
+        if self.index.is_none() && self.subscriptions.len() > UNINDEXED_MAX {
+            let entry =
+                |(key, s): (usize, &Option<Subscription>)| Some((address(&s.as_ref()?.channel), key as u32));
+            self.index = Some(Box::new(self.subscriptions.iter().enumerate().filter_map(entry).collect()));
+        } else if let Some(index) = &mut self.index {
+            index.insert(channel, key);
+        }
+        key
+    }
+
+    pub(crate) fn remove(&mut self, key: u32) {
+        let Some(subscription) = self.subscriptions.get_mut(key as usize).and_then(Option::take) else {
+            return;
+        };
+        self.free.push(key);
+        if subscription.queued {
+            self.ready.retain(|other| *other != key);
+        }
+        if let Some(index) = &mut self.index {
+            index.remove(&address(&subscription.channel));
+        }
+    }
+
+    /// How many subscriptions there are.
+    pub(crate) fn len(&self) -> usize {
+        self.subscriptions.len() - self.free.len()
+    }
+
+    /// Whether it owns a sender.
+    pub(crate) fn owns_senders(&self) -> bool {
+        !self.owned.is_empty()
+    }
+
+    /// The channels that this session is subscribed to, and for whom.
+    pub(crate) fn channels(&self) -> Vec<(Arc<Channel>, u32, SmallVec<[SenderId; 2]>)> {
+        let part = |s: &Subscription| (s.channel.clone(), s.slot, s.senders.clone());
+        self.subscriptions.iter().flatten().map(part).collect()
+    }
+
+    pub(crate) fn owned(&self, sender: SenderId) -> Option<&Arc<Sender>> {
+        let index = self.owned.binary_search_by_key(&sender, |(id, _)| *id).ok()?;
+        Some(&self.owned[index].1)
+    }
+
+    pub(crate) fn own(&mut self, sender: &Arc<Sender>) {
+        if let Err(index) = self.owned.binary_search_by_key(&sender.id, |(id, _)| *id) {
+            self.owned.insert(index, (sender.id, sender.clone()));
+        }
+    }
+
+    pub(crate) fn disown(&mut self, sender: SenderId) {
+        self.owned.retain(|(id, _)| *id != sender);
+    }
+
+    pub(crate) fn all_owned(&self) -> Vec<Arc<Sender>> {
+        self.owned.iter().map(|(_, sender)| sender.clone()).collect()
+    }
+}
+
+/// A channel's identity while it is held.
+fn address(channel: &Arc<Channel>) -> usize {
+    Arc::as_ptr(channel).addr()
+}
