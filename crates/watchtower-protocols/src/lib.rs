@@ -8,4 +8,5 @@
 pub mod http;
 pub mod packets;
 pub mod stream;
+pub mod webrocket;
 pub mod websocket;
