@@ -11,6 +11,7 @@ use watchtower_hub::{
 };
 
 use super::format::{Compression, Frames, MessageKind};
+use super::frame::Opcode;
 use super::{CloseCode, frame};
 
 /// How much a client is given at once ahead of leaving a channel.
@@ -66,6 +67,18 @@ impl Line {
         if !self.is_closing {
             self.is_closing = true;
             frame::write_close(code, reason, out);
+        }
+    }
+
+    /// Answers a client's close frame with the same code (RFC 6455 5.5.1).
+    pub(super) fn answer_close(&mut self, code: Option<CloseCode>, out: &mut Vec<u8>) {
+        match code {
+            Some(code) => self.close(code, "", out),
+            None if !self.is_closing => {
+                self.is_closing = true;
+                frame::write_control(Opcode::Close, &[], out);
+            }
+            None => {}
         }
     }
 

@@ -4,15 +4,17 @@
 //! Knows no protocol; what the messages mean is the handler's.
 
 use std::fmt;
+use std::ops::ControlFlow;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use watchtower_hub::{Format, Session, Timestamp};
 
-use super::CloseCode;
 use super::client::{Client, Line};
+use super::decoder::{Decoder, Event, Rules};
 use super::frame::{self, Opcode};
 use super::handler::Conversation;
+use super::{CloseCode, Compression};
 use crate::stream::{Close, StreamSession};
 
 /// The shortest pause between two calls of a handler that ran out of patience.
@@ -39,6 +41,7 @@ impl Default for Settings {
 /// [`Endpoint::accept`](super::Endpoint::accept).
 pub struct WebSocket {
     line: Line,
+    decoder: Decoder,
     conversation: Box<dyn Conversation>,
     settings: Settings,
     /// What was sent while it opened, until it is written.
@@ -61,6 +64,7 @@ impl WebSocket {
         let until_patience = conversation.patience();
         WebSocket {
             line,
+            decoder: Decoder::default(),
             conversation,
             settings,
             opening,
@@ -90,7 +94,28 @@ impl StreamSession for WebSocket {
             return Err(Close);
         }
         self.was_heard |= !input.is_empty();
-        Ok(input.len())
+        let WebSocket { line, conversation, decoder, settings, .. } = self;
+        let rules = Rules {
+            message_bytes_max: settings.message_bytes_max,
+            may_deflate: line.compression != Compression::None,
+        };
+        let result = decoder.decode(input, rules, |event| {
+            match event {
+                Event::Message(message) => {
+                    conversation.message(&mut Client { line, now, out }, message);
+                }
+                // What answers a ping is not longer than it was, so that answers
+                // are bounded by the input.
+                Event::Ping(payload) => frame::write_control(Opcode::Pong, payload, out),
+                Event::Pong => {}
+                Event::Close(code) => line.answer_close(code, out),
+            }
+            if line.is_closing { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        if let Err(violation) = result {
+            line.close(violation.close_code(), &violation.to_string(), out);
+        }
+        if line.is_closing { Err(Close) } else { Ok(input.len()) }
     }
 
     /// A client that is gone without a word does not read either: WebSocket
