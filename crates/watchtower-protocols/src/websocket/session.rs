@@ -40,9 +40,11 @@ impl Default for Settings {
 /// A client on a WebSocket whose handshake is done: made by
 /// [`Endpoint::accept`](super::Endpoint::accept).
 pub struct WebSocket {
+    /// Comes before the line: its handler is told of the end while the hub
+    /// still knows the connection.
+    conversation: Box<dyn Conversation>,
     line: Line,
     decoder: Decoder,
-    conversation: Box<dyn Conversation>,
     settings: Settings,
     /// What was sent while it opened, until it is written.
     opening: Vec<u8>,
@@ -94,6 +96,7 @@ impl StreamSession for WebSocket {
             return Err(Close);
         }
         self.was_heard |= !input.is_empty();
+        self.line.seen = now;
         let WebSocket { line, conversation, decoder, settings, .. } = self;
         let rules = Rules {
             message_bytes_max: settings.message_bytes_max,
@@ -129,6 +132,7 @@ impl StreamSession for WebSocket {
     }
 
     fn out_of_patience(&mut self, now: Timestamp, out: &mut Vec<u8>) -> Result<(), Close> {
+        self.line.keep_alive(now);
         let waited = self.patience().unwrap_or_default();
         self.until_ping = self.until_ping.saturating_sub(waited);
         self.until_patience = self.until_patience.map(|until| until.saturating_sub(waited));
