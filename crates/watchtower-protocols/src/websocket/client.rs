@@ -11,6 +11,7 @@ use watchtower_hub::{
 };
 
 use super::format::{Compression, Frames, MessageKind};
+use super::frame::Opcode;
 use super::{CloseCode, frame};
 
 /// How much a client is given at once ahead of leaving a channel.
@@ -45,11 +46,18 @@ pub(super) struct Line {
     /// Invariant: once set, the last thing written is a close frame.
     pub(super) is_closing: bool,
     closer: Option<Closer>,
+    /// When something last happened here.
+    pub(super) seen: Timestamp,
 }
 
 impl Line {
-    pub(super) fn new(session: Session, frames: Arc<Frames>, compression: Compression) -> Line {
-        // Nobody can come back to the sender of a connection that is gone.
+    pub(super) fn new(
+        session: Session,
+        frames: Arc<Frames>,
+        compression: Compression,
+        now: Timestamp,
+    ) -> Line {
+        // Nobody can come back to a connection that is gone.
         session.end_joins_on_close();
         Line {
             session: Arc::new(session),
@@ -58,6 +66,22 @@ impl Line {
             sender: None,
             is_closing: false,
             closer: None,
+            seen: now,
+        }
+    }
+
+    /// Notes that the connection is there. As long as it is, so is its sender.
+    pub(super) fn keep_alive(&mut self, now: Timestamp) {
+        self.seen = now;
+        if let Some(sender) = self.sender {
+            self.session.hub().is_registered(sender, now);
+        }
+    }
+
+    fn forget_sender(&mut self) {
+        if let Some(sender) = self.sender.take() {
+            // Who is unknown already need not be forgotten.
+            let _ = self.session.hub().unregister(sender, self.seen);
         }
     }
 
@@ -66,6 +90,18 @@ impl Line {
         if !self.is_closing {
             self.is_closing = true;
             frame::write_close(code, reason, out);
+        }
+    }
+
+    /// Answers a client's close frame with the same code (RFC 6455 5.5.1).
+    pub(super) fn answer_close(&mut self, code: Option<CloseCode>, out: &mut Vec<u8>) {
+        match code {
+            Some(code) => self.close(code, "", out),
+            None if !self.is_closing => {
+                self.is_closing = true;
+                frame::write_control(Opcode::Close, &[], out);
+            }
+            None => {}
         }
     }
 
@@ -93,6 +129,12 @@ impl Line {
         // Who lags too far for it is closed when it is drained next.
         let _: Drained = self.session.drain(format, None, room, &mut batch);
         batch.frames.iter().for_each(|frame| out.extend_from_slice(frame));
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        self.forget_sender();
     }
 }
 
@@ -125,14 +167,15 @@ impl Client<'_> {
     }
 
     /// Delivers another session from now on: one that was there before this
-    /// connection, and goes on after it. What the session before it was
-    /// subscribed to ends here, unless somebody else holds it.
+    /// connection, and goes on after it. What this connection was subscribed to
+    /// until now ends, and so does its [`sender`](Self::sender).
     ///
-    /// A session is delivered by one connection at a time; the caller sees to
-    /// that.
+    /// The caller sees to it that a session is delivered by one connection at a
+    /// time, [resumes](Session::resume) it before, and
+    /// [suspends](Session::suspend) it when the connection is over.
     pub fn adopt(&mut self, session: Arc<Session>) {
+        self.line.forget_sender();
         self.line.session = session;
-        self.line.sender = None;
     }
 
     /// The hub.
@@ -162,7 +205,7 @@ impl Client<'_> {
     ///
     /// # Errors
     ///
-    /// None today; those of [`Hub::leave`].
+    /// [`Refused::UnknownSender`] when the sender was unregistered by somebody.
     pub fn unsubscribe(&mut self, channel: &ChannelName) -> Result<(), Refused> {
         let Some(sender) = self.line.sender else { return Ok(()) };
         self.line.deliver(self.out);

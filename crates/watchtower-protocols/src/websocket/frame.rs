@@ -5,6 +5,7 @@
 use bytes::BytesMut;
 
 use super::deflate;
+use super::scratch::Scratch;
 use super::{CloseCode, Compression, MessageKind};
 
 /// The longest header of a frame without a mask.
@@ -79,7 +80,7 @@ pub(super) fn encode(
         out.truncate(start);
         out.extend_from_slice(Header::message(kind, deflated.len(), true).bytes());
         out.extend_from_slice(&deflated);
-        return deflate::give_back(deflated);
+        return;
     }
     // The length of the header is known only now: the payload moves up to it.
     let length = payload.len();
@@ -97,7 +98,7 @@ pub(super) fn write_message(compression: Compression, kind: MessageKind, payload
     if let Some(deflated) = deflate_if_it_pays(compression, payload) {
         out.extend_from_slice(Header::message(kind, deflated.len(), true).bytes());
         out.extend_from_slice(&deflated);
-        return deflate::give_back(deflated);
+        return;
     }
     out.extend_from_slice(Header::message(kind, payload.len(), false).bytes());
     out.extend_from_slice(payload);
@@ -121,16 +122,12 @@ pub(super) fn write_control(opcode: Opcode, payload: &[u8], out: &mut Vec<u8>) {
 }
 
 /// The payload compressed, when that makes it shorter.
-fn deflate_if_it_pays(compression: Compression, payload: &[u8]) -> Option<Vec<u8>> {
+fn deflate_if_it_pays(compression: Compression, payload: &[u8]) -> Option<Scratch> {
     if compression == Compression::None || payload.len() < DEFLATE_BYTES_MIN {
         return None;
     }
     let deflated = deflate::deflate(compression, payload);
-    if deflated.len() < payload.len() {
-        return Some(deflated);
-    }
-    deflate::give_back(deflated);
-    None
+    (deflated.len() < payload.len()).then_some(deflated)
 }
 
 /// The header of a frame (RFC 6455 5.2): as short as its length allows.

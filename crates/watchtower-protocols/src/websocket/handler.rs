@@ -142,7 +142,7 @@ impl<H: Handler> Serve for Served<H> {
         now: Timestamp,
     ) -> WebSocket {
         let session = hub.open(self.0.protocol(), WhenLagging::Close);
-        let mut line = Line::new(session, self.0.frames(), compression);
+        let mut line = Line::new(session, self.0.frames(), compression, now);
         let mut opening = Vec::new();
         let mut client = Client { line: &mut line, now, out: &mut opening };
         let state = self.0.open(&mut client, request);

@@ -145,13 +145,27 @@ fn has_token(headers: &HeaderMap, name: HeaderName, token: &str) -> bool {
 fn negotiate(headers: &HeaderMap) -> Compression {
     let values = headers.get_all(header::SEC_WEBSOCKET_EXTENSIONS).iter();
     let values = values.filter_map(|value| value.to_str().ok());
-    values.flat_map(|value| value.split(',')).find_map(take_offer).unwrap_or(Compression::None)
+    values.flat_map(|value| split(value, ',')).find_map(take_offer).unwrap_or(Compression::None)
+}
+
+/// The parts of a header that `separator` stands between, unless in quotes.
+fn split(value: &str, separator: char) -> impl Iterator<Item = &str> {
+    let (mut in_quotes, mut escaped) = (false, false);
+    value.split(move |c| {
+        if in_quotes && !escaped && c == '\\' {
+            escaped = true;
+            return false;
+        }
+        in_quotes ^= c == '"' && !escaped;
+        escaped = false;
+        c == separator && !in_quotes
+    })
 }
 
 /// How one offer is taken, if it is one of permessage-deflate with valid
 /// parameters (RFC 7692 7.1). None of them may be there twice.
 fn take_offer(offer: &str) -> Option<Compression> {
-    let mut parts = offer.split(';').map(str::trim);
+    let mut parts = split(offer, ';').map(str::trim);
     if parts.next()? != "permessage-deflate" {
         return None;
     }

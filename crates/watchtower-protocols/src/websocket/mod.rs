@@ -16,11 +16,13 @@
 
 mod client;
 mod close;
+mod decoder;
 mod deflate;
 mod format;
 mod frame;
 mod handler;
 mod handshake;
+mod scratch;
 mod session;
 
 pub use client::{Client, Closer, Incoming, Outgoing};

@@ -4,15 +4,17 @@
 //! Knows no protocol; what the messages mean is the handler's.
 
 use std::fmt;
+use std::ops::ControlFlow;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use watchtower_hub::{Format, Session, Timestamp};
 
-use super::CloseCode;
 use super::client::{Client, Line};
+use super::decoder::{Decoder, Event, Rules};
 use super::frame::{self, Opcode};
 use super::handler::Conversation;
+use super::{CloseCode, Compression};
 use crate::stream::{Close, StreamSession};
 
 /// The shortest pause between two calls of a handler that ran out of patience.
@@ -38,8 +40,11 @@ impl Default for Settings {
 /// A client on a WebSocket whose handshake is done: made by
 /// [`Endpoint::accept`](super::Endpoint::accept).
 pub struct WebSocket {
-    line: Line,
+    /// Comes before the line: its handler is told of the end while the hub
+    /// still knows the connection.
     conversation: Box<dyn Conversation>,
+    line: Line,
+    decoder: Decoder,
     settings: Settings,
     /// What was sent while it opened, until it is written.
     opening: Vec<u8>,
@@ -61,6 +66,7 @@ impl WebSocket {
         let until_patience = conversation.patience();
         WebSocket {
             line,
+            decoder: Decoder::default(),
             conversation,
             settings,
             opening,
@@ -90,7 +96,29 @@ impl StreamSession for WebSocket {
             return Err(Close);
         }
         self.was_heard |= !input.is_empty();
-        Ok(input.len())
+        self.line.seen = now;
+        let WebSocket { line, conversation, decoder, settings, .. } = self;
+        let rules = Rules {
+            message_bytes_max: settings.message_bytes_max,
+            may_deflate: line.compression != Compression::None,
+        };
+        let result = decoder.decode(input, rules, |event| {
+            match event {
+                Event::Message(message) => {
+                    conversation.message(&mut Client { line, now, out }, message);
+                }
+                // What answers a ping is not longer than it was, so that answers
+                // are bounded by the input.
+                Event::Ping(payload) => frame::write_control(Opcode::Pong, payload, out),
+                Event::Pong => {}
+                Event::Close(code) => line.answer_close(code, out),
+            }
+            if line.is_closing { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        if let Err(violation) = result {
+            line.close(violation.close_code(), &violation.to_string(), out);
+        }
+        if line.is_closing { Err(Close) } else { Ok(input.len()) }
     }
 
     /// A client that is gone without a word does not read either: WebSocket
@@ -104,6 +132,7 @@ impl StreamSession for WebSocket {
     }
 
     fn out_of_patience(&mut self, now: Timestamp, out: &mut Vec<u8>) -> Result<(), Close> {
+        self.line.keep_alive(now);
         let waited = self.patience().unwrap_or_default();
         self.until_ping = self.until_ping.saturating_sub(waited);
         self.until_patience = self.until_patience.map(|until| until.saturating_sub(waited));
