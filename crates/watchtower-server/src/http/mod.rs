@@ -35,7 +35,8 @@ use arc_swap::ArcSwap;
 use axum::Router;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
-use http::{HeaderName, HeaderValue, Method, Request, StatusCode, header};
+use http::uri::Authority;
+use http::{HeaderName, HeaderValue, Method, Request, StatusCode, Version, header};
 use serde::Serialize;
 use tower::ServiceExt;
 use tower_http::cors::CorsLayer;
@@ -147,6 +148,10 @@ impl Http {
                 self.state.metrics.requests_limited.inc();
                 ApiError::TooManyRequests { wait }.into_response()
             }
+            Ok(()) if !is_for_a_host(&request) => {
+                ApiError::BadRequest("a request needs one `Host`, which is a name or an address")
+                    .into_response()
+            }
             Ok(()) => match self.router.oneshot(request.map(Body::new)).await {
                 Ok(response) => response,
                 Err(never) => match never {},
@@ -161,6 +166,21 @@ impl Http {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         response
+    }
+}
+
+/// Whether the request says once which host it is for, which one of HTTP/1.0
+/// need not (RFC 9112 3.2).
+fn is_for_a_host<B>(request: &Request<B>) -> bool {
+    let mut hosts = request.headers().get_all(header::HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        (None, _) => request.version() < Version::HTTP_11,
+        (Some(host), None) => {
+            let host = host.as_bytes();
+            // Empty where the target has no host either.
+            host.is_empty() || (Authority::try_from(host).is_ok() && !host.contains(&b'@'))
+        }
+        (Some(_), Some(_)) => false,
     }
 }
 
