@@ -3,6 +3,7 @@
 //! | file | for |
 //! | --- | --- |
 //! | `connection` | one connection: hyper, its limits, and its end |
+//! | `head` | whether the head of a request is there |
 //! | `takeover` | handing a stream's connection over from hyper |
 //! | `error` | the table of codes, and what a refused request is answered |
 //! | `extract` | reading bodies, fields and parameters |
@@ -17,6 +18,7 @@ mod channels;
 mod connection;
 mod error;
 mod extract;
+mod head;
 mod history;
 mod openapi;
 mod probes;
@@ -47,6 +49,7 @@ use watchtower_hub::{ChannelName, Hub, SenderId, Timestamp};
 pub(crate) use self::connection::OpenStream;
 use self::error::ApiError;
 pub use self::error::ErrorCode;
+pub(crate) use self::head::is_half_a_head;
 use crate::callbacks::Callbacks;
 use crate::config::Config;
 use crate::metrics::{ByStatus, Metrics};
