@@ -19,6 +19,7 @@ pub mod config;
 pub mod http;
 
 mod clock;
+mod door;
 mod metrics;
 mod request_limiter;
 mod server;

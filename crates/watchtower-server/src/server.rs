@@ -19,6 +19,7 @@ use crate::callbacks::sign::SigningKey;
 use crate::callbacks::{CallbackSettings, Callbacks};
 use crate::clock::{self, SystemEntropy};
 use crate::config::{Config, ContentFormat};
+use crate::door::Door;
 use crate::http::{Http, HttpState};
 use crate::metrics::Metrics;
 use crate::request_limiter::RequestLimiter;
@@ -289,7 +290,7 @@ impl Server {
         let shared = self.shared;
         tokio::spawn(tick(shared.clone()));
         for listener in self.tcp {
-            tokio::spawn(tcp::accept(listener, shared.clone()));
+            tokio::spawn(tcp::accept(listener, shared.clone(), Door::Shared));
         }
         for socket in self.udp {
             tokio::spawn(udp::serve(socket, shared.clone(), shared.shutdown.part()));

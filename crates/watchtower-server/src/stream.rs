@@ -109,14 +109,8 @@ enum End {
 }
 
 impl<W: Wire, S: StreamSession, G> Drive<W, S, G> {
-    /// Takes over a connection of which `read_already` was read.
-    pub(crate) fn new(
-        wire: W,
-        read_already: &[u8],
-        session: S,
-        guest: G,
-        shutdown: Shutdown,
-    ) -> Drive<W, S, G> {
+    /// Takes over a connection.
+    pub(crate) fn new(wire: W, session: S, guest: G, shutdown: Shutdown) -> Drive<W, S, G> {
         let last_sent = session.heartbeat().map(|_| Instant::now());
         let mut drive = Drive {
             wire,
@@ -131,8 +125,15 @@ impl<W: Wire, S: StreamSession, G> Drive<W, S, G> {
             _guest: guest,
         };
         drive.session.begin(&mut drive.answers);
-        drive.take(read_already);
         drive
+    }
+
+    /// The same, after `first` was read. What that leaves unfinished is to be
+    /// finished by `due`, if that is given.
+    pub(crate) fn after(mut self, first: &[u8], due: Option<Instant>) -> Drive<W, S, G> {
+        self.timer = due.map(Timer::at);
+        self.take(first);
+        self
     }
 
     /// Hands input to the session.

@@ -1,5 +1,7 @@
-//! The shared TCP port: accepts connections within the limits, and tells by
-//! the first bytes which protocol each one speaks.
+//! TCP listeners: accepts connections within the limits.
+//!
+//! Knows nothing of what is spoken: that is up to the [`Door`] behind which the
+//! connections arrive.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -9,30 +11,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use socket2::{SockRef, TcpKeepalive};
-use tokio::net::{TcpListener, TcpStream};
-use watchtower_protocols::packets::PacketStream;
+use tokio::net::TcpListener;
 
-use crate::http::OpenStream;
-use crate::metrics::ByProtocol;
+use crate::door::{Arrival, Door};
 use crate::server::Shared;
-use crate::shutdown::Shutdown;
-use crate::stream::Drive;
-use crate::wire::Plain;
-
-/// When the system is asked whether a silent client is still there, so that
-/// one that vanished does not stay forever.
-const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
 
 /// How long accepting pauses when the system has nothing to accept with.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// How many first bytes are read to tell the protocol. One is enough; what
-/// came with it is passed on.
-const FIRST_BYTES: usize = 4096;
-
 /// Accepts until the server shuts down.
-pub(crate) async fn accept(listener: TcpListener, shared: Arc<Shared>) {
+pub(crate) async fn accept(listener: TcpListener, shared: Arc<Shared>, door: Door) {
     let mut shutdown = shared.shutdown.part();
     loop {
         let accepted = tokio::select! {
@@ -42,7 +30,7 @@ pub(crate) async fn accept(listener: TcpListener, shared: Arc<Shared>) {
         match accepted {
             Ok((socket, address)) => {
                 if let Some(guest) = Guest::admit(&shared, address.ip()) {
-                    tokio::spawn(greet(socket, guest, shared.shutdown.part()));
+                    tokio::spawn(Arrival::new(guest, door).greet(socket));
                 } else {
                     shared.metrics.connections_refused.inc();
                 }
@@ -111,70 +99,5 @@ impl Drop for Guest {
                 count.remove();
             }
         }
-    }
-}
-
-/// Finds out which protocol a client speaks, and serves it.
-async fn greet(socket: TcpStream, guest: Guest, mut shutdown: Shutdown) {
-    if let Err(error) = prepare(&socket) {
-        tracing::debug!(%error, "cannot set up a connection");
-        return;
-    }
-    let Some(first) = first_bytes(&socket, &guest.shared, &mut shutdown).await else { return };
-    // What goes on is a task of its own, since this one is larger than a
-    // connection should be, with its own part in the shutdown, which wakes
-    // only the task that it belongs to.
-    let protocol = if first.first().is_some_and(|byte| is_http(*byte)) { "http" } else { "packets" };
-    guest.shared.metrics.connections.get_or_create(&ByProtocol { protocol }).inc();
-    if protocol == "http" {
-        let http = guest.shared.http.clone();
-        let served = http.serve(socket, first, guest.address, shutdown.started()).await;
-        if let Some(OpenStream { io, stream }) = served {
-            let shutdown = guest.shared.shutdown.part();
-            tokio::spawn(Drive::new(Plain::from(io), &[], stream, guest, shutdown));
-        }
-        return;
-    }
-    let session = PacketStream::new(&guest.shared.hub, guest.shared.packet_options());
-    let shutdown = guest.shared.shutdown.part();
-    tokio::spawn(Drive::new(Plain::from(socket), &first, session, guest, shutdown));
-}
-
-/// Whether a request can begin with it: the first letters of the methods,
-/// which begin no packet.
-fn is_http(byte: u8) -> bool {
-    matches!(byte, b'C' | b'D' | b'G' | b'H' | b'O' | b'P' | b'T')
-}
-
-fn prepare(socket: &TcpStream) -> io::Result<()> {
-    // Every write is whole messages already: waiting for more only delays.
-    socket.set_nodelay(true)?;
-    SockRef::from(socket).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE_AFTER))
-}
-
-/// The first bytes of a client, within the time that it has; `None` when it
-/// says nothing ([running: header_timeout]).
-async fn first_bytes(socket: &TcpStream, shared: &Shared, shutdown: &mut Shutdown) -> Option<Vec<u8>> {
-    let patience = shared.config.load().limits.header_timeout;
-    let read = async {
-        loop {
-            socket.readable().await?;
-            let mut first = [0; FIRST_BYTES];
-            match socket.try_read(&mut first) {
-                Ok(length) => return Ok::<_, io::Error>(first.get(..length).unwrap_or_default().to_vec()),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Err(error),
-            }
-        }
-    };
-    tokio::select! {
-        read = tokio::time::timeout(patience, read) => match read {
-            Ok(read) => read.ok().filter(|first| !first.is_empty()),
-            Err(_) => {
-                shared.metrics.connections_silent.inc();
-                None
-            }
-        },
-        () = shutdown.started() => None,
     }
 }

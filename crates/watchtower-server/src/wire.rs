@@ -11,6 +11,21 @@ use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
+/// A connection as hyper reads and writes it, and the wire that it is to the
+/// driver of streams.
+pub(crate) trait Connection: AsyncRead + AsyncWrite + Sized + Unpin + Send + 'static {
+    /// The wire.
+    type Wire: Wire + From<Self> + Send + 'static;
+}
+
+impl Connection for TcpStream {
+    type Wire = Plain;
+}
+
+impl Connection for TlsStream<TcpStream> {
+    type Wire = Self;
+}
+
 /// Both directions of a connection, for one task that polls them.
 ///
 /// What is pending wakes the task of the last `Context` that was handed in for

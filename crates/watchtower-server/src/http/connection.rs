@@ -21,7 +21,7 @@ use super::Http;
 use super::takeover::{Takeover, Tap};
 
 /// The most headers that a request may have.
-const HEADERS_MAX: usize = 100;
+pub(super) const HEADERS_MAX: usize = 100;
 
 /// The least that hyper may buffer, whatever the limit of heads is.
 const BUFFER_BYTES_MIN: usize = 64 * 1024;

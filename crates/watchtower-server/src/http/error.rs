@@ -157,6 +157,8 @@ impl ErrorCode {
 /// Why a request is refused.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ApiError {
+    #[error("{0}")]
+    BadRequest(&'static str),
     #[error("the body is not a JSON object: {0}")]
     InvalidJson(String),
     #[error("`{field}` {problem}")]
@@ -213,6 +215,7 @@ impl ApiError {
 
     fn code(&self) -> ErrorCode {
         match self {
+            ApiError::BadRequest(_) => ErrorCode::BadRequest,
             ApiError::InvalidJson(_) => ErrorCode::InvalidJson,
             ApiError::InvalidField { .. } => ErrorCode::InvalidField,
             ApiError::InvalidCallbackUrl(_) => ErrorCode::InvalidCallbackUrl,

@@ -3,6 +3,7 @@
 //! | file | for |
 //! | --- | --- |
 //! | `connection` | one connection: hyper, its limits, and its end |
+//! | `head` | whether the head of a request is there |
 //! | `takeover` | handing a stream's connection over from hyper |
 //! | `error` | the table of codes, and what a refused request is answered |
 //! | `extract` | reading bodies, fields and parameters |
@@ -17,6 +18,7 @@ mod channels;
 mod connection;
 mod error;
 mod extract;
+mod head;
 mod history;
 mod openapi;
 mod probes;
@@ -35,7 +37,8 @@ use arc_swap::ArcSwap;
 use axum::Router;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
-use http::{HeaderName, HeaderValue, Method, Request, StatusCode, header};
+use http::uri::Authority;
+use http::{HeaderName, HeaderValue, Method, Request, StatusCode, Version, header};
 use serde::Serialize;
 use tower::ServiceExt;
 use tower_http::cors::CorsLayer;
@@ -46,6 +49,7 @@ use watchtower_hub::{ChannelName, Hub, SenderId, Timestamp};
 pub(crate) use self::connection::OpenStream;
 use self::error::ApiError;
 pub use self::error::ErrorCode;
+pub(crate) use self::head::is_half_a_head;
 use crate::callbacks::Callbacks;
 use crate::config::Config;
 use crate::metrics::{ByStatus, Metrics};
@@ -147,6 +151,10 @@ impl Http {
                 self.state.metrics.requests_limited.inc();
                 ApiError::TooManyRequests { wait }.into_response()
             }
+            Ok(()) if !is_for_a_host(&request) => {
+                ApiError::BadRequest("a request needs one `Host`, which is a name or an address")
+                    .into_response()
+            }
             Ok(()) => match self.router.oneshot(request.map(Body::new)).await {
                 Ok(response) => response,
                 Err(never) => match never {},
@@ -161,6 +169,21 @@ impl Http {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         response
+    }
+}
+
+/// Whether the request says once which host it is for, which one of HTTP/1.0
+/// need not (RFC 9112 3.2).
+fn is_for_a_host<B>(request: &Request<B>) -> bool {
+    let mut hosts = request.headers().get_all(header::HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        (None, _) => request.version() < Version::HTTP_11,
+        (Some(host), None) => {
+            let host = host.as_bytes();
+            // Empty where the target has no host either.
+            host.is_empty() || (Authority::try_from(host).is_ok() && !host.contains(&b'@'))
+        }
+        (Some(_), Some(_)) => false,
     }
 }
 

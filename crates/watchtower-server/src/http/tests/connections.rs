@@ -122,6 +122,25 @@ async fn what_is_no_http_and_too_long_a_head_are_refused_in_json() {
     client.answer().await.refuses(400, "bad_request", "");
 }
 
+/// RFC 9112 3.2
+#[tokio::test]
+async fn a_request_without_one_host_is_refused_unless_it_is_of_http_1_0() {
+    let server = server().await;
+    let ask = async |head: &str| {
+        let mut client = server.connect().await;
+        client.send(head.as_bytes()).await;
+        client.answer().await
+    };
+    for hosts in ["", "Host: x\r\nHost: x\r\n", "Host: a b\r\n", "Host: me@x\r\n", "Host: x/y\r\n"] {
+        let answer = ask(&format!("GET /health HTTP/1.1\r\n{hosts}\r\n")).await;
+        answer.refuses(400, "bad_request", "`Host`");
+    }
+    ask("GET /health HTTP/1.0\r\nHost: x\r\nHost: x\r\n\r\n").await.refuses(400, "bad_request", "`Host`");
+    for head in ["1.1\r\nHost: x:80", "1.1\r\nHost: [::1]:80", "1.1\r\nHost:", "1.0"] {
+        ask(&format!("GET /health HTTP/{head}\r\n\r\n")).await.is(200, r#"{"status":"ok"}"#);
+    }
+}
+
 /// [running: header_timeout]
 #[tokio::test(start_paused = true)]
 async fn a_request_that_does_not_come_in_time_is_cut_off() {

@@ -161,7 +161,7 @@ async fn accept(listener: TcpListener, http: Http, shutdown: ShutdownControl, as
         tokio::spawn(async move {
             let open = http.serve(socket, Vec::new(), as_if, part.started()).await;
             if let Some(OpenStream { io, stream }) = open {
-                let _gone = Drive::new(Plain::from(io), &[], stream, (), part).await;
+                let _gone = Drive::new(Plain::from(io), stream, (), part).await;
             }
         });
     }

@@ -1,0 +1,194 @@
+//! What is spoken behind a listener: told by the first bytes of a connection.
+//!
+//! Until a protocol is known, a connection costs this task and what the client
+//! has sent, and all of it together has `header_timeout`.
+
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::Pin;
+use std::task::ready;
+use std::time::Duration;
+
+use socket2::{SockRef, TcpKeepalive};
+use tokio::io::{AsyncRead, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout_at};
+use watchtower_protocols::packets::PacketStream;
+
+use crate::http::{OpenStream, is_half_a_head};
+use crate::metrics::ByProtocol;
+use crate::shutdown::Shutdown;
+use crate::stream::Drive;
+use crate::tcp::Guest;
+use crate::wire::Connection;
+
+/// When the system is asked whether a silent client is still there, so that
+/// one that vanished does not stay forever.
+const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
+
+/// How many first bytes are read at a time to tell the protocol. One is
+/// enough; what came with it is passed on.
+const FIRST_BYTES: usize = 4096;
+
+/// What a listener is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Door {
+    /// Packets and HTTP, told apart by the first byte.
+    Shared,
+}
+
+/// A protocol that is told by the first byte.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Protocol {
+    Packets,
+    Http,
+}
+
+impl Door {
+    fn protocol(self, first: u8) -> Protocol {
+        match self {
+            Door::Shared if is_http(first) => Protocol::Http,
+            Door::Shared => Protocol::Packets,
+        }
+    }
+}
+
+/// Whether a request can begin with it: the first letters of the methods,
+/// which begin no packet.
+fn is_http(byte: u8) -> bool {
+    matches!(byte, b'C' | b'D' | b'G' | b'H' | b'O' | b'P' | b'T')
+}
+
+impl Protocol {
+    fn name(self) -> &'static str {
+        match self {
+            Protocol::Packets => "packets",
+            Protocol::Http => "http",
+        }
+    }
+}
+
+/// A client that has yet to say what it speaks.
+pub(crate) struct Arrival {
+    guest: Guest,
+    door: Door,
+    /// By when it must have said so.
+    due: Instant,
+    shutdown: Shutdown,
+}
+
+/// Why a client was not waited for any longer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Missed {
+    /// Its time is up.
+    Late,
+    /// It is gone, or did wrong, or the server shuts down.
+    Gone,
+}
+
+impl Arrival {
+    /// A client that was accepted just now.
+    pub(crate) fn new(guest: Guest, door: Door) -> Arrival {
+        let due = Instant::now() + guest.shared.config.load().limits.header_timeout;
+        let shutdown = guest.shared.shutdown.part();
+        Arrival { guest, door, due, shutdown }
+    }
+
+    /// Finds out which protocol the client speaks, and serves it.
+    pub(crate) async fn greet(mut self, mut socket: TcpStream) {
+        if let Err(error) = prepare(&socket) {
+            tracing::debug!(%error, "cannot set up a connection");
+            return;
+        }
+        let Some(first) = self.first_bytes(&mut socket).await else { return };
+        self.serve(socket, first).await;
+    }
+
+    /// What the client says first, up to where it is the protocol's to go on;
+    /// `None` when it says nothing, or not enough ([running: header_timeout]).
+    async fn first_bytes(&mut self, io: &mut (impl AsyncRead + Unpin)) -> Option<Vec<u8>> {
+        let head_bytes_max = self.guest.shared.config.load().limits.max_header_bytes;
+        let door = self.door;
+        let mut first = Vec::new();
+        let read = async {
+            // hyper takes some 20 kB for a request: not before it is there.
+            let mut seen = 0;
+            while read_more(io, &mut first).await? > 0 {
+                let is_http = first.first().is_some_and(|byte| door.protocol(*byte) == Protocol::Http);
+                if !is_http || first.len() >= head_bytes_max || !is_half_a_head(&first, seen) {
+                    break;
+                }
+                seen = first.len();
+            }
+            Ok(())
+        };
+        match self.in_time(read).await {
+            Ok(()) => (!first.is_empty()).then_some(first),
+            Err(Missed::Late) => {
+                self.guest.shared.metrics.connections_silent.inc();
+                None
+            }
+            Err(Missed::Gone) => None,
+        }
+    }
+
+    /// Waits for the client, but not for longer than it may take altogether,
+    /// and not once the server shuts down.
+    async fn in_time<T>(&mut self, done: impl Future<Output = io::Result<T>>) -> Result<T, Missed> {
+        tokio::select! {
+            done = timeout_at(self.due, done) => match done {
+                Ok(done) => done.map_err(|_| Missed::Gone),
+                Err(_) => Err(Missed::Late),
+            },
+            () = self.shutdown.started() => Err(Missed::Gone),
+        }
+    }
+
+    /// Serves a connection on which `first` was read.
+    ///
+    /// What goes on for long is a task of its own, since this one is larger
+    /// than a connection should be, with its own part in the shutdown, which
+    /// wakes only the task that it belongs to.
+    async fn serve<C: Connection>(mut self, io: C, first: Vec<u8>) {
+        let protocol = first.first().map_or(Protocol::Packets, |byte| self.door.protocol(*byte));
+        let shared = self.guest.shared.clone();
+        shared.metrics.connections.get_or_create(&ByProtocol { protocol: protocol.name() }).inc();
+        match protocol {
+            Protocol::Packets => {
+                let session = PacketStream::new(&shared.hub, shared.packet_options());
+                let wire = C::Wire::from(io);
+                let drive = Drive::new(wire, session, self.guest, shared.shutdown.part());
+                tokio::spawn(drive.after(&first, Some(self.due)));
+            }
+            Protocol::Http => {
+                let drain = self.shutdown.started();
+                let served = shared.http.serve(io, first, self.guest.address, drain).await;
+                if let Some(OpenStream { io, stream }) = served {
+                    let shutdown = shared.shutdown.part();
+                    tokio::spawn(Drive::new(C::Wire::from(io), stream, self.guest, shutdown));
+                }
+            }
+        }
+    }
+}
+
+fn prepare(socket: &TcpStream) -> io::Result<()> {
+    // Every write is whole messages already: waiting for more only delays.
+    socket.set_nodelay(true)?;
+    SockRef::from(socket).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE_AFTER))
+}
+
+/// Reads once, behind what was read before; nothing at the end of the input.
+///
+/// The buffer is there while something is read: a client that is waited for has
+/// none.
+async fn read_more(io: &mut (impl AsyncRead + Unpin), bytes: &mut Vec<u8>) -> io::Result<usize> {
+    poll_fn(|cx| {
+        let mut chunk = [0; FIRST_BYTES];
+        let mut chunk = ReadBuf::new(&mut chunk);
+        ready!(Pin::new(&mut *io).poll_read(cx, &mut chunk))?;
+        bytes.extend_from_slice(chunk.filled());
+        Ok(chunk.filled().len()).into()
+    })
+    .await
+}
