@@ -177,11 +177,11 @@ impl Inner {
             if reader.closed {
                 return Err(Refused::Closed);
             }
-            reader.own(sender);
+            reader.owned.insert(sender.id, sender.clone());
         }
         state.owner = Some(link.clone());
         if let Some(owner) = &owner {
-            owner.reader.lock().disown(sender.id);
+            owner.reader.lock().owned.remove(sender.id);
         }
         for channel in state.joins.values() {
             let mut channel_state = channel.lock();
@@ -240,7 +240,7 @@ impl Inner {
         let (owned, channels) = {
             let mut reader = link.reader.lock();
             reader.closed = true;
-            (reader.all_owned(), reader.channels())
+            (reader.owned.values(), reader.channels())
         };
         link.bell.silence();
         for (channel, slot, ids) in channels {
@@ -387,7 +387,7 @@ impl Inner {
             self.leave_locked(sender, state, &name, now);
         }
         if let Some(owner) = state.owner.take() {
-            owner.reader.lock().disown(sender.id);
+            owner.reader.lock().owned.remove(sender.id);
         }
         for due in [state.away_due.take(), state.expiry_due.take()].into_iter().flatten() {
             self.agenda.cancel(due);

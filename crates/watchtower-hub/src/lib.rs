@@ -14,6 +14,7 @@ mod bell;
 mod channel;
 mod counters;
 mod error;
+mod few;
 mod hub;
 mod idle;
 mod ids;

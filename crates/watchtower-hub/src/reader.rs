@@ -13,6 +13,7 @@ use smallvec::SmallVec;
 
 use crate::bell::{Bell, Rung};
 use crate::channel::Channel;
+use crate::few::FewMap;
 use crate::idle::IdleSet;
 use crate::log::Place;
 use crate::senders::Sender;
@@ -50,8 +51,8 @@ pub(crate) struct Reader {
     free: Vec<u32>,
     /// Channel addresses to keys, once the subscriptions are many.
     index: Option<Box<FxHashMap<usize, u32>>>,
-    /// The senders that this session owns, sorted by id.
-    owned: SmallVec<[(SenderId, Arc<Sender>); 1]>,
+    /// The senders that this session owns.
+    pub(crate) owned: FewMap<SenderId, Arc<Sender>>,
 }
 
 /// A session's place in a channel ([model: terms]).
@@ -69,7 +70,7 @@ pub(crate) struct Subscription {
     /// Whether its key is in `Reader::ready`.
     pub(crate) queued: bool,
     /// The senders that it delivers to; none for a mailbox.
-    pub(crate) senders: SmallVec<[SenderId; 2]>,
+    pub(crate) senders: FewMap<SenderId, ()>,
 }
 
 /// What became of the message at a place.
@@ -116,9 +117,7 @@ impl Subscription {
     pub(crate) fn hears(&self, message: &Message) -> bool {
         match message.audience() {
             crate::Audience::Channel => true,
-            crate::Audience::Senders(ids) => {
-                self.senders.iter().any(|sender| ids.binary_search(sender).is_ok())
-            }
+            crate::Audience::Senders(ids) => self.senders.any_of(ids),
         }
     }
 }
@@ -209,34 +208,10 @@ impl Reader {
         self.subscriptions.len() - self.free.len()
     }
 
-    /// Whether it owns a sender.
-    pub(crate) fn owns_senders(&self) -> bool {
-        !self.owned.is_empty()
-    }
-
     /// The channels that this session is subscribed to, and for whom.
-    pub(crate) fn channels(&self) -> Vec<(Arc<Channel>, u32, SmallVec<[SenderId; 2]>)> {
-        let part = |s: &Subscription| (s.channel.clone(), s.slot, s.senders.clone());
+    pub(crate) fn channels(&self) -> Vec<(Arc<Channel>, u32, Vec<SenderId>)> {
+        let part = |s: &Subscription| (s.channel.clone(), s.slot, s.senders.keys());
         self.subscriptions.iter().flatten().map(part).collect()
-    }
-
-    pub(crate) fn owned(&self, sender: SenderId) -> Option<&Arc<Sender>> {
-        let index = self.owned.binary_search_by_key(&sender, |(id, _)| *id).ok()?;
-        Some(&self.owned[index].1)
-    }
-
-    pub(crate) fn own(&mut self, sender: &Arc<Sender>) {
-        if let Err(index) = self.owned.binary_search_by_key(&sender.id, |(id, _)| *id) {
-            self.owned.insert(index, (sender.id, sender.clone()));
-        }
-    }
-
-    pub(crate) fn disown(&mut self, sender: SenderId) {
-        self.owned.retain(|(id, _)| *id != sender);
-    }
-
-    pub(crate) fn all_owned(&self) -> Vec<Arc<Sender>> {
-        self.owned.iter().map(|(_, sender)| sender.clone()).collect()
     }
 }
 

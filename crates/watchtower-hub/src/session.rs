@@ -191,7 +191,7 @@ impl Session {
 
     /// Whether this session owns a sender.
     pub fn owns_senders(&self) -> bool {
-        self.link.reader.lock().owns_senders()
+        !self.link.reader.lock().owned.is_empty()
     }
 
     /// Whether the session fell behind too far, so that the next drain says
@@ -227,7 +227,7 @@ impl Session {
     /// [`Refused::UnknownSender`]; [`Refused::BoundElsewhere`] when ids are
     /// bound and another session owns it.
     pub fn attach(&self, sender: SenderId, now: Timestamp) -> Result<(), Refused> {
-        if let Some(sender) = self.link.reader.lock().owned(sender) {
+        if let Some(sender) = self.link.reader.lock().owned.get(sender) {
             sender.touch(now);
             return Ok(());
         }

@@ -6,6 +6,7 @@ use smallvec::SmallVec;
 
 use super::{Channel, State};
 use crate::counters::Counters;
+use crate::few::FewMap;
 use crate::idle::{IdleSet, SLOTS_PER_SET};
 use crate::log::Place;
 use crate::reader::{Link, Ring, Subscription};
@@ -42,8 +43,7 @@ impl State {
         }
         if let (Some(subscription), Some(sender)) = (reader.find(channel), sender) {
             let slot = subscription.slot;
-            if !subscription.senders.contains(&sender) {
-                subscription.senders.push(sender);
+            if subscription.senders.insert(sender, ()) {
                 self.member_slots(sender).push(slot);
             }
             return Ok(());
@@ -63,6 +63,10 @@ impl State {
         } else {
             set.remove(slot);
         }
+        let mut senders = FewMap::default();
+        if let Some(sender) = sender {
+            senders.insert(sender, ());
+        }
         let key = reader.insert(Subscription {
             channel: channel.clone(),
             set,
@@ -70,7 +74,7 @@ impl State {
             next: from.offset(),
             cursor: None,
             queued: false,
-            senders: sender.into_iter().collect(),
+            senders,
         });
         drop(reader);
         self.slots[slot as usize] = Some(Slot { link: link.clone(), key, woken_at: from.offset() });
@@ -117,7 +121,9 @@ impl State {
         // would be taken for one of the subscription that gets its key next.
         reader.hear(&link.bell, None);
         let Some(subscription) = reader.get(key) else { return self.end.clone() };
-        subscription.senders.retain(|other| Some(*other) != sender);
+        if let Some(sender) = sender {
+            subscription.senders.remove(sender);
+        }
         let shared = !subscription.senders.is_empty();
         let unread = subscription.cursor.clone(); // none: it rests
         if !shared {

@@ -1,6 +1,7 @@
 //! The promises of the model ([model: delivery promises]), by the public
 //! interface alone.
 
+mod costs;
 mod guests;
 mod lasting;
 mod mailbox;
