@@ -81,6 +81,7 @@ impl Inner {
         owner: Option<&Arc<Link>>,
         sender: &Arc<Sender>,
         name: &ChannelName,
+        now: Timestamp,
         join: impl FnOnce(&Arc<Channel>, &mut State) -> Result<T, Refused>,
     ) -> Result<T, Refused> {
         let settings = self.settings.load();
@@ -89,7 +90,7 @@ impl Inner {
             return Err(Refused::UnknownSender(sender.id));
         }
         if let Some(link) = owner {
-            self.attach_locked(link, sender, &mut sender_state)?;
+            self.attach_locked(link, sender, &mut sender_state, now)?;
         }
         let limit = settings.limits.channels_per_sender_max;
         if sender_state.joins.len() >= limit && !sender_state.joins.contains_key(name) {
@@ -154,8 +155,13 @@ impl Inner {
     }
 
     /// Moves a sender's owned joins to `link`.
-    pub(crate) fn attach(&self, link: &Arc<Link>, sender: &Arc<Sender>) -> Result<(), Refused> {
-        self.attach_locked(link, sender, &mut sender.lock())
+    pub(crate) fn attach(
+        &self,
+        link: &Arc<Link>,
+        sender: &Arc<Sender>,
+        now: Timestamp,
+    ) -> Result<(), Refused> {
+        self.attach_locked(link, sender, &mut sender.lock(), now)
     }
 
     fn attach_locked(
@@ -163,6 +169,7 @@ impl Inner {
         link: &Arc<Link>,
         sender: &Arc<Sender>,
         state: &mut senders::State,
+        now: Timestamp,
     ) -> Result<(), Refused> {
         if state.expired {
             return Err(Refused::UnknownSender(sender.id));
@@ -172,6 +179,7 @@ impl Inner {
             Some(_) if self.settings.load().bind_ids => return Err(Refused::BoundElsewhere(sender.id)),
             owner => owner.clone(),
         };
+        self.allow_move(state, now)?;
         {
             let mut reader = link.reader.lock();
             if reader.closed {
@@ -195,6 +203,18 @@ impl Inner {
             }
         }
         Ok(())
+    }
+
+    /// Each join of an id that moves is work, and to name the id is a packet of
+    /// nine bytes: two clients that take it from each other, over and over, are
+    /// not to stall everybody else.
+    fn allow_move(&self, state: &mut senders::State, now: Timestamp) -> Result<(), Refused> {
+        let joins_max = self.settings.load().limits.channels_per_sender_max.saturating_mul(2);
+        let per_second = joins_max.div_ceil(10) as u64;
+        if state.moves.take(state.joins.len() as u64, joins_max as u64, per_second, now) {
+            return Ok(());
+        }
+        Err(Refused::Limit { what: "joins that a sender takes along in ten seconds", limit: joins_max })
     }
 
     pub(crate) fn leave(&self, sender: &Sender, name: &ChannelName, now: Timestamp) {

@@ -10,6 +10,7 @@
 //! randomness: all of that is handed in. See `ARCHITECTURE.md`.
 
 mod agenda;
+mod allowance;
 mod bell;
 mod channel;
 mod counters;

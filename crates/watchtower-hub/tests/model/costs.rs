@@ -1,8 +1,8 @@
 //! What one client can cost the others.
 
-use watchtower_hub::{Content, Publish};
+use watchtower_hub::{Content, Limits, Publish, Refused, Settings};
 
-use crate::support::{Client, NOW, five, hub, text};
+use crate::support::{Client, NOW, five, hub, hub_with, later, say, text};
 
 #[test]
 fn one_connection_may_register_and_join_very_many_senders() {
@@ -24,4 +24,37 @@ fn one_connection_may_register_and_join_very_many_senders() {
     assert_eq!(gateway.read(), "5/2=to all;");
     drop(gateway);
     assert_eq!(hub.counts().subscriptions, 0);
+}
+
+#[test]
+fn an_id_that_connections_take_from_each_other_moves_so_many_joins_and_then_no_more() {
+    let limits = Limits { channels_per_sender_max: 10, ..Limits::default() };
+    let hub = hub_with(Settings { limits, ..Settings::default() });
+    let clients = [Client::new(&hub), Client::new(&hub)];
+    let id = clients[0].session.register(NOW).unwrap();
+    for channel in 1..=9 {
+        clients[0].session.join(id, &channel.into(), NOW).unwrap();
+    }
+    let moves = |now| (0..50).filter(|turn| clients[1 - turn % 2].session.attach(id, now).is_ok()).count();
+    // Two go through; of the others every second finds the id where it is.
+    assert_eq!(moves(NOW), 2 + 24);
+    let refused = clients[1].session.attach(id, NOW).unwrap_err();
+    assert!(matches!(refused, Refused::Limit { limit: 20, .. }), "{refused:?}");
+    assert_eq!(clients[1].session.join(id, &five(), NOW).unwrap_err(), refused);
+    say(&hub, id, "x");
+    assert_eq!((clients[0].read(), clients[1].read()), ("5/1=x;".into(), String::new()));
+    clients[1].session.attach(id, later(4)).unwrap();
+    say(&hub, id, "y");
+    assert_eq!((clients[0].read(), clients[1].read()), (String::new(), "5/2=y;".into()));
+}
+
+#[test]
+fn an_id_with_few_joins_moves_as_often_as_it_is_named() {
+    let hub = hub();
+    let clients = [Client::new(&hub), Client::new(&hub)];
+    let id = clients[0].session.register(NOW).unwrap();
+    clients[0].session.join(id, &five(), NOW).unwrap();
+    for turn in 1..=1_000 {
+        clients[turn % 2].session.attach(id, NOW).unwrap();
+    }
 }
