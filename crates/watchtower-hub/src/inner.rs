@@ -11,12 +11,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use arc_swap::ArcSwap;
 
 use crate::agenda::{Agenda, Item};
-use crate::channel::{Channel, State};
+use crate::channel::{Channel, Keep, Share, State};
 use crate::counters::Counters;
 use crate::hub::Entropy;
 use crate::reader::Link;
 use crate::senders::{self, Sender};
-use crate::settings::ChannelRule;
+use crate::settings::{ChannelRule, SESSION_LAG_FACTOR};
 use crate::{ChannelName, Epoch, Refused, SenderId, Settings, Timestamp};
 
 /// All channels, senders and sessions of one hub.
@@ -263,13 +263,15 @@ impl Inner {
             (reader.owned.values(), reader.channels())
         };
         link.bell.silence();
+        let share = Share::among(channels.len(), SESSION_LAG_FACTOR);
+        let keep = keep_joins.then_some(Keep { until, share });
         for (channel, slot, ids) in channels {
             if ids.is_empty() {
                 // A mailbox: no sender's, and kept for nobody.
                 channel.lock().release(slot, None, &self.counters);
             }
             for id in ids {
-                self.part(link, &channel, id, keep_joins.then_some(until), now);
+                self.part(link, &channel, id, keep, now);
             }
         }
         for sender in owned {
@@ -296,7 +298,7 @@ impl Inner {
         link: &Arc<Link>,
         channel: &Arc<Channel>,
         id: SenderId,
-        keep: Option<Timestamp>,
+        keep: Option<Keep>,
         now: Timestamp,
     ) {
         let Ok(sender) = self.sender(id) else { return };
@@ -306,9 +308,9 @@ impl Inner {
         // Since it was listed it may have moved, or left.
         let Some(slot) = state.slot_of(id, link) else { return };
         let unread = state.unsubscribe(id, slot, &self.counters);
-        if let Some(until) = keep {
-            state.put_away(id, owned, unread, until);
-            self.watch_away(id, &mut sender_state, until);
+        if let Some(keep) = keep {
+            state.put_away(id, owned, &unread, keep);
+            self.watch_away(id, &mut sender_state, keep.until);
         } else if state.remove_if_gone(id) {
             sender_state.joins.remove(&channel.name);
             self.watch_unused(channel, &mut state, now);

@@ -279,7 +279,7 @@ impl Session {
         sender.touch(now);
         self.hub.enter(None, &sender, channel, now, |channel, state| {
             state.member(sender.id, self.link.protocol, now);
-            let (from, recovered) = channel.start(state, sender.id, start);
+            let (from, recovered) = channel.start(state, start);
             state.subscribe(channel, &self.link, Some(sender.id), &from, &self.hub.counters)?;
             Ok(Joined { position: Position { epoch: channel.epoch, offset: from.offset() - 1 }, recovered })
         })

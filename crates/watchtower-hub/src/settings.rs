@@ -4,6 +4,10 @@ use std::time::Duration;
 
 use crate::ChannelName;
 
+/// How many times the bytes by which one subscription may be behind all those of
+/// a session may be, together.
+pub(crate) const SESSION_LAG_FACTOR: u64 = 16;
+
 /// The hub's settings. [`Hub::configure`](crate::Hub::configure) replaces them
 /// while it runs.
 #[derive(Debug, Clone)]

@@ -31,6 +31,7 @@ impl State {
         if !due {
             return;
         }
+        self.kept.move_on(&self.end, limits, counters);
         self.marks.push_back(end);
         let kept = limits.lag_bytes.saturating_mul(UNHEARD_FACTOR);
         while self.marks.get(1).is_some_and(|mark| end.bytes - mark.bytes >= kept) {
@@ -60,9 +61,6 @@ impl State {
             if resting == 0 && slot.woken_at < oldest {
                 slot.move_on(oldest, oldest_unheard, &self.end, counters);
             }
-        }
-        for away in self.members.values_mut().flat_map(|member| &mut member.away) {
-            away.place = Place::seek(&away.place, oldest).clone();
         }
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
+use super::kept::{Hold, Share};
 use super::{Presence, State};
 use crate::counters::Counters;
 use crate::log::Place;
@@ -22,15 +23,22 @@ pub(crate) struct Member {
     pub(super) slots: SmallVec<[u32; 1]>,
     /// Joins whose session ended a short while ago: at most one that a next
     /// owner continues, and one of streams.
-    pub(super) away: Vec<Away>,
+    away: Vec<Away>,
 }
 
 /// A join that outlives its session for a while, and what it has not read.
 #[derive(Debug)]
-pub(super) struct Away {
-    pub(super) owned: bool,
-    pub(super) place: Arc<Place>,
+struct Away {
+    owned: bool,
+    hold: Hold,
     until: Timestamp,
+}
+
+/// How long, and with what share, a join outlives its session.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Keep {
+    pub(crate) until: Timestamp,
+    pub(crate) share: Share,
 }
 
 impl State {
@@ -66,19 +74,21 @@ impl State {
         member
     }
 
-    /// Keeps a join whose session ended.
-    pub(crate) fn put_away(&mut self, sender: SenderId, owned: bool, place: Arc<Place>, until: Timestamp) {
+    /// Keeps a join whose session ended, from `place` on.
+    pub(crate) fn put_away(&mut self, sender: SenderId, owned: bool, place: &Arc<Place>, keep: Keep) {
         let Some(member) = self.members.get_mut(&sender) else { return };
+        let mut hold = self.kept.hold(place, keep.share);
         match member.away.iter_mut().find(|away| away.owned == owned) {
             // Of several streams the one that saw least counts: it is the log
             // that is kept, and each says itself where it was.
             Some(away) => {
-                if place.offset() < away.place.offset() {
-                    away.place = place;
+                if self.kept.offset(&hold) < self.kept.offset(&away.hold) {
+                    std::mem::swap(&mut hold, &mut away.hold);
                 }
-                away.until = until;
+                self.kept.give_back(&hold);
+                away.until = keep.until;
             }
-            None => member.away.push(Away { owned, place, until }),
+            None => member.away.push(Away { owned, hold, until: keep.until }),
         }
     }
 
@@ -86,14 +96,17 @@ impl State {
     pub(crate) fn take_up(&mut self, sender: SenderId) -> Option<Arc<Place>> {
         let member = self.members.get_mut(&sender)?;
         let index = member.away.iter().position(|away| away.owned)?;
-        Some(member.away.swap_remove(index).place)
+        let away = member.away.swap_remove(index);
+        self.kept.give_back(&away.hold)
     }
 
     /// Ends the joins of `sender` whose time is over; whether it is gone from
     /// the channel with that.
     pub(crate) fn expire_away(&mut self, sender: SenderId, now: Timestamp) -> bool {
         let Some(member) = self.members.get_mut(&sender) else { return false };
-        member.away.retain(|away| away.until > now);
+        for away in member.away.extract_if(.., |away| away.until <= now) {
+            self.kept.give_back(&away.hold);
+        }
         self.remove_if_gone(sender)
     }
 
@@ -118,6 +131,8 @@ impl State {
         for slot in member.slots.clone() {
             self.unsubscribe(sender, slot, counters);
         }
-        self.members.remove(&sender);
+        for away in self.members.remove(&sender).into_iter().flat_map(|member| member.away) {
+            self.kept.give_back(&away.hold);
+        }
     }
 }

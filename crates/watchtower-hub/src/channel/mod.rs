@@ -4,6 +4,7 @@
 //! and leaves take, and deliveries never. Lock order: a sender's, then a
 //! channel's, then a session's reader, then its bell.
 
+mod kept;
 mod lag;
 mod members;
 mod subscribers;
@@ -14,7 +15,10 @@ use std::sync::Arc;
 use parking_lot::{Mutex, MutexGuard};
 use rustc_hash::FxHashMap;
 
+use self::kept::Kept;
+pub(crate) use self::kept::Share;
 use self::lag::Mark;
+pub(crate) use self::members::Keep;
 use self::members::Member;
 use self::subscribers::Slot;
 use crate::counters::Counters;
@@ -51,6 +55,8 @@ pub(crate) struct State {
     slots: Vec<Option<Slot>>,
     sets: Vec<Arc<IdleSet>>,
     free: Vec<u32>,
+    /// What those may still read whose session ended a short while ago.
+    kept: Kept,
     /// Past ends of the log, oldest first, to tell bytes from offsets.
     marks: VecDeque<Mark>,
     /// Whether the hub forgot this channel: who finds it so asks for another.
@@ -104,6 +110,7 @@ impl Channel {
             slots: Vec::new(),
             sets: Vec::new(),
             free: Vec::new(),
+            kept: Kept::default(),
             marks: VecDeque::new(),
             retired: false,
             history_is_due: false,
@@ -232,25 +239,23 @@ impl Channel {
         entries
     }
 
-    /// Where a subscription of `sender` starts.
-    pub(crate) fn start(&self, state: &State, sender: SenderId, start: Start) -> (Arc<Place>, bool) {
+    /// Where a subscription starts, and whether that is what was asked for.
+    pub(crate) fn start(&self, state: &State, start: Start) -> (Arc<Place>, bool) {
         let Start::After(seen) = start else { return (state.end.clone(), true) };
         let wanted = if seen.epoch == self.epoch { seen.offset.saturating_add(1) } else { u64::MAX };
         if wanted == state.end.offset() {
             return (state.end.clone(), true);
         }
-        let known = wanted < state.end.offset();
-        // The sender's own place first: the others may be many.
-        let own = state.members.get(&sender).and_then(|member| member.away.iter().find(|away| !away.owned));
-        if let Some(own) = own.filter(|own| known && own.place.offset() <= wanted) {
-            return (Place::seek(&own.place, wanted).clone(), true);
+        let history = state.oldest.as_ref();
+        if wanted < state.end.offset() {
+            let before = history.filter(|oldest| oldest.offset() <= wanted);
+            let nearest = state.kept.before(wanted).into_iter().chain(before);
+            if let Some(nearest) = nearest.max_by_key(|place| place.offset()) {
+                return (Place::seek(nearest, wanted).clone(), true);
+            }
         }
-        let aways = state.members.values().flat_map(|member| &member.away).map(|away| &away.place);
-        let kept = state.oldest.iter().chain(aways).min_by_key(|place| place.offset()).unwrap_or(&state.end);
-        if known && kept.offset() <= wanted {
-            return (Place::seek(kept, wanted).clone(), true);
-        }
-        (kept.clone(), false)
+        let oldest = state.kept.oldest().into_iter().chain(history).min_by_key(|place| place.offset());
+        (oldest.unwrap_or(&state.end).clone(), false)
     }
 }
 

@@ -1,6 +1,6 @@
 //! What one client can cost the others.
 
-use watchtower_hub::{Content, Limits, Publish, Refused, Settings};
+use watchtower_hub::{Content, Epoch, Limits, Publish, Refused, Settings, Start};
 
 use crate::support::{Client, NOW, five, hub, hub_with, later, say, text};
 
@@ -57,4 +57,30 @@ fn an_id_with_few_joins_moves_as_often_as_it_is_named() {
     for turn in 1..=1_000 {
         clients[turn % 2].session.attach(id, NOW).unwrap();
     }
+}
+
+#[test]
+fn a_stream_that_names_a_position_does_not_search_those_who_are_away() {
+    // With a look at each of the others for each of them it would be minutes.
+    const STREAMS: usize = 20_000;
+    let hub = hub();
+    let publisher = Publish::new(Content::text("x"));
+    let join = |id, start| {
+        let stream = Client::new(&hub);
+        let joined = stream.session.subscribe(id, &five(), start, NOW).unwrap();
+        (stream, joined)
+    };
+    let ids: Vec<_> = (0..STREAMS).map(|_| hub.register(NOW).unwrap()).collect();
+    let streams: Vec<_> = ids.iter().map(|&id| join(id, Start::End)).collect();
+    let mut seen = hub.publish(&five(), publisher.clone(), NOW).unwrap();
+    hub.publish(&five(), publisher, NOW).unwrap();
+    drop(streams);
+    let newcomer = hub.register(NOW).unwrap();
+    for _ in 0..STREAMS {
+        let (stream, joined) = join(newcomer, Start::After(seen));
+        assert_eq!((joined.recovered, stream.read().as_str()), (true, "5/2=x;"));
+        stream.session.unsubscribe(newcomer, &five(), NOW);
+    }
+    seen.epoch = Epoch::from_bits(0);
+    assert!(!join(newcomer, Start::After(seen)).1.recovered);
 }
