@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Waker;
 
 use parking_lot::Mutex;
@@ -29,6 +30,9 @@ pub(crate) struct Link {
     /// Held while frames are gathered, never over a write.
     pub(crate) reader: Mutex<Reader>,
     pub(crate) protocol: &'static str,
+    /// How many bytes may be published in its channels, before it is weighed how
+    /// many of them it has not read.
+    allowance: AtomicU64,
 }
 
 /// A subscription that rested has something to read, from `start` on.
@@ -83,7 +87,20 @@ pub(crate) enum Step<'a> {
     Full,
 }
 
+/// How far a session is behind in all its channels.
+#[derive(Debug, Default)]
+pub(crate) struct Unread {
+    pub(crate) bytes: u64,
+    /// Whether it has had a turn since it was woken, and did not end it.
+    pub(crate) begun: bool,
+}
+
 impl Subscription {
+    /// The bytes that were published from this place on.
+    fn bytes_from(&self, place: &Place) -> u64 {
+        self.channel.bytes().saturating_sub(place.bytes_before())
+    }
+
     /// Hands out what there is; whether that was all, so that the subscription
     /// rests.
     pub(crate) fn read(
@@ -125,7 +142,20 @@ impl Subscription {
 impl Link {
     pub(crate) fn new(protocol: &'static str, closes_when_lagging: bool) -> Link {
         let reader = Mutex::new(Reader { closes_when_lagging, ..Reader::default() });
-        Link { bell: Bell::new(), reader, protocol }
+        Link { bell: Bell::new(), reader, protocol, allowance: AtomicU64::new(0) }
+    }
+
+    /// Takes note of bytes that the session may not have read; whether they are
+    /// more than it was [allowed](Self::allow).
+    pub(crate) fn charge(&self, bytes: u64) -> bool {
+        let allowed = self.allowance.load(Ordering::Relaxed);
+        // Who is charged by two at once is charged less: it is for later then.
+        self.allowance.store(allowed.saturating_sub(bytes), Ordering::Relaxed);
+        allowed < bytes
+    }
+
+    pub(crate) fn allow(&self, bytes: u64) {
+        self.allowance.store(bytes, Ordering::Relaxed);
     }
 }
 
@@ -150,6 +180,41 @@ impl Reader {
         if !std::mem::replace(&mut subscription.queued, true) {
             self.ready.push_back(ring.key);
         }
+    }
+
+    /// What was published and not handed out, in all channels.
+    pub(crate) fn unread_bytes(&self, bell: &Bell<Ring>) -> Unread {
+        let mut unread = Unread::default();
+        for subscription in self.subscriptions.iter().flatten() {
+            if let Some(cursor) = &subscription.cursor {
+                unread.begun = true;
+                unread.bytes += subscription.bytes_from(cursor);
+            }
+        }
+        bell.peek(|ring| {
+            let rung = self.subscriptions.get(ring.key as usize).and_then(Option::as_ref);
+            if let Some(subscription) = rung.filter(|subscription| subscription.cursor.is_none()) {
+                unread.bytes += subscription.bytes_from(&ring.start);
+            }
+        });
+        unread
+    }
+
+    /// Moves the cursors on until at most `bytes` are unread, as many for each,
+    /// and returns how many messages were skipped.
+    pub(crate) fn skip_to(&mut self, bytes: u64, bell: &Bell<Ring>) -> u64 {
+        self.hear(bell, None);
+        let behind = || self.subscriptions.iter().flatten().filter(|s| s.cursor.is_some()).count();
+        let share = bytes / (behind() as u64).max(1);
+        let mut skipped = 0;
+        for subscription in self.subscriptions.iter_mut().flatten() {
+            let Some(cursor) = &subscription.cursor else { continue };
+            let place = Place::seek_bytes(cursor, subscription.channel.bytes().saturating_sub(share)).clone();
+            skipped += place.offset() - cursor.offset();
+            subscription.next = place.offset();
+            subscription.cursor = Some(place);
+        }
+        skipped
     }
 
     pub(crate) fn get(&mut self, key: u32) -> Option<&mut Subscription> {

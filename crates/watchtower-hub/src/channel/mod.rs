@@ -11,6 +11,7 @@ mod subscribers;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::{Mutex, MutexGuard};
 use rustc_hash::FxHashMap;
@@ -37,6 +38,8 @@ pub(crate) struct Channel {
     pub(crate) name: ChannelName,
     pub(crate) epoch: Epoch,
     pub(crate) rule: ChannelRule,
+    /// How many bytes the log holds, and held: for those who have no lock on it.
+    bytes: AtomicU64,
     state: Mutex<State>,
 }
 
@@ -59,6 +62,8 @@ pub(crate) struct State {
     kept: Kept,
     /// Past ends of the log, oldest first, to tell bytes from offsets.
     marks: VecDeque<Mark>,
+    /// Up to where the sessions were charged for what was published, in bytes.
+    charged: u64,
     /// Whether the hub forgot this channel: who finds it so asks for another.
     pub(crate) retired: bool,
     /// Whether the hub is to look at the history's age later.
@@ -112,16 +117,22 @@ impl Channel {
             free: Vec::new(),
             kept: Kept::default(),
             marks: VecDeque::new(),
+            charged: 0,
             retired: false,
             history_is_due: false,
             unused_is_due: false,
             unused_until: Timestamp::default(),
         };
-        Channel { name, epoch, rule, state: Mutex::new(state) }
+        Channel { name, epoch, rule, bytes: AtomicU64::new(0), state: Mutex::new(state) }
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock()
+    }
+
+    /// The bytes of all messages that were published, as of about now.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
     }
 
     /// Judges a message, and gives its content the form that this channel
@@ -186,6 +197,7 @@ impl Channel {
             time: draft.time,
             frames: Frames::default(),
         });
+        self.bytes.store(state.end.bytes_before(), Ordering::Relaxed);
         match &draft.receivers {
             None => state.wake_all(&place),
             Some(receivers) => state.wake(&place, &receivers.ids),

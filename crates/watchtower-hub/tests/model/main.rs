@@ -1,6 +1,7 @@
 //! The promises of the model ([model: delivery promises]), by the public
 //! interface alone.
 
+mod behind;
 mod costs;
 mod guests;
 mod lasting;
