@@ -68,6 +68,11 @@ impl<T> Bell<T> {
         }
     }
 
+    /// Shows what the session was rung for and has not looked at.
+    pub(crate) fn peek(&self, show: impl FnMut(&T)) {
+        self.0.lock().rung.iter().for_each(show);
+    }
+
     /// Takes back what the session was rung for and `unwanted` names.
     pub(crate) fn take_back(&self, mut unwanted: impl FnMut(&T) -> bool) -> Rung<T> {
         let mut state = self.0.lock();

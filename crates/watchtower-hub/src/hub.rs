@@ -101,7 +101,7 @@ impl Hub {
         let mut joined: Vec<&ChannelName> = Vec::new();
         for name in channels {
             let was_member = sender.lock().joins.contains_key(name);
-            let result = self.0.enter(None, &sender, name, |_, state| {
+            let result = self.0.enter(None, &sender, name, now, |_, state| {
                 state.member(sender.id, "http", now).standing = true;
                 Ok(())
             });

@@ -11,12 +11,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use arc_swap::ArcSwap;
 
 use crate::agenda::{Agenda, Item};
-use crate::channel::{Channel, State};
+use crate::channel::{Channel, Keep, Share, State};
 use crate::counters::Counters;
 use crate::hub::Entropy;
 use crate::reader::Link;
 use crate::senders::{self, Sender};
-use crate::settings::ChannelRule;
+use crate::settings::{ChannelRule, SESSION_LAG_FACTOR};
 use crate::{ChannelName, Epoch, Refused, SenderId, Settings, Timestamp};
 
 /// All channels, senders and sessions of one hub.
@@ -81,6 +81,7 @@ impl Inner {
         owner: Option<&Arc<Link>>,
         sender: &Arc<Sender>,
         name: &ChannelName,
+        now: Timestamp,
         join: impl FnOnce(&Arc<Channel>, &mut State) -> Result<T, Refused>,
     ) -> Result<T, Refused> {
         let settings = self.settings.load();
@@ -89,7 +90,7 @@ impl Inner {
             return Err(Refused::UnknownSender(sender.id));
         }
         if let Some(link) = owner {
-            self.attach_locked(link, sender, &mut sender_state)?;
+            self.attach_locked(link, sender, &mut sender_state, now)?;
         }
         let limit = settings.limits.channels_per_sender_max;
         if sender_state.joins.len() >= limit && !sender_state.joins.contains_key(name) {
@@ -154,8 +155,13 @@ impl Inner {
     }
 
     /// Moves a sender's owned joins to `link`.
-    pub(crate) fn attach(&self, link: &Arc<Link>, sender: &Arc<Sender>) -> Result<(), Refused> {
-        self.attach_locked(link, sender, &mut sender.lock())
+    pub(crate) fn attach(
+        &self,
+        link: &Arc<Link>,
+        sender: &Arc<Sender>,
+        now: Timestamp,
+    ) -> Result<(), Refused> {
+        self.attach_locked(link, sender, &mut sender.lock(), now)
     }
 
     fn attach_locked(
@@ -163,6 +169,7 @@ impl Inner {
         link: &Arc<Link>,
         sender: &Arc<Sender>,
         state: &mut senders::State,
+        now: Timestamp,
     ) -> Result<(), Refused> {
         if state.expired {
             return Err(Refused::UnknownSender(sender.id));
@@ -172,16 +179,17 @@ impl Inner {
             Some(_) if self.settings.load().bind_ids => return Err(Refused::BoundElsewhere(sender.id)),
             owner => owner.clone(),
         };
+        self.allow_move(state, now)?;
         {
             let mut reader = link.reader.lock();
             if reader.closed {
                 return Err(Refused::Closed);
             }
-            reader.own(sender);
+            reader.owned.insert(sender.id, sender.clone());
         }
         state.owner = Some(link.clone());
         if let Some(owner) = &owner {
-            owner.reader.lock().disown(sender.id);
+            owner.reader.lock().owned.remove(sender.id);
         }
         for channel in state.joins.values() {
             let mut channel_state = channel.lock();
@@ -195,6 +203,18 @@ impl Inner {
             }
         }
         Ok(())
+    }
+
+    /// Each join of an id that moves is work, and to name the id is a packet of
+    /// nine bytes: two clients that take it from each other, over and over, are
+    /// not to stall everybody else.
+    fn allow_move(&self, state: &mut senders::State, now: Timestamp) -> Result<(), Refused> {
+        let joins_max = self.settings.load().limits.channels_per_sender_max.saturating_mul(2);
+        let per_second = joins_max.div_ceil(10) as u64;
+        if state.moves.take(state.joins.len() as u64, joins_max as u64, per_second, now) {
+            return Ok(());
+        }
+        Err(Refused::Limit { what: "joins that a sender takes along in ten seconds", limit: joins_max })
     }
 
     pub(crate) fn leave(&self, sender: &Sender, name: &ChannelName, now: Timestamp) {
@@ -240,16 +260,18 @@ impl Inner {
         let (owned, channels) = {
             let mut reader = link.reader.lock();
             reader.closed = true;
-            (reader.all_owned(), reader.channels())
+            (reader.owned.values(), reader.channels())
         };
         link.bell.silence();
+        let share = Share::among(channels.len(), SESSION_LAG_FACTOR);
+        let keep = keep_joins.then_some(Keep { until, share });
         for (channel, slot, ids) in channels {
             if ids.is_empty() {
                 // A mailbox: no sender's, and kept for nobody.
                 channel.lock().release(slot, None, &self.counters);
             }
             for id in ids {
-                self.part(link, &channel, id, keep_joins.then_some(until), now);
+                self.part(link, &channel, id, keep, now);
             }
         }
         for sender in owned {
@@ -276,7 +298,7 @@ impl Inner {
         link: &Arc<Link>,
         channel: &Arc<Channel>,
         id: SenderId,
-        keep: Option<Timestamp>,
+        keep: Option<Keep>,
         now: Timestamp,
     ) {
         let Ok(sender) = self.sender(id) else { return };
@@ -286,9 +308,9 @@ impl Inner {
         // Since it was listed it may have moved, or left.
         let Some(slot) = state.slot_of(id, link) else { return };
         let unread = state.unsubscribe(id, slot, &self.counters);
-        if let Some(until) = keep {
-            state.put_away(id, owned, unread, until);
-            self.watch_away(id, &mut sender_state, until);
+        if let Some(keep) = keep {
+            state.put_away(id, owned, &unread, keep);
+            self.watch_away(id, &mut sender_state, keep.until);
         } else if state.remove_if_gone(id) {
             sender_state.joins.remove(&channel.name);
             self.watch_unused(channel, &mut state, now);
@@ -387,7 +409,7 @@ impl Inner {
             self.leave_locked(sender, state, &name, now);
         }
         if let Some(owner) = state.owner.take() {
-            owner.reader.lock().disown(sender.id);
+            owner.reader.lock().owned.remove(sender.id);
         }
         for due in [state.away_due.take(), state.expiry_due.take()].into_iter().flatten() {
             self.agenda.cancel(due);

@@ -10,10 +10,12 @@
 //! randomness: all of that is handed in. See `ARCHITECTURE.md`.
 
 mod agenda;
+mod allowance;
 mod bell;
 mod channel;
 mod counters;
 mod error;
+mod few;
 mod hub;
 mod idle;
 mod ids;

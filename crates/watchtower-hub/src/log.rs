@@ -139,6 +139,17 @@ impl Place {
         place
     }
 
+    /// The first place from `start` on before which there are at least `bytes`, or
+    /// the end of the log.
+    pub(crate) fn seek_bytes(start: &Arc<Place>, bytes: u64) -> &Arc<Place> {
+        let mut place = start;
+        while place.bytes_before < bytes {
+            let Some(next) = place.next() else { break };
+            place = next;
+        }
+        place
+    }
+
     /// The run of `format` that starts here, made now when there are several
     /// messages to make it of. `None` when there is nothing to gain.
     pub(crate) fn run(self: &Arc<Self>, format: &dyn Format) -> Option<&Run> {

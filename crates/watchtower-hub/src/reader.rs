@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Waker;
 
 use parking_lot::Mutex;
@@ -13,6 +14,7 @@ use smallvec::SmallVec;
 
 use crate::bell::{Bell, Rung};
 use crate::channel::Channel;
+use crate::few::FewMap;
 use crate::idle::IdleSet;
 use crate::log::Place;
 use crate::senders::Sender;
@@ -28,6 +30,9 @@ pub(crate) struct Link {
     /// Held while frames are gathered, never over a write.
     pub(crate) reader: Mutex<Reader>,
     pub(crate) protocol: &'static str,
+    /// How many bytes may be published in its channels, before it is weighed how
+    /// many of them it has not read.
+    allowance: AtomicU64,
 }
 
 /// A subscription that rested has something to read, from `start` on.
@@ -50,8 +55,8 @@ pub(crate) struct Reader {
     free: Vec<u32>,
     /// Channel addresses to keys, once the subscriptions are many.
     index: Option<Box<FxHashMap<usize, u32>>>,
-    /// The senders that this session owns, sorted by id.
-    owned: SmallVec<[(SenderId, Arc<Sender>); 1]>,
+    /// The senders that this session owns.
+    pub(crate) owned: FewMap<SenderId, Arc<Sender>>,
 }
 
 /// A session's place in a channel ([model: terms]).
@@ -69,7 +74,7 @@ pub(crate) struct Subscription {
     /// Whether its key is in `Reader::ready`.
     pub(crate) queued: bool,
     /// The senders that it delivers to; none for a mailbox.
-    pub(crate) senders: SmallVec<[SenderId; 2]>,
+    pub(crate) senders: FewMap<SenderId, ()>,
 }
 
 /// What became of the message at a place.
@@ -82,7 +87,20 @@ pub(crate) enum Step<'a> {
     Full,
 }
 
+/// How far a session is behind in all its channels.
+#[derive(Debug, Default)]
+pub(crate) struct Unread {
+    pub(crate) bytes: u64,
+    /// Whether it has had a turn since it was woken, and did not end it.
+    pub(crate) begun: bool,
+}
+
 impl Subscription {
+    /// The bytes that were published from this place on.
+    fn bytes_from(&self, place: &Place) -> u64 {
+        self.channel.bytes().saturating_sub(place.bytes_before())
+    }
+
     /// Hands out what there is; whether that was all, so that the subscription
     /// rests.
     pub(crate) fn read(
@@ -116,9 +134,7 @@ impl Subscription {
     pub(crate) fn hears(&self, message: &Message) -> bool {
         match message.audience() {
             crate::Audience::Channel => true,
-            crate::Audience::Senders(ids) => {
-                self.senders.iter().any(|sender| ids.binary_search(sender).is_ok())
-            }
+            crate::Audience::Senders(ids) => self.senders.any_of(ids),
         }
     }
 }
@@ -126,7 +142,20 @@ impl Subscription {
 impl Link {
     pub(crate) fn new(protocol: &'static str, closes_when_lagging: bool) -> Link {
         let reader = Mutex::new(Reader { closes_when_lagging, ..Reader::default() });
-        Link { bell: Bell::new(), reader, protocol }
+        Link { bell: Bell::new(), reader, protocol, allowance: AtomicU64::new(0) }
+    }
+
+    /// Takes note of bytes that the session may not have read; whether they are
+    /// more than it was [allowed](Self::allow).
+    pub(crate) fn charge(&self, bytes: u64) -> bool {
+        let allowed = self.allowance.load(Ordering::Relaxed);
+        // Who is charged by two at once is charged less: it is for later then.
+        self.allowance.store(allowed.saturating_sub(bytes), Ordering::Relaxed);
+        allowed < bytes
+    }
+
+    pub(crate) fn allow(&self, bytes: u64) {
+        self.allowance.store(bytes, Ordering::Relaxed);
     }
 }
 
@@ -151,6 +180,41 @@ impl Reader {
         if !std::mem::replace(&mut subscription.queued, true) {
             self.ready.push_back(ring.key);
         }
+    }
+
+    /// What was published and not handed out, in all channels.
+    pub(crate) fn unread_bytes(&self, bell: &Bell<Ring>) -> Unread {
+        let mut unread = Unread::default();
+        for subscription in self.subscriptions.iter().flatten() {
+            if let Some(cursor) = &subscription.cursor {
+                unread.begun = true;
+                unread.bytes += subscription.bytes_from(cursor);
+            }
+        }
+        bell.peek(|ring| {
+            let rung = self.subscriptions.get(ring.key as usize).and_then(Option::as_ref);
+            if let Some(subscription) = rung.filter(|subscription| subscription.cursor.is_none()) {
+                unread.bytes += subscription.bytes_from(&ring.start);
+            }
+        });
+        unread
+    }
+
+    /// Moves the cursors on until at most `bytes` are unread, as many for each,
+    /// and returns how many messages were skipped.
+    pub(crate) fn skip_to(&mut self, bytes: u64, bell: &Bell<Ring>) -> u64 {
+        self.hear(bell, None);
+        let behind = || self.subscriptions.iter().flatten().filter(|s| s.cursor.is_some()).count();
+        let share = bytes / (behind() as u64).max(1);
+        let mut skipped = 0;
+        for subscription in self.subscriptions.iter_mut().flatten() {
+            let Some(cursor) = &subscription.cursor else { continue };
+            let place = Place::seek_bytes(cursor, subscription.channel.bytes().saturating_sub(share)).clone();
+            skipped += place.offset() - cursor.offset();
+            subscription.next = place.offset();
+            subscription.cursor = Some(place);
+        }
+        skipped
     }
 
     pub(crate) fn get(&mut self, key: u32) -> Option<&mut Subscription> {
@@ -209,34 +273,10 @@ impl Reader {
         self.subscriptions.len() - self.free.len()
     }
 
-    /// Whether it owns a sender.
-    pub(crate) fn owns_senders(&self) -> bool {
-        !self.owned.is_empty()
-    }
-
     /// The channels that this session is subscribed to, and for whom.
-    pub(crate) fn channels(&self) -> Vec<(Arc<Channel>, u32, SmallVec<[SenderId; 2]>)> {
-        let part = |s: &Subscription| (s.channel.clone(), s.slot, s.senders.clone());
+    pub(crate) fn channels(&self) -> Vec<(Arc<Channel>, u32, Vec<SenderId>)> {
+        let part = |s: &Subscription| (s.channel.clone(), s.slot, s.senders.keys());
         self.subscriptions.iter().flatten().map(part).collect()
-    }
-
-    pub(crate) fn owned(&self, sender: SenderId) -> Option<&Arc<Sender>> {
-        let index = self.owned.binary_search_by_key(&sender, |(id, _)| *id).ok()?;
-        Some(&self.owned[index].1)
-    }
-
-    pub(crate) fn own(&mut self, sender: &Arc<Sender>) {
-        if let Err(index) = self.owned.binary_search_by_key(&sender.id, |(id, _)| *id) {
-            self.owned.insert(index, (sender.id, sender.clone()));
-        }
-    }
-
-    pub(crate) fn disown(&mut self, sender: SenderId) {
-        self.owned.retain(|(id, _)| *id != sender);
-    }
-
-    pub(crate) fn all_owned(&self) -> Vec<Arc<Sender>> {
-        self.owned.iter().map(|(_, sender)| sender.clone()).collect()
     }
 }
 

@@ -7,6 +7,7 @@ use parking_lot::{Mutex, MutexGuard};
 use rustc_hash::FxHashMap;
 
 use crate::agenda::Due;
+use crate::allowance::Allowance;
 use crate::channel::Channel;
 use crate::reader::Link;
 use crate::{ChannelName, SenderId, Timestamp};
@@ -31,6 +32,8 @@ pub(crate) struct State {
     pub(crate) away_due: Option<Due>,
     /// When the hub looks next whether it is still active.
     pub(crate) expiry_due: Option<Due>,
+    /// How many joins it may still take along to other sessions.
+    pub(crate) moves: Allowance,
     /// Whether it was forgotten: who holds it still must not use it.
     pub(crate) expired: bool,
 }

@@ -191,7 +191,7 @@ impl Session {
 
     /// Whether this session owns a sender.
     pub fn owns_senders(&self) -> bool {
-        self.link.reader.lock().owns_senders()
+        !self.link.reader.lock().owned.is_empty()
     }
 
     /// Whether the session fell behind too far, so that the next drain says
@@ -215,7 +215,7 @@ impl Session {
     /// [`Refused::Limit`] when there are too many.
     pub fn register(&self, now: Timestamp) -> Result<SenderId, Refused> {
         let sender = self.hub.register(now)?;
-        self.hub.attach(&self.link, &sender)?;
+        self.hub.attach(&self.link, &sender, now)?;
         Ok(sender.id)
     }
 
@@ -225,15 +225,17 @@ impl Session {
     /// # Errors
     ///
     /// [`Refused::UnknownSender`]; [`Refused::BoundElsewhere`] when ids are
-    /// bound and another session owns it.
+    /// bound and another session owns it; [`Refused::Limit`] when it came from
+    /// elsewhere so often that its joins, each time that it moved, are more
+    /// than twice `channels_per_sender_max` in ten seconds.
     pub fn attach(&self, sender: SenderId, now: Timestamp) -> Result<(), Refused> {
-        if let Some(sender) = self.link.reader.lock().owned(sender) {
+        if let Some(sender) = self.link.reader.lock().owned.get(sender) {
             sender.touch(now);
             return Ok(());
         }
         let sender = self.hub.sender(sender)?;
         sender.touch(now);
-        self.hub.attach(&self.link, &sender)
+        self.hub.attach(&self.link, &sender, now)
     }
 
     /// Joins an owned sender to a channel and delivers here, from the end or,
@@ -247,7 +249,7 @@ impl Session {
         sender.touch(now);
         // Attached and joined at once: an id that moved in between would be
         // delivered to by two connections.
-        self.hub.enter(Some(&self.link), &sender, channel, |channel, state| {
+        self.hub.enter(Some(&self.link), &sender, channel, now, |channel, state| {
             state.member(sender.id, self.link.protocol, now);
             let from = state.take_up(sender.id).unwrap_or_else(|| state.end().clone());
             if state.slot_of(sender.id, &self.link).is_none() {
@@ -275,9 +277,9 @@ impl Session {
     ) -> Result<Joined, Refused> {
         let sender = self.hub.sender(sender)?;
         sender.touch(now);
-        self.hub.enter(None, &sender, channel, |channel, state| {
+        self.hub.enter(None, &sender, channel, now, |channel, state| {
             state.member(sender.id, self.link.protocol, now);
-            let (from, recovered) = channel.start(state, sender.id, start);
+            let (from, recovered) = channel.start(state, start);
             state.subscribe(channel, &self.link, Some(sender.id), &from, &self.hub.counters)?;
             Ok(Joined { position: Position { epoch: channel.epoch, offset: from.offset() - 1 }, recovered })
         })

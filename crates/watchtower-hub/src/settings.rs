@@ -4,6 +4,10 @@ use std::time::Duration;
 
 use crate::ChannelName;
 
+/// How many times the bytes by which one subscription may be behind all those of
+/// a session may be, together.
+pub(crate) const SESSION_LAG_FACTOR: u64 = 16;
+
 /// The hub's settings. [`Hub::configure`](crate::Hub::configure) replaces them
 /// while it runs.
 #[derive(Debug, Clone)]
@@ -50,8 +54,15 @@ pub struct Limits {
     /// looked through each eighth of this, so that memory is bounded by nine
     /// eighths; by four times this while a session has had no turn at all
     /// since it was woken, which is not its client's fault.
+    ///
+    /// All subscriptions of a session together may fall behind by 16 times
+    /// this; a sixteenth more, and for each subscription a message and a 128th
+    /// of this, until it is noticed. When the session is over, what is kept
+    /// for its return stays within that too: the more subscriptions there
+    /// are, the less for each, down to a 128th of the limits.
     pub lag_bytes: u64,
-    /// How far a subscription may fall behind, in messages; likewise.
+    /// How far a subscription may fall behind, in messages; likewise. There is no
+    /// bound on all of a session's together.
     pub lag_messages: u64,
 }
 

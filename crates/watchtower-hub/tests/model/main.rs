@@ -1,6 +1,8 @@
 //! The promises of the model ([model: delivery promises]), by the public
 //! interface alone.
 
+mod behind;
+mod costs;
 mod guests;
 mod lasting;
 mod mailbox;

@@ -1,0 +1,138 @@
+//! Who is in a channel, by which sessions, and what is kept for those whose
+//! session ended a short while ago.
+
+use std::collections::hash_map::Entry as MapEntry;
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use super::kept::{Hold, Share};
+use super::{Presence, State};
+use crate::counters::Counters;
+use crate::log::Place;
+use crate::{SenderId, Timestamp};
+
+/// A sender's place in a channel ([model: presence]).
+#[derive(Debug)]
+pub(crate) struct Member {
+    pub(crate) since: Timestamp,
+    pub(crate) protocol: &'static str,
+    /// Joined until it leaves, whatever sessions come and go.
+    pub(crate) standing: bool,
+    /// The subscriptions that deliver to this sender.
+    pub(super) slots: SmallVec<[u32; 1]>,
+    /// Joins whose session ended a short while ago: at most one that a next
+    /// owner continues, and one of streams.
+    away: Vec<Away>,
+}
+
+/// A join that outlives its session for a while, and what it has not read.
+#[derive(Debug)]
+struct Away {
+    owned: bool,
+    hold: Hold,
+    until: Timestamp,
+}
+
+/// How long, and with what share, a join outlives its session.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Keep {
+    pub(crate) until: Timestamp,
+    pub(crate) share: Share,
+}
+
+impl State {
+    /// Whether some session delivers to the sender.
+    pub(crate) fn delivers_to(&self, sender: SenderId) -> bool {
+        self.members.get(&sender).is_some_and(|member| !member.slots.is_empty())
+    }
+
+    pub(crate) fn presence(&self) -> Vec<Presence> {
+        let present = |(&sender, member): (&SenderId, &Member)| Presence {
+            sender,
+            protocol: member.protocol,
+            since: member.since,
+        };
+        let mut list: Vec<_> = self.members.iter().map(present).collect();
+        list.sort_by_key(|presence| presence.sender);
+        list
+    }
+
+    /// The sender's place here, made when there is none.
+    pub(crate) fn member(&mut self, sender: SenderId, protocol: &'static str, now: Timestamp) -> &mut Member {
+        let member = match self.members.entry(sender) {
+            MapEntry::Occupied(entry) => entry.into_mut(),
+            MapEntry::Vacant(entry) => entry.insert(Member {
+                since: now,
+                protocol,
+                standing: false,
+                slots: SmallVec::new(),
+                away: Vec::new(),
+            }),
+        };
+        member.protocol = protocol;
+        member
+    }
+
+    /// Keeps a join whose session ended, from `place` on.
+    pub(crate) fn put_away(&mut self, sender: SenderId, owned: bool, place: &Arc<Place>, keep: Keep) {
+        let Some(member) = self.members.get_mut(&sender) else { return };
+        let mut hold = self.kept.hold(place, keep.share);
+        match member.away.iter_mut().find(|away| away.owned == owned) {
+            // Of several streams the one that saw least counts: it is the log
+            // that is kept, and each says itself where it was.
+            Some(away) => {
+                if self.kept.offset(&hold) < self.kept.offset(&away.hold) {
+                    std::mem::swap(&mut hold, &mut away.hold);
+                }
+                self.kept.give_back(&hold);
+                away.until = keep.until;
+            }
+            None => member.away.push(Away { owned, hold, until: keep.until }),
+        }
+    }
+
+    /// Takes up the join that a sender's former owner left.
+    pub(crate) fn take_up(&mut self, sender: SenderId) -> Option<Arc<Place>> {
+        let member = self.members.get_mut(&sender)?;
+        let index = member.away.iter().position(|away| away.owned)?;
+        let away = member.away.swap_remove(index);
+        self.kept.give_back(&away.hold)
+    }
+
+    /// Ends the joins of `sender` whose time is over; whether it is gone from
+    /// the channel with that.
+    pub(crate) fn expire_away(&mut self, sender: SenderId, now: Timestamp) -> bool {
+        let Some(member) = self.members.get_mut(&sender) else { return false };
+        for away in member.away.extract_if(.., |away| away.until <= now) {
+            self.kept.give_back(&away.hold);
+        }
+        self.remove_if_gone(sender)
+    }
+
+    /// When the next join of `sender` ends that outlives its session.
+    pub(crate) fn away_until(&self, sender: SenderId) -> Option<Timestamp> {
+        self.members.get(&sender)?.away.iter().map(|away| away.until).min()
+    }
+
+    /// Removes the sender when nothing holds it here any more.
+    pub(crate) fn remove_if_gone(&mut self, sender: SenderId) -> bool {
+        let Some(member) = self.members.get(&sender) else { return false };
+        let gone = !member.standing && member.slots.is_empty() && member.away.is_empty();
+        if gone {
+            self.members.remove(&sender);
+        }
+        gone
+    }
+
+    /// Removes the sender and all its subscriptions.
+    pub(crate) fn remove(&mut self, sender: SenderId, counters: &Counters) {
+        let Some(member) = self.members.get(&sender) else { return };
+        for slot in member.slots.clone() {
+            self.unsubscribe(sender, slot, counters);
+        }
+        for away in self.members.remove(&sender).into_iter().flat_map(|member| member.away) {
+            self.kept.give_back(&away.hold);
+        }
+    }
+}

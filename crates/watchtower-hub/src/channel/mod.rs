@@ -1,0 +1,283 @@
+//! One channel: its log, who is in it, and who is to be woken.
+//!
+//! Everything here happens under the channel's lock, which publishers, joins
+//! and leaves take, and deliveries never. Lock order: a sender's, then a
+//! channel's, then a session's reader, then its bell.
+
+mod kept;
+mod lag;
+mod members;
+mod subscribers;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::{Mutex, MutexGuard};
+use rustc_hash::FxHashMap;
+
+use self::kept::Kept;
+pub(crate) use self::kept::Share;
+use self::lag::Mark;
+pub(crate) use self::members::Keep;
+use self::members::Member;
+use self::subscribers::Slot;
+use crate::counters::Counters;
+use crate::idle::IdleSet;
+use crate::log::{Entry, Place};
+use crate::message::{Frames, event_name};
+use crate::publish::{Draft, Receivers};
+use crate::settings::{Accepts, ChannelRule};
+use crate::{
+    Audience, ChannelName, Content, ContentKind, Epoch, Limits, Message, Position, Refused, SenderId,
+    Timestamp,
+};
+
+#[derive(Debug)]
+pub(crate) struct Channel {
+    pub(crate) name: ChannelName,
+    pub(crate) epoch: Epoch,
+    pub(crate) rule: ChannelRule,
+    /// How many bytes the log holds, and held: for those who have no lock on it.
+    bytes: AtomicU64,
+    state: Mutex<State>,
+}
+
+/// What a channel's lock protects.
+#[derive(Debug)]
+pub(crate) struct State {
+    /// The empty place that the next message goes to.
+    end: Arc<Place>,
+    /// The first place that history keeps; the end when it keeps nothing.
+    /// `None` when the channel has no history.
+    oldest: Option<Arc<Place>>,
+    pub(crate) members: FxHashMap<SenderId, Member>,
+    /// Who is subscribed.
+    ///
+    /// Invariant: slot `i` has bit `i % 64` of `sets[i / 64]`.
+    slots: Vec<Option<Slot>>,
+    sets: Vec<Arc<IdleSet>>,
+    free: Vec<u32>,
+    /// What those may still read whose session ended a short while ago.
+    kept: Kept,
+    /// Past ends of the log, oldest first, to tell bytes from offsets.
+    marks: VecDeque<Mark>,
+    /// Up to where the sessions were charged for what was published, in bytes.
+    charged: u64,
+    /// Whether the hub forgot this channel: who finds it so asks for another.
+    pub(crate) retired: bool,
+    /// Whether the hub is to look at the history's age later.
+    pub(crate) history_is_due: bool,
+    /// Whether the hub is to look later whether it is unused. However often
+    /// it is joined and left, that is noted down once.
+    pub(crate) unused_is_due: bool,
+    /// How long it stays after its last member left.
+    pub(crate) unused_until: Timestamp,
+}
+
+/// Where a subscription starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// With the next message.
+    End,
+    /// After a message that was seen, as far as later ones are kept.
+    After(Position),
+}
+
+/// What a subscription was given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Joined {
+    /// The message after which the subscription goes on.
+    pub position: Position,
+    /// Whether that is where it was asked to start: `false` when the epoch is
+    /// unknown or what follows the offset is not kept any more.
+    pub recovered: bool,
+}
+
+/// A sender that is in a channel ([model: presence]).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Presence {
+    /// Who.
+    pub sender: SenderId,
+    /// By which protocol it came last.
+    pub protocol: &'static str,
+    /// Since when it is there, reconnects included.
+    pub since: Timestamp,
+}
+
+impl Channel {
+    pub(crate) fn new(name: ChannelName, epoch: Epoch, rule: ChannelRule) -> Channel {
+        let end = Place::first();
+        let state = State {
+            oldest: (rule.history_messages > 0).then(|| end.clone()),
+            end,
+            members: FxHashMap::default(),
+            slots: Vec::new(),
+            sets: Vec::new(),
+            free: Vec::new(),
+            kept: Kept::default(),
+            marks: VecDeque::new(),
+            charged: 0,
+            retired: false,
+            history_is_due: false,
+            unused_is_due: false,
+            unused_until: Timestamp::default(),
+        };
+        Channel { name, epoch, rule, bytes: AtomicU64::new(0), state: Mutex::new(state) }
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock()
+    }
+
+    /// The bytes of all messages that were published, as of about now.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Judges a message, and gives its content the form that this channel
+    /// keeps. In the order of [packets: rules]: not joined, content, receivers.
+    pub(crate) fn judge(&self, state: &State, draft: &Draft<'_>) -> Result<Content, Refused> {
+        let has_joined = |sender: &SenderId| state.members.contains_key(sender);
+        if !draft.is_guest && draft.sender.is_some_and(|sender| !has_joined(&sender)) {
+            return Err(Refused::NotJoined { channel: self.name.clone() });
+        }
+        let content = self.accept(draft.content.clone())?;
+        if let Some(Receivers { ids, nobody }) = &draft.receivers {
+            let absent = ids.iter().filter(|id| !has_joined(id)).map(|id| id.get());
+            let missing: Vec<u32> = nobody.then_some(0).into_iter().chain(absent).collect();
+            if ids.is_empty() || !missing.is_empty() {
+                return Err(Refused::ReceiverNotJoined { channel: self.name.clone(), missing });
+            }
+        }
+        Ok(content)
+    }
+
+    /// [model: projection]
+    fn accept(&self, content: Content) -> Result<Content, Refused> {
+        let refused = |accepts| Refused::BadContent { channel: self.name.clone(), accepts };
+        match (self.rule.accepts, content.kind()) {
+            (Accepts::Any, _) | (Accepts::Json, ContentKind::Json) | (Accepts::Text, ContentKind::Text) => {
+                Ok(content)
+            }
+            (Accepts::Json, ContentKind::Text) => {
+                Content::json(content.bytes().clone()).ok_or(refused("JSON"))
+            }
+            (Accepts::Json, ContentKind::Binary) => Err(refused("JSON")),
+            (Accepts::Text, ContentKind::Json | ContentKind::Binary) => Err(refused("text")),
+        }
+    }
+
+    /// Appends a message that was judged, wakes who rests, and looks after
+    /// history and those who fall behind.
+    pub(crate) fn append(
+        &self,
+        state: &mut State,
+        draft: &Draft<'_>,
+        content: Content,
+        limits: &Limits,
+        counters: &Counters,
+    ) -> Position {
+        let place = state.end.clone();
+        let position = Position { epoch: self.epoch, offset: place.offset() };
+        counters.published.add(1);
+        counters.published_bytes.add(content.bytes().len() as u64);
+        state.end = place.append(Message {
+            channel: self.name.clone(),
+            epoch: self.epoch,
+            offset: position.offset,
+            sender: draft.sender,
+            event: event_name(draft.event),
+            content,
+            audience: match &draft.receivers {
+                None => Audience::Channel,
+                Some(receivers) => Audience::Senders(receivers.ids.as_slice().into()),
+            },
+            extras: draft.extras.clone().map(Box::new),
+            time: draft.time,
+            frames: Frames::default(),
+        });
+        self.bytes.store(state.end.bytes_before(), Ordering::Relaxed);
+        match &draft.receivers {
+            None => state.wake_all(&place),
+            Some(receivers) => state.wake(&place, &receivers.ids),
+        }
+        self.trim_history(state, draft.time);
+        state.check_lag(limits, counters);
+        position
+    }
+
+    /// Frees what history keeps no longer.
+    pub(crate) fn trim_history(&self, state: &mut State, now: Timestamp) {
+        let Some(oldest) = &mut state.oldest else { return };
+        let kept_max = self.rule.history_messages as u64;
+        while let (Some(message), Some(next)) = (oldest.message(), oldest.next()) {
+            let kept = state.end.offset() - oldest.offset();
+            if kept <= kept_max && now.since(message.time()) < self.rule.history_ttl {
+                break;
+            }
+            *oldest = next.clone();
+        }
+    }
+
+    /// When the oldest message of the history is to be freed.
+    pub(crate) fn history_due(&self, state: &State) -> Option<Timestamp> {
+        let message = state.oldest.as_ref()?.message()?;
+        Some(message.time().after(self.rule.history_ttl))
+    }
+
+    /// The messages that history keeps: the first `limit` after `since`, or
+    /// the last `limit` ([http: channels/history]).
+    pub(crate) fn history(&self, since: Option<Position>, limit: usize) -> Vec<Entry> {
+        let state = self.lock();
+        let Some(oldest) = state.oldest.clone() else { return Vec::new() };
+        let end = state.end.offset();
+        drop(state);
+        let first = match since {
+            Some(position) if position.epoch == self.epoch => position.offset.saturating_add(1),
+            Some(_) => 0,
+            None => end.saturating_sub(limit as u64),
+        };
+        let mut place = Place::seek(&oldest, first);
+        let mut entries = Vec::new();
+        // Direct messages are between their sender and receivers alone.
+        while let (Some(entry), true) = (Entry::at(place), entries.len() < limit) {
+            if !entry.is_direct() {
+                entries.push(entry);
+            }
+            let Some(next) = place.next() else { break };
+            place = next;
+        }
+        entries
+    }
+
+    /// Where a subscription starts, and whether that is what was asked for.
+    pub(crate) fn start(&self, state: &State, start: Start) -> (Arc<Place>, bool) {
+        let Start::After(seen) = start else { return (state.end.clone(), true) };
+        let wanted = if seen.epoch == self.epoch { seen.offset.saturating_add(1) } else { u64::MAX };
+        if wanted == state.end.offset() {
+            return (state.end.clone(), true);
+        }
+        let history = state.oldest.as_ref();
+        if wanted < state.end.offset() {
+            let before = history.filter(|oldest| oldest.offset() <= wanted);
+            let nearest = state.kept.before(wanted).into_iter().chain(before);
+            if let Some(nearest) = nearest.max_by_key(|place| place.offset()) {
+                return (Place::seek(nearest, wanted).clone(), true);
+            }
+        }
+        let oldest = state.kept.oldest().into_iter().chain(history).min_by_key(|place| place.offset());
+        (oldest.unwrap_or(&state.end).clone(), false)
+    }
+}
+
+impl State {
+    pub(crate) fn end(&self) -> &Arc<Place> {
+        &self.end
+    }
+
+    /// Whether nobody would notice if this channel were gone.
+    pub(crate) fn is_unused(&self) -> bool {
+        self.members.is_empty() && self.oldest.as_ref().is_none_or(|oldest| oldest.is_empty())
+    }
+}

@@ -1,0 +1,172 @@
+//! Who is subscribed to a channel, and waking those who rest.
+
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use super::{Channel, State};
+use crate::counters::Counters;
+use crate::few::FewMap;
+use crate::idle::{IdleSet, SLOTS_PER_SET};
+use crate::log::Place;
+use crate::reader::{Link, Ring, Subscription};
+use crate::{Refused, SenderId};
+
+#[derive(Debug)]
+pub(super) struct Slot {
+    pub(super) link: Arc<Link>,
+    pub(super) key: u32,
+    /// Where it was last woken: it cannot be further behind than this.
+    pub(super) woken_at: u64,
+}
+
+impl State {
+    /// Whether somebody is subscribed.
+    pub(crate) fn is_read(&self) -> bool {
+        self.free.len() < self.slots.len()
+    }
+
+    /// Delivers to `sender` by `link` from `from` on; without one, to whoever
+    /// the session is. When another sender has brought the session here already,
+    /// there stays one copy, from where it is.
+    pub(crate) fn subscribe(
+        &mut self,
+        channel: &Arc<Channel>,
+        link: &Arc<Link>,
+        sender: Option<SenderId>,
+        from: &Arc<Place>,
+        counters: &Counters,
+    ) -> Result<(), Refused> {
+        let mut reader = link.reader.lock();
+        if reader.closed {
+            return Err(Refused::Closed);
+        }
+        if let (Some(subscription), Some(sender)) = (reader.find(channel), sender) {
+            let slot = subscription.slot;
+            if subscription.senders.insert(sender, ()) {
+                self.member_slots(sender).push(slot);
+            }
+            return Ok(());
+        }
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(None);
+            self.slots.len() as u32 - 1
+        });
+        let set_index = (slot / SLOTS_PER_SET) as usize;
+        if set_index == self.sets.len() {
+            self.sets.push(Arc::new(IdleSet::new()));
+        }
+        let set = self.sets[set_index].clone();
+        let rests = from.is_empty();
+        if rests {
+            set.insert(slot);
+        } else {
+            set.remove(slot);
+        }
+        let mut senders = FewMap::default();
+        if let Some(sender) = sender {
+            senders.insert(sender, ());
+        }
+        let key = reader.insert(Subscription {
+            channel: channel.clone(),
+            set,
+            slot,
+            next: from.offset(),
+            cursor: None,
+            queued: false,
+            senders,
+        });
+        drop(reader);
+        self.slots[slot as usize] = Some(Slot { link: link.clone(), key, woken_at: from.offset() });
+        if let Some(sender) = sender {
+            self.member_slots(sender).push(slot);
+        }
+        counters.subscriptions.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        if !rests {
+            link.bell.ring(Ring { key, start: from.clone() });
+        }
+        Ok(())
+    }
+
+    fn member_slots(&mut self, sender: SenderId) -> &mut SmallVec<[u32; 1]> {
+        &mut self.members.get_mut(&sender).expect("a sender is a member before it is subscribed").slots
+    }
+
+    /// The slot by which `link` delivers to `sender`.
+    pub(crate) fn slot_of(&self, sender: SenderId, link: &Arc<Link>) -> Option<u32> {
+        let is_link = |slot: &&u32| self.slot(**slot).is_some_and(|slot| Arc::ptr_eq(&slot.link, link));
+        self.members.get(&sender)?.slots.iter().find(is_link).copied()
+    }
+
+    fn slot(&self, slot: u32) -> Option<&Slot> {
+        self.slots.get(slot as usize)?.as_ref()
+    }
+
+    /// Ends the delivery to `sender` by this slot, and returns what it has not
+    /// been handed yet.
+    pub(crate) fn unsubscribe(&mut self, sender: SenderId, slot: u32, counters: &Counters) -> Arc<Place> {
+        if let Some(member) = self.members.get_mut(&sender) {
+            member.slots.retain(|other| *other != slot);
+        }
+        self.release(slot, Some(sender), counters)
+    }
+
+    /// Takes `sender`, if any, from those that this slot's subscription delivers
+    /// to, and ends it when nobody is left. Returns what was not handed out yet.
+    pub(crate) fn release(&mut self, slot: u32, sender: Option<SenderId>, counters: &Counters) -> Arc<Place> {
+        let Some(Slot { link, key, .. }) = self.slot(slot) else { return self.end.clone() };
+        let (link, key) = (link.clone(), *key);
+        let mut reader = link.reader.lock();
+        // What it was rung for and has not looked at yet: a ring that stayed
+        // would be taken for one of the subscription that gets its key next.
+        reader.hear(&link.bell, None);
+        let Some(subscription) = reader.get(key) else { return self.end.clone() };
+        if let Some(sender) = sender {
+            subscription.senders.remove(sender);
+        }
+        let shared = !subscription.senders.is_empty();
+        let unread = subscription.cursor.clone(); // none: it rests
+        if !shared {
+            reader.remove(key);
+            drop(reader);
+            self.sets[(slot / SLOTS_PER_SET) as usize].remove(slot);
+            self.slots[slot as usize] = None;
+            self.free.push(slot);
+            counters.subscriptions.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
+        }
+        unread.unwrap_or_else(|| self.end.clone())
+    }
+
+    pub(super) fn wake_all(&mut self, place: &Arc<Place>) {
+        for (index, set) in self.sets.iter().enumerate() {
+            let mut resting = set.wake_all();
+            while resting != 0 {
+                let slot = index * SLOTS_PER_SET as usize + resting.trailing_zeros() as usize;
+                resting &= resting - 1;
+                if let Some(Some(slot)) = self.slots.get_mut(slot) {
+                    slot.ring(place);
+                }
+            }
+        }
+    }
+
+    pub(super) fn wake(&mut self, place: &Arc<Place>, receivers: &[SenderId]) {
+        for receiver in receivers {
+            let Some(member) = self.members.get(receiver) else { continue };
+            for &slot in &member.slots {
+                if self.sets[(slot / SLOTS_PER_SET) as usize].wake(slot)
+                    && let Some(Some(slot)) = self.slots.get_mut(slot as usize)
+                {
+                    slot.ring(place);
+                }
+            }
+        }
+    }
+}
+
+impl Slot {
+    fn ring(&mut self, place: &Arc<Place>) {
+        self.woken_at = place.offset();
+        self.link.bell.ring(Ring { key: self.key, start: place.clone() });
+    }
+}
