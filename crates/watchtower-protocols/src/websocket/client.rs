@@ -235,9 +235,11 @@ impl Client<'_> {
         frame::write_message(self.line.compression, kind, payload, self.out);
     }
 
-    /// Closes the connection, after what was sent before. The reason is cut at
-    /// 123 bytes. Nothing more that the client says is looked at.
+    /// Closes the connection, after what was sent and published before. The
+    /// reason is cut at 123 bytes. Nothing more that the client says is looked
+    /// at. The first call counts.
     pub fn close(&mut self, code: CloseCode, reason: &str) {
+        self.line.deliver(self.out);
         self.line.close(code, reason, self.out);
     }
 

@@ -156,6 +156,12 @@ impl Decoder {
         Ok(())
     }
 
+    /// How much memory it holds beyond itself.
+    #[cfg(test)]
+    pub(super) fn kept_bytes(&self) -> usize {
+        self.control.capacity() + self.message.as_ref().map_or(0, |message| message.bytes.capacity())
+    }
+
     /// The header at the beginning of `input`, once all of it has come.
     fn read_head(&mut self, input: &mut &[u8], rules: Rules) -> Result<Option<Frame>, Violation> {
         loop {
@@ -348,10 +354,12 @@ fn read_close(payload: &[u8]) -> Result<Option<CloseCode>, Violation> {
 fn unmask_into(out: &mut Vec<u8>, payload: &[u8], mask: [u8; 4]) {
     let start = out.len();
     out.extend_from_slice(payload);
-    // In pieces that one instruction takes.
+    // In pieces of a length that is known, which one instruction takes.
+    let mask = [mask; 4];
+    let mask = mask.as_flattened();
     let (pieces, rest) = out[start..].as_chunks_mut::<16>();
     for piece in pieces {
-        piece.iter_mut().zip(mask.iter().cycle()).for_each(|(byte, mask)| *byte ^= mask);
+        piece.iter_mut().zip(mask).for_each(|(byte, mask)| *byte ^= mask);
     }
-    rest.iter_mut().zip(mask.iter().cycle()).for_each(|(byte, mask)| *byte ^= mask);
+    rest.iter_mut().zip(mask).for_each(|(byte, mask)| *byte ^= mask);
 }

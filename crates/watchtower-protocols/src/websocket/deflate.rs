@@ -142,11 +142,22 @@ mod tests {
     /// What a client makes of a payload, with the window that it negotiated.
     fn read_with_window(payload: &[u8], bits: u8) -> Vec<u8> {
         let mut decompress = Decompress::new_with_window_bits(false, bits);
-        let mut out = Vec::with_capacity(1 << 22);
+        let mut out = Vec::new();
         let input = [payload, &TAIL].concat();
-        decompress.decompress_vec(&input, &mut out, FlushDecompress::Sync).expect("deflated");
-        assert_eq!(decompress.total_in(), input.len() as u64);
-        out
+        // In small pieces: what has not left the decompressor could be pointed
+        // to from any distance.
+        let mut piece = [0; 16];
+        loop {
+            let (read, written) = (decompress.total_in() as usize, decompress.total_out());
+            let input = &input[read..];
+            decompress.decompress(input, &mut piece, FlushDecompress::Sync).expect("within the window");
+            let written = (decompress.total_out() - written) as usize;
+            out.extend_from_slice(&piece[..written]);
+            if written < piece.len() {
+                assert_eq!(decompress.total_in() as usize, read + input.len());
+                return out;
+            }
+        }
     }
 
     /// What a client sends that compresses like this.
@@ -185,6 +196,17 @@ mod tests {
         // 7.2.3.1
         let deflated = deflate(Compression::Deflate, b"Hello").to_vec();
         assert_eq!(deflated, [0xf2, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00]);
+    }
+
+    #[test]
+    fn a_small_window_is_kept_to() {
+        let noise = (0..600_u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8);
+        let content = noise.collect::<Vec<u8>>().repeat(3);
+        let small = deflate(Compression::DeflateSmall, &content);
+        assert_eq!(read_with_window(&small, SMALL_WINDOW_BITS), content);
+        let full = deflate(Compression::Deflate, &content);
+        assert!(full.len() < small.len(), "the content is alike at a distance of 600");
+        assert_eq!(read_with_window(&full, WINDOW_BITS), content);
     }
 
     #[test]

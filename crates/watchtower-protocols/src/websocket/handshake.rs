@@ -18,6 +18,15 @@ const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 /// How many bytes a key stands for (RFC 6455 4.2.1).
 const KEY_BYTES: usize = 16;
 
+/// How an offer of compression is taken: neither side remembers what came
+/// before, so that a compressed message can be shared. A window that was asked
+/// for is answered (RFC 7692 7.1.2.1).
+const TAKEN: &str = "permessage-deflate; server_no_context_takeover; client_no_context_takeover";
+const TAKEN_WITH_WINDOW: &str =
+    "permessage-deflate; server_no_context_takeover; client_no_context_takeover; server_max_window_bits=15";
+const TAKEN_WITH_SMALL_WINDOW: &str =
+    "permessage-deflate; server_no_context_takeover; client_no_context_takeover; server_max_window_bits=9";
+
 /// The only version there is.
 const VERSION: &str = "13";
 
@@ -42,6 +51,9 @@ pub enum HandshakeError {
     /// A version of HTTP that cannot be upgraded.
     #[error("a WebSocket is asked for in HTTP/1.1")]
     HttpVersion,
+    /// No header `Host`, or several.
+    #[error("one header Host is needed")]
+    Host,
     /// No header `Connection: Upgrade`.
     #[error("the header Connection: Upgrade is missing")]
     Connection,
@@ -59,9 +71,10 @@ impl HandshakeError {
         match self {
             HandshakeError::NotAsked | HandshakeError::Version => StatusCode::UPGRADE_REQUIRED,
             HandshakeError::Method => StatusCode::METHOD_NOT_ALLOWED,
-            HandshakeError::HttpVersion | HandshakeError::Connection | HandshakeError::Key => {
-                StatusCode::BAD_REQUEST
-            }
+            HandshakeError::HttpVersion
+            | HandshakeError::Host
+            | HandshakeError::Connection
+            | HandshakeError::Key => StatusCode::BAD_REQUEST,
         }
     }
 
@@ -77,7 +90,10 @@ impl HandshakeError {
             HandshakeError::Method => {
                 headers.insert(header::ALLOW, HeaderValue::from_static("GET"));
             }
-            HandshakeError::HttpVersion | HandshakeError::Connection | HandshakeError::Key => {}
+            HandshakeError::HttpVersion
+            | HandshakeError::Host
+            | HandshakeError::Connection
+            | HandshakeError::Key => {}
         }
         headers
     }
@@ -100,6 +116,9 @@ pub fn handshake(request: &Parts) -> Result<Accepted, HandshakeError> {
     if request.version != Version::HTTP_11 {
         return Err(HandshakeError::HttpVersion);
     }
+    if only(&request.headers, header::HOST).is_none() {
+        return Err(HandshakeError::Host);
+    }
     if !has_token(&request.headers, header::CONNECTION, "upgrade") {
         return Err(HandshakeError::Connection);
     }
@@ -115,9 +134,10 @@ pub fn handshake(request: &Parts) -> Result<Accepted, HandshakeError> {
     headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
     let accept = HeaderValue::try_from(accept(key)).map_err(|_| HandshakeError::Key)?;
     headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
-    let compression = negotiate(&request.headers);
-    if let Some(extensions) = answer(compression) {
-        headers.insert(header::SEC_WEBSOCKET_EXTENSIONS, extensions);
+    let mut compression = Compression::None;
+    if let Some((taken, answer)) = negotiate(&request.headers) {
+        compression = taken;
+        headers.insert(header::SEC_WEBSOCKET_EXTENSIONS, HeaderValue::from_static(answer));
     }
     Ok(Accepted { headers, compression })
 }
@@ -141,11 +161,12 @@ fn has_token(headers: &HeaderMap, name: HeaderName, token: &str) -> bool {
     values.flat_map(|value| value.split(',')).any(|found| found.trim().eq_ignore_ascii_case(token))
 }
 
-/// The first offer of the client that can be taken (RFC 7692 5.1).
-fn negotiate(headers: &HeaderMap) -> Compression {
+/// The first offer of the client that can be taken (RFC 7692 5.1), and how it
+/// is answered.
+fn negotiate(headers: &HeaderMap) -> Option<(Compression, &'static str)> {
     let values = headers.get_all(header::SEC_WEBSOCKET_EXTENSIONS).iter();
     let values = values.filter_map(|value| value.to_str().ok());
-    values.flat_map(|value| split(value, ',')).find_map(take_offer).unwrap_or(Compression::None)
+    values.flat_map(|value| split(value, ',')).find_map(take_offer)
 }
 
 /// The parts of a header that `separator` stands between, unless in quotes.
@@ -164,13 +185,13 @@ fn split(value: &str, separator: char) -> impl Iterator<Item = &str> {
 
 /// How one offer is taken, if it is one of permessage-deflate with valid
 /// parameters (RFC 7692 7.1). None of them may be there twice.
-fn take_offer(offer: &str) -> Option<Compression> {
+fn take_offer(offer: &str) -> Option<(Compression, &'static str)> {
     let mut parts = split(offer, ';').map(str::trim);
     if parts.next()? != "permessage-deflate" {
         return None;
     }
     let mut seen: Vec<&str> = Vec::new();
-    let mut compression = Compression::Deflate;
+    let mut taken = (Compression::Deflate, TAKEN);
     for part in parts {
         let (name, value) = match part.split_once('=') {
             Some((name, value)) => (name.trim_end(), Some(unquoted(value.trim_start())?)),
@@ -189,15 +210,15 @@ fn take_offer(offer: &str) -> Option<Compression> {
                 window_bits(bits)?;
             }
             ("server_max_window_bits", Some(bits)) => match window_bits(bits)? {
-                15 => {}
-                9..15 => compression = Compression::DeflateSmall,
+                15 => taken.1 = TAKEN_WITH_WINDOW,
+                9..15 => taken = (Compression::DeflateSmall, TAKEN_WITH_SMALL_WINDOW),
                 // What zlib compresses needs 9 at least.
                 _ => return None,
             },
             _ => return None,
         }
     }
-    Some(compression)
+    Some(taken)
 }
 
 /// A value without its quotes, if it has any (RFC 6455 9.1).
@@ -214,17 +235,4 @@ fn window_bits(value: &str) -> Option<u8> {
         return None;
     }
     value.parse().ok().filter(|bits| (8..=15).contains(bits))
-}
-
-/// How a taken offer is answered.
-fn answer(compression: Compression) -> Option<HeaderValue> {
-    let answer = match compression {
-        Compression::None => return None,
-        Compression::Deflate => "permessage-deflate; server_no_context_takeover; client_no_context_takeover",
-        Compression::DeflateSmall => {
-            "permessage-deflate; server_no_context_takeover; client_no_context_takeover; \
-             server_max_window_bits=9"
-        }
-    };
-    Some(HeaderValue::from_static(answer))
 }

@@ -24,6 +24,8 @@ mod handler;
 mod handshake;
 mod scratch;
 mod session;
+#[cfg(test)]
+mod tests;
 
 pub use client::{Client, Closer, Incoming, Outgoing};
 pub use close::CloseCode;

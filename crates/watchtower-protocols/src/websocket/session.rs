@@ -63,14 +63,14 @@ impl WebSocket {
         settings: Settings,
         opening: Vec<u8>,
     ) -> WebSocket {
-        let until_patience = conversation.patience();
+        let until_patience = conversation.patience().map(|until| until.max(PATIENCE_MIN));
         WebSocket {
             line,
             decoder: Decoder::default(),
             conversation,
             settings,
             opening,
-            until_ping: settings.ping_interval,
+            until_ping: settings.ping_interval.max(PATIENCE_MIN),
             until_patience,
             was_heard: true,
         }
@@ -140,7 +140,7 @@ impl StreamSession for WebSocket {
             self.conversation.out_of_patience(&mut Client { line: &mut self.line, now, out });
             self.until_patience = self.conversation.patience().map(|until| until.max(PATIENCE_MIN));
         }
-        if self.until_ping.is_zero() {
+        if self.until_ping.is_zero() && !self.line.is_closing {
             self.until_ping = self.settings.ping_interval.max(PATIENCE_MIN);
             if std::mem::take(&mut self.was_heard) {
                 frame::write_control(Opcode::Ping, &[], out);
