@@ -47,9 +47,11 @@ const PURE: &[(&str, &[&str])] = &[
             "http", // the types of requests, no more
             "itoa",
             "jiff",
+            "parking_lot",
             "serde",
             "serde_json",
             "sha1",
+            "subtle",
             "thiserror",
             "watchtower-hub",
         ],
