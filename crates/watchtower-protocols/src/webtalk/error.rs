@@ -91,11 +91,9 @@ impl LinkError {
 
     fn row(self) -> (&'static str, &'static str, &'static str) {
         match self {
-            LinkError::BadLength => (
-                "a frame begins with its length in five digits",
-                "a frame begins with anything else",
-                "yes",
-            ),
+            LinkError::BadLength => {
+                ("a frame begins with its length in five digits", "a frame begins with anything else", "yes")
+            }
             LinkError::NoBrackets => {
                 ("a command stands in brackets", "a frame without `[` at its beginning, or without `]`", "no")
             }
@@ -112,17 +110,17 @@ impl LinkError {
             }
             LinkError::UnknownKey => ("unknown key", "nothing is stored at that key", "no"),
             LinkError::EndlessChannel => ("channel 1 cannot be killed", "`killchannel` of channel 1", "no"),
-            LinkError::TooLarge => {
-                ("too large", "a MESSAGE or VALUE above `limits.max_message_bytes`", "no")
-            }
+            LinkError::TooLarge => ("too large", "a MESSAGE or VALUE above `limits.max_message_bytes`", "no"),
             LinkError::BadContent => (
                 "the channel does not accept this message",
                 "the channel is configured with a `format` that the MESSAGE does not have",
                 "no",
             ),
-            LinkError::KeyTooLong => {
-                ("the key is too long", "a KEY above 99,986 bytes: the reply that repeats it would not fit", "no")
-            }
+            LinkError::KeyTooLong => (
+                "the key is too long",
+                "a KEY above 99,986 bytes: the reply that repeats it would not fit",
+                "no",
+            ),
             LinkError::StoreFull => {
                 ("the store is full", "more than 65,536 keys, or 16 MiB of keys and values", "no")
             }

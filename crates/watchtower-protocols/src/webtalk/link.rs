@@ -120,7 +120,9 @@ impl Link {
             Command::Shout { channel, message } => {
                 talk.shout(channel, message, now).and_then(|()| done("message sent"))
             }
-            Command::Join { channel, user } => talk.join(channel, user, now).and_then(|()| done("user joined")),
+            Command::Join { channel, user } => {
+                talk.join(channel, user, now).and_then(|()| done("user joined"))
+            }
             Command::Leave { channel, user } => {
                 talk.leave(channel, user, now).and_then(|()| done("user leaved"))
             }

@@ -81,7 +81,10 @@ mod tests {
         store.put(b"k", b"one").unwrap();
         store.put(b"k", b"three").unwrap();
         store.put(b"", b"").unwrap();
-        assert_eq!((store.get(b"k").as_deref(), store.get(b"").as_deref()), (Some(&b"three"[..]), Some(&b""[..])));
+        assert_eq!(
+            (store.get(b"k").as_deref(), store.get(b"").as_deref()),
+            (Some(&b"three"[..]), Some(&b""[..]))
+        );
         assert_eq!(store.bytes, 6);
         store.clear(b"k").unwrap();
         store.clear(b"k").unwrap();

@@ -54,11 +54,8 @@ impl WebTalk {
     /// No users, and channel 1. Salts come from `entropy`. A browser has
     /// `patience` to log in, the link's applications to say something.
     pub fn new(hub: &Hub, entropy: Box<dyn Entropy>, patience: Duration) -> WebTalk {
-        let state = State {
-            users: HashMap::new(),
-            channels: HashSet::from([EVERYONE]),
-            last_channel: EVERYONE,
-        };
+        let state =
+            State { users: HashMap::new(), channels: HashSet::from([EVERYONE]), last_channel: EVERYONE };
         WebTalk(Arc::new(Inner {
             hub: hub.clone(),
             entropy,
