@@ -51,6 +51,7 @@ const PURE: &[(&str, &[&str])] = &[
             "serde",
             "serde_json",
             "sha1",
+            "sha2",
             "subtle",
             "thiserror",
             "watchtower-hub",

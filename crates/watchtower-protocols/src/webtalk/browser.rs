@@ -67,7 +67,7 @@ impl Handler for WebTalk {
     }
 
     fn patience(&self, visitor: &Visitor) -> Option<Duration> {
-        matches!(visitor, Visitor::Unknown).then(|| WebTalk::patience(self))
+        matches!(visitor, Visitor::Unknown).then(|| self.header_timeout())
     }
 
     fn out_of_patience(&self, visitor: &mut Visitor, client: &mut Client<'_>) {

@@ -25,7 +25,7 @@ const LOGIN_PAUSE: Duration = Duration::from_secs(1);
 
 /// How many bytes of replies may be waiting when a value is appended to them.
 /// A short command can ask for a long value, and one read bring thousands.
-const REPLIES_BYTES_MAX: usize = 8 << 20;
+pub(super) const REPLIES_BYTES_MAX: usize = 8 << 20;
 
 /// Who may use the private link.
 pub trait Gate: Send + Sync {
@@ -70,44 +70,42 @@ impl Link {
     /// Answers one frame.
     fn answer(&mut self, frame: &[u8], now: Timestamp, out: &mut Vec<u8>) -> Result<(), Close> {
         let command = Command::parse(frame);
-        if let Ok(Command::Goodbye) = command {
-            reply(&Ok(b"goodbye".to_vec()), out);
-            return Err(Close);
-        }
+        let may_be_said_first = matches!(command, Ok(Command::Login(_) | Command::Goodbye));
         let result = match command {
-            Ok(Command::Login(secret)) => self.log_in(secret, now),
             // Who may do nothing is not told either what is wrong with it.
-            _ if self.lock.is_some() => Err(LinkError::LoginNeeded),
+            _ if self.lock.is_some() && !may_be_said_first => Err(LinkError::LoginNeeded),
             Ok(command) => self.carry_out(command, now, out.len()),
             Err(error) => Err(error),
         };
         reply(&result, out);
-        let has_failed = self.lock.as_ref().is_some_and(|lock| lock.failures >= LOGIN_FAILURES_MAX);
-        if has_failed { Err(Close) } else { Ok(()) }
+        let is_locked_out = self.lock.as_ref().is_some_and(|lock| lock.failures >= LOGIN_FAILURES_MAX);
+        if is_locked_out || command == Ok(Command::Goodbye) { Err(Close) } else { Ok(()) }
     }
 
     /// [webtalk: login]
-    fn log_in(&mut self, secret: &[u8], now: Timestamp) -> Reply {
-        if let Some(lock) = &mut self.lock {
-            let is_too_soon = lock.last_failure.is_some_and(|failure| now.since(failure) < LOGIN_PAUSE);
-            if is_too_soon || !self.gate.admits(secret) {
-                lock.failures += 1;
-                if is_too_soon {
-                    return Err(LinkError::LoginTooSoon);
-                }
-                lock.last_failure = Some(now);
-                return Err(LinkError::WrongSecret);
-            }
-            self.lock = None;
+    fn log_in(&mut self, secret: &[u8], now: Timestamp) -> Result<(), LinkError> {
+        let Some(lock) = &mut self.lock else { return Ok(()) };
+        let is_too_soon = lock.last_failure.is_some_and(|failure| now.since(failure) < LOGIN_PAUSE);
+        if is_too_soon {
+            lock.failures += 1;
+            return Err(LinkError::LoginTooSoon);
         }
-        Ok(b"logged in".to_vec())
+        if !self.gate.admits(secret) {
+            lock.failures += 1;
+            lock.last_failure = Some(now);
+            return Err(LinkError::WrongSecret);
+        }
+        self.lock = None;
+        Ok(())
     }
 
     /// [webtalk: private link]
-    fn carry_out(&self, command: Command<'_>, now: Timestamp, replies_bytes: usize) -> Reply {
+    fn carry_out(&mut self, command: Command<'_>, now: Timestamp, replies_bytes: usize) -> Reply {
         let talk = &self.talk;
         let done = |words: &str| Ok(words.as_bytes().to_vec());
         match command {
+            Command::Goodbye => done("goodbye"),
+            Command::Login(secret) => self.log_in(secret, now).and_then(|()| done("logged in")),
             Command::NewUser => Ok(talk.new_user(now)?.to_string().into()),
             Command::KillUser(user) => talk.kill_user(user, now).and_then(|()| done("user killed")),
             Command::Whisper { user, message } => {
@@ -136,8 +134,6 @@ impl Link {
                 talk.clear(key)?;
                 Ok([b"cleared ", key].concat())
             }
-            // Answered before it comes here.
-            Command::Goodbye | Command::Login(_) => Err(LinkError::UnknownCommand),
         }
     }
 }
@@ -192,7 +188,7 @@ impl StreamSession for Link {
     /// An application that has logged in and begun nothing may be silent for
     /// as long as it likes.
     fn patience(&self) -> Option<Duration> {
-        (self.owes || self.lock.is_some()).then(|| self.talk.patience())
+        (self.owes || self.lock.is_some()).then(|| self.talk.header_timeout())
     }
 
     fn out_of_patience(&mut self, _now: Timestamp, out: &mut Vec<u8>) -> Result<(), Close> {

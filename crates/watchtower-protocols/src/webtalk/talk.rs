@@ -33,7 +33,7 @@ pub struct WebTalk(Arc<Inner>);
 struct Inner {
     hub: Hub,
     entropy: Box<dyn Entropy>,
-    patience: Duration,
+    header_timeout: Duration,
     /// Held over calls on the hub that must not come between those of others,
     /// never over a wake of a browser that is closed.
     state: Mutex<State>,
@@ -51,15 +51,16 @@ struct State {
 }
 
 impl WebTalk {
-    /// No users, and channel 1. Salts come from `entropy`. A browser has
-    /// `patience` to log in, the link's applications to say something.
-    pub fn new(hub: &Hub, entropy: Box<dyn Entropy>, patience: Duration) -> WebTalk {
+    /// No users, and channel 1. Salts come from `entropy`. Browsers have
+    /// `header_timeout` to log in, applications to say something and to end
+    /// what they have begun to say ([running: header_timeout]).
+    pub fn new(hub: &Hub, entropy: Box<dyn Entropy>, header_timeout: Duration) -> WebTalk {
         let state =
             State { users: HashMap::new(), channels: HashSet::from([EVERYONE]), last_channel: EVERYONE };
         WebTalk(Arc::new(Inner {
             hub: hub.clone(),
             entropy,
-            patience,
+            header_timeout,
             state: Mutex::new(state),
             store: Mutex::default(),
         }))
@@ -71,8 +72,8 @@ impl WebTalk {
     }
 
     /// How long a client may take to say what it must say.
-    pub fn patience(&self) -> Duration {
-        self.0.patience
+    pub fn header_timeout(&self) -> Duration {
+        self.0.header_timeout
     }
 
     /// A user that may log in with what is returned; joined to channel 1.
