@@ -17,17 +17,6 @@ use crate::websocket::{Client, CloseCode, Handler, Incoming};
 /// The code that a browser is closed with that is not let in.
 const REFUSED: CloseCode = CloseCode::new(4001).expect("a code of our own");
 
-/// A browser's connection.
-#[derive(Debug)]
-pub enum Visitor {
-    /// It has yet to say who it is.
-    Unknown,
-    /// It was not let in.
-    Refused,
-    /// It is a user.
-    User(Login),
-}
-
 impl WebTalk {
     /// Reads `ID!SALT`.
     fn welcome(&self, client: &mut Client<'_>, credentials: &[u8]) -> Option<Login> {
@@ -39,40 +28,39 @@ impl WebTalk {
 }
 
 impl Handler for WebTalk {
-    type State = Visitor;
+    /// `None` until the browser has said who it is.
+    type State = Option<Login>;
 
     fn protocol(&self) -> &'static str {
         "webtalk"
     }
 
-    fn open(&self, _client: &mut Client<'_>, _request: &Parts) -> Visitor {
-        Visitor::Unknown
+    fn open(&self, _client: &mut Client<'_>, _request: &Parts) -> Option<Login> {
+        None
     }
 
-    fn message(&self, visitor: &mut Visitor, client: &mut Client<'_>, message: Incoming<'_>) {
+    fn message(&self, login: &mut Option<Login>, client: &mut Client<'_>, message: Incoming<'_>) {
         // What is said after the login is ignored.
-        let Visitor::Unknown = visitor else { return };
+        if login.is_some() {
+            return;
+        }
         let credentials = match message {
             Incoming::Text(text) => text.as_bytes(),
             Incoming::Binary(bytes) => bytes,
         };
-        *visitor = match self.welcome(client, credentials) {
-            Some(login) => Visitor::User(login),
-            None => {
-                // One reason for all: which users there are is nobody's business.
-                client.close(REFUSED, "wrong ID!SALT, or logged in already");
-                Visitor::Refused
-            }
-        };
+        *login = self.welcome(client, credentials);
+        if login.is_none() {
+            // One reason for all: which users there are is nobody's business.
+            client.close(REFUSED, "wrong ID!SALT, or logged in already");
+        }
     }
 
-    fn patience(&self, visitor: &Visitor) -> Option<Duration> {
-        matches!(visitor, Visitor::Unknown).then(|| self.header_timeout())
+    fn patience(&self, login: &Option<Login>) -> Option<Duration> {
+        login.is_none().then(|| self.header_timeout())
     }
 
-    fn out_of_patience(&self, visitor: &mut Visitor, client: &mut Client<'_>) {
-        if let Visitor::Unknown = visitor {
-            *visitor = Visitor::Refused;
+    fn out_of_patience(&self, login: &mut Option<Login>, client: &mut Client<'_>) {
+        if login.is_none() {
             client.close(REFUSED, "no ID!SALT came in time");
         }
     }

@@ -17,7 +17,6 @@ mod store;
 mod talk;
 mod user;
 
-pub use browser::Visitor;
 pub use command::Command;
 pub use error::LinkError;
 pub use link::{Gate, Link};

@@ -148,13 +148,32 @@ fn joins_outlive_the_browser_however_long_it_is_away() {
 fn what_is_kept_is_bounded_and_the_oldest_goes_first() {
     let limits = Limits { lag_messages: 16, ..Limits::default() };
     let (tower, mut app, credentials) = with_user_at(Tower::limited(limits));
-    for number in 0..1_000 {
-        assert_eq!(app.says(format!("[whisper] 5!{number}")), "[ok] message sent");
+    // Before the first browser, and after it; a little too much, and far too much.
+    for count in [40, 1_000] {
+        for command in ["[whisper] 5", "[shout] 1"] {
+            for number in 0..count {
+                assert_eq!(app.says(format!("{command}!{number}")), "[ok] message sent");
+            }
+            let heard = tower.browser().says(&credentials);
+            assert!((16..=18).contains(&heard.len()), "{}", heard.len());
+            let last: Vec<_> = (count - heard.len()..count).map(|number| text(&number.to_string())).collect();
+            assert_eq!(heard, last);
+        }
     }
-    let heard = tower.browser().says(&credentials);
-    assert!((16..=18).contains(&heard.len()), "{}", heard.len());
-    let last: Vec<_> = (1_000 - heard.len()..1_000).map(|number| text(&number.to_string())).collect();
-    assert_eq!(heard, last);
+}
+
+#[test]
+fn a_browser_that_is_gone_is_not_woken() {
+    let (tower, mut app, credentials) = with_user();
+    let mut browser = tower.logged_in(&credentials);
+    app.says("[shout] 1!hi");
+    assert!(browser.rings() > 0);
+    assert_eq!(browser.hears(), [text("hi")]);
+    let bell = browser.bell.clone();
+    drop(browser);
+    app.says("[shout] 1!hi");
+    app.says("[whisper] 5!hi");
+    assert_eq!(bell.0.load(Ordering::Relaxed), 0);
 }
 
 #[test]
