@@ -10,3 +10,4 @@ pub mod packets;
 pub mod stream;
 pub mod webrocket;
 pub mod websocket;
+pub mod webtalk;

@@ -47,9 +47,12 @@ const PURE: &[(&str, &[&str])] = &[
             "http", // the types of requests, no more
             "itoa",
             "jiff",
+            "parking_lot",
             "serde",
             "serde_json",
             "sha1",
+            "sha2",
+            "subtle",
             "thiserror",
             "watchtower-hub",
         ],
