@@ -1,6 +1,31 @@
-//! The WebRocket protocol: publish and subscribe in JSON commands over
-//! WebSocket.
+//! The WebRocket protocol: publish and subscribe over WebSocket, for browsers.
+//!
+//! A hub ([`WebRocket`]) stands at a path and has two secrets. A client logs in
+//! (`auth`), subscribes, publishes events, and is answered each command with
+//! one reply; what is published on its channels it is sent unasked. Commands,
+//! replies and events are written by a [`Codec`], which is [`Json`] unless a
+//! program that embeds the server has its own.
+//!
+//! Written with the public interface of [`websocket`](crate::websocket) alone,
+//! as a protocol of anybody's own would be.
 
 mod access;
+mod codec;
+mod command;
+mod error_code;
+mod handler;
+mod json;
+mod namespace;
+mod observer;
 
 pub use access::{Access, Secret, UnknownAccess};
+pub use codec::Codec;
+pub use command::{Command, CommandName, Event, Malformed, Publication, Reply};
+pub use error_code::ErrorCode;
+pub use handler::{Connection, HubOptions, WebRocket};
+pub use json::Json;
+pub use namespace::{InvalidNamespace, Namespace};
+pub use observer::{Activity, Observer};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,399 @@
+//! A hub of WebRocket: carries out commands, and shows messages to
+//! subscribers.
+//!
+//! Knows neither how commands and events are written nor how WebSocket works.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arc_swap::ArcSwap;
+use bytes::{Bytes, BytesMut};
+use http::header::ORIGIN;
+use http::request::Parts;
+use http::{HeaderMap, StatusCode};
+use watchtower_hub::{ChannelName, Message, Publish, Refused};
+
+use super::namespace::Names;
+use super::{
+    Access, Activity, Codec, Command, CommandName, ErrorCode, Event, Json, Namespace, Observer, Publication,
+    Reply, Secret,
+};
+use crate::websocket::{self, Client, CloseCode, Frames, Handler, Incoming, MessageKind};
+
+/// The first of the three formats of hubs that write JSON.
+const JSON_FORMATS: u8 = 8;
+
+/// The longest event name, in bytes.
+const EVENT_BYTES_MAX: usize = 128;
+
+/// What a hub is told by its surroundings.
+#[derive(Clone, Default)]
+pub struct HubOptions {
+    /// The secret for [`Access::ReadOnly`]; an empty one accepts any.
+    pub read_only: Secret,
+    /// The secret for [`Access::ReadWrite`]; an empty one accepts any.
+    pub read_write: Secret,
+    /// What a client may do without `auth`, and in any case.
+    pub anonymous: Access,
+    /// Where the hub's channels are, if they are its own; those of the server
+    /// otherwise.
+    pub namespace: Option<Namespace>,
+    /// The namespaces of all hubs of the server. What is in one of them, other
+    /// than the hub's own, is out of its reach.
+    pub foreign_namespaces: Vec<Namespace>,
+    /// The origins of the pages that may connect, such as
+    /// `https://example.org`; empty: all, and who names none.
+    pub origins: Vec<String>,
+    /// Who is told what happens.
+    pub observer: Option<Arc<dyn Observer>>,
+}
+
+/// A hub: the WebRocket protocol at one path. Clones are the same hub.
+pub struct WebRocket<C = Json>(Arc<Inner<C>>);
+
+struct Inner<C> {
+    codec: Arc<C>,
+    /// See [`Events::extras_tag`].
+    extras_tag: u8,
+    frames: Arc<Frames>,
+    entrance: ArcSwap<Entrance>,
+    anonymous: Access,
+    names: Names,
+    observer: Option<Arc<dyn Observer>>,
+    connections: AtomicU64,
+}
+
+/// What lets clients in, and changes while the hub is open.
+struct Entrance {
+    read_only: Secret,
+    read_write: Secret,
+    origins: Vec<String>,
+}
+
+/// What a hub keeps of one connection.
+#[derive(Debug)]
+pub struct Connection {
+    number: u64,
+    /// By `auth` alone; the least is what everybody has.
+    access: Access,
+    /// Sorted, and bounded by the hub's limit of channels for one sender. A
+    /// list, since for the one or two that most have it takes the least memory.
+    subscribed: Vec<ChannelName>,
+}
+
+impl WebRocket {
+    /// A hub that writes JSON.
+    pub fn new(options: HubOptions) -> WebRocket {
+        WebRocket::with_codec(Json, JSON_FORMATS, options)
+    }
+}
+
+impl<C: Codec> WebRocket<C> {
+    /// A hub that writes otherwise. `first_format` is the number of the first
+    /// of the three formats of that codec's messages, as for [`Frames::new`];
+    /// all hubs of one codec have the same, and no others.
+    ///
+    /// # Panics
+    ///
+    /// When `first_format` is above 61.
+    pub fn with_codec(codec: C, first_format: u8, options: HubOptions) -> WebRocket<C> {
+        let HubOptions { read_only, read_write, anonymous, namespace, foreign_namespaces, origins, observer } =
+            options;
+        let codec = Arc::new(codec);
+        let names = Names::new(namespace, foreign_namespaces);
+        WebRocket(Arc::new(Inner {
+            frames: Frames::new(
+                first_format,
+                Events { codec: codec.clone(), names: names.clone(), extras_tag: first_format },
+            ),
+            codec,
+            extras_tag: first_format,
+            entrance: ArcSwap::from_pointee(Entrance { read_only, read_write, origins }),
+            anonymous,
+            names,
+            observer,
+            connections: AtomicU64::new(0),
+        }))
+    }
+
+    /// Replaces what lets clients in. Who was let in stays so.
+    pub fn configure(&self, read_only: Secret, read_write: Secret, origins: Vec<String>) {
+        self.0.entrance.store(Arc::new(Entrance { read_only, read_write, origins }));
+    }
+}
+
+impl<C> Clone for WebRocket<C> {
+    fn clone(&self) -> Self {
+        WebRocket(self.0.clone())
+    }
+}
+
+impl<C> fmt::Debug for WebRocket<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Inner { anonymous, names, .. } = &*self.0;
+        f.debug_struct("WebRocket")
+            .field("anonymous", anonymous)
+            .field("names", names)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<C: Codec> Handler for WebRocket<C> {
+    type State = Connection;
+
+    fn protocol(&self) -> &'static str {
+        "webrocket"
+    }
+
+    fn frames(&self) -> Arc<Frames> {
+        self.0.frames.clone()
+    }
+
+    fn admit(&self, request: &Parts) -> Result<(), StatusCode> {
+        if self.0.entrance.load().admits(&request.headers) { Ok(()) } else { Err(StatusCode::FORBIDDEN) }
+    }
+
+    fn open(&self, _client: &mut Client<'_>, request: &Parts) -> Connection {
+        let number = self.0.connections.fetch_add(1, Ordering::Relaxed) + 1;
+        let connection = Connection { number, access: Access::None, subscribed: Vec::new() };
+        self.0.tell(&connection, &Activity::Connected { request });
+        connection
+    }
+
+    fn message(&self, connection: &mut Connection, client: &mut Client<'_>, message: Incoming<'_>) {
+        self.0.message(connection, client, message);
+    }
+
+    fn closed(&self, connection: Connection) {
+        self.0.tell(&connection, &Activity::Disconnected);
+    }
+}
+
+impl<C: Codec> Inner<C> {
+    fn message(&self, connection: &mut Connection, client: &mut Client<'_>, message: Incoming<'_>) {
+        let decoded = self.codec.decode(message);
+        let name = match &decoded {
+            Ok(command) => Some(command.name()),
+            Err(malformed) => malformed.command,
+        };
+        // Access comes first: who does not have it learns nothing else.
+        let result = match decoded {
+            _ if name.is_some_and(|name| self.access(connection) < name.needs()) => {
+                Err(ErrorCode::AccessDenied)
+            }
+            Err(_) => Err(ErrorCode::InvalidData),
+            Ok(command) => self.carry_out(command, connection, client),
+        };
+        match result {
+            Ok(()) => client.send(self.codec.reply(Reply::Ok)),
+            Err(code) => {
+                self.tell(connection, &Activity::Refused { command: name, code });
+                client.send(self.codec.reply(Reply::Error(code)));
+            }
+        }
+        if (name, result) == (Some(CommandName::Disconnect), Ok(())) {
+            client.close(CloseCode::NORMAL, "");
+        }
+    }
+
+    /// Carries out what the connection has the access for.
+    fn carry_out(
+        &self,
+        command: Command<'_>,
+        connection: &mut Connection,
+        client: &mut Client<'_>,
+    ) -> Result<(), ErrorCode> {
+        match command {
+            Command::Auth { access, secret } => self.authenticate(access, &secret, connection, client),
+            Command::Subscribe { channel } => self.subscribe(&channel, connection, client),
+            Command::Unsubscribe { channel } => {
+                self.unsubscribe(&channel, connection, client);
+                Ok(())
+            }
+            Command::Publish(publication) => self.publish(publication, connection, client),
+            Command::Logout => {
+                self.tell(connection, &Activity::LoggedOut);
+                self.set_access(Access::None, connection, client);
+                Ok(())
+            }
+            Command::Disconnect => {
+                // Ended one by one, they give the client what it has yet to
+                // read.
+                self.end_subscriptions(connection, client);
+                Ok(())
+            }
+        }
+    }
+
+    fn authenticate(
+        &self,
+        access: Access,
+        secret: &str,
+        connection: &mut Connection,
+        client: &mut Client<'_>,
+    ) -> Result<(), ErrorCode> {
+        let accepted = self.entrance.load().accepts(access, secret);
+        if accepted {
+            self.tell(connection, &Activity::Authenticated { access });
+            self.set_access(access, connection, client);
+            return Ok(());
+        }
+        // [webrocket: a failed auth also drops the earlier authentication]
+        self.set_access(Access::None, connection, client);
+        Err(ErrorCode::InvalidCredentials)
+    }
+
+    /// What the connection may do.
+    fn access(&self, connection: &Connection) -> Access {
+        connection.access.max(self.anonymous)
+    }
+
+    /// Changes what `auth` gave, and ends the subscriptions that needed more.
+    fn set_access(&self, access: Access, connection: &mut Connection, client: &mut Client<'_>) {
+        connection.access = access;
+        if self.access(connection) < CommandName::Subscribe.needs() {
+            self.end_subscriptions(connection, client);
+        }
+    }
+
+    fn subscribe(
+        &self,
+        name: &str,
+        connection: &mut Connection,
+        client: &mut Client<'_>,
+    ) -> Result<(), ErrorCode> {
+        let channel = self.names.channel(name).ok_or(ErrorCode::InvalidChannelName)?;
+        client.subscribe(&channel).map_err(|refused| code(&refused))?;
+        if let Err(place) = connection.subscribed.binary_search(&channel) {
+            self.tell(connection, &Activity::Subscribed { channel: &channel });
+            connection.subscribed.insert(place, channel);
+        }
+        Ok(())
+    }
+
+    /// What can be no channel is not subscribed to either.
+    fn unsubscribe(&self, name: &str, connection: &mut Connection, client: &mut Client<'_>) {
+        let Some(channel) = self.names.channel(name) else { return };
+        if let Ok(place) = connection.subscribed.binary_search(&channel) {
+            connection.subscribed.remove(place);
+            self.end_subscription(&channel, connection, client);
+        }
+    }
+
+    fn end_subscriptions(&self, connection: &mut Connection, client: &mut Client<'_>) {
+        for channel in std::mem::take(&mut connection.subscribed) {
+            self.end_subscription(&channel, connection, client);
+        }
+    }
+
+    fn end_subscription(&self, channel: &ChannelName, connection: &Connection, client: &mut Client<'_>) {
+        // Refused if the sender is gone, and the subscription with it.
+        let _ = client.unsubscribe(channel);
+        self.tell(connection, &Activity::Unsubscribed { channel });
+    }
+
+    fn publish(
+        &self,
+        publication: Publication<'_>,
+        connection: &Connection,
+        client: &mut Client<'_>,
+    ) -> Result<(), ErrorCode> {
+        let Publication { channel, event, content, extras } = publication;
+        if !is_event_name(&event) {
+            return Err(ErrorCode::InvalidData);
+        }
+        let bytes = content.bytes().len() + extras.as_ref().map_or(0, Bytes::len);
+        let channel = self.names.channel(&channel).ok_or(ErrorCode::InvalidChannel)?;
+        let sender = client.sender().map_err(|refused| code(&refused))?;
+        let mut message = Publish::new(content).by_guest(sender).event(&event);
+        if let Some(extras) = &extras {
+            message = message.extras([&[self.extras_tag], &extras[..]].concat().into());
+        }
+        client.publish(&channel, message).map_err(|refused| code(&refused))?;
+        self.tell(connection, &Activity::Published { channel: &channel, bytes });
+        Ok(())
+    }
+
+    fn tell(&self, connection: &Connection, activity: &Activity<'_>) {
+        if let Some(observer) = &self.observer {
+            observer.observe(connection.number, activity);
+        }
+    }
+}
+
+impl Entrance {
+    /// Whether the page that connects may ([webrocket: browser safety]). With a
+    /// list, who does not say where it is from is not on it.
+    fn admits(&self, headers: &HeaderMap) -> bool {
+        if self.origins.is_empty() {
+            return true;
+        }
+        let mut given = headers.get_all(ORIGIN).iter();
+        let is_listed = |given: &str| self.origins.iter().any(|origin| origin.eq_ignore_ascii_case(given));
+        match (given.next(), given.next()) {
+            (Some(origin), None) => origin.to_str().is_ok_and(is_listed),
+            _ => false,
+        }
+    }
+
+    fn accepts(&self, access: Access, secret: &str) -> bool {
+        match access {
+            Access::None => false,
+            Access::ReadOnly => self.read_only.accepts(secret),
+            Access::ReadWrite => self.read_write.accepts(secret),
+        }
+    }
+}
+
+/// The rule of the HTTP requests: what they cannot send, they need not be able
+/// to show.
+fn is_event_name(name: &str) -> bool {
+    (1..=EVENT_BYTES_MAX).contains(&name.len()) && !name.chars().any(char::is_control)
+}
+
+/// The hub's refusals in the protocol's codes ([webrocket: commands]).
+fn code(refused: &Refused) -> ErrorCode {
+    match refused {
+        Refused::NoSuchChannel { .. } | Refused::NotJoined { .. } => ErrorCode::InvalidChannel,
+        Refused::TooLarge { .. } | Refused::BadContent { .. } | Refused::ReceiverNotJoined { .. } => {
+            ErrorCode::InvalidData
+        }
+        // The command is right, and would be carried out for others, or at
+        // another time: this session may not have it.
+        Refused::Limit { .. } | Refused::UnknownSender(_) | Refused::BoundElsewhere(_) | Refused::Closed => {
+            ErrorCode::AccessDenied
+        }
+    }
+}
+
+/// What subscribers of a hub are shown: the message as the codec writes it,
+/// with the channel as the hub calls it.
+///
+/// A channel is reached by hubs of one namespace alone, so it does not matter
+/// which of them asks for a shared frame first.
+struct Events<C> {
+    codec: Arc<C>,
+    names: Names,
+    /// The byte that further fields begin with that this codec wrote: the
+    /// number of its first format, which no other codec has. Other codecs, and
+    /// other protocols, put something else beside a message.
+    extras_tag: u8,
+}
+
+impl<C: Codec> websocket::Codec for Events<C> {
+    fn encode(&self, message: &Message, out: &mut BytesMut) -> Option<MessageKind> {
+        let mut digits = itoa::Buffer::new();
+        let channel = match message.channel().number() {
+            Some(number) => digits.format(number),
+            None => self.names.shown(message.channel().text().unwrap_or_default()),
+        };
+        let event = Event {
+            event: message.event().unwrap_or("message"),
+            channel,
+            content: message.content(),
+            extras: message.extras().and_then(|extras| extras.strip_prefix(&[self.extras_tag])),
+        };
+        Some(self.codec.encode(&event, out))
+    }
+}
