@@ -1,4 +1,5 @@
-//! What is spoken behind a listener: told by the first bytes of a connection.
+//! What is spoken behind a listener: told by the first bytes of a connection,
+//! which may be TLS around what is spoken.
 //!
 //! Until a protocol is known, a connection costs this task and what the client
 //! has sent, and all of it together has `header_timeout`.
@@ -16,10 +17,11 @@ use tokio::time::{Instant, timeout_at};
 use watchtower_protocols::packets::PacketStream;
 
 use crate::http::{OpenStream, is_half_a_head};
-use crate::metrics::ByProtocol;
+use crate::metrics::{ByOutcome, ByProtocol};
 use crate::shutdown::Shutdown;
 use crate::stream::Drive;
 use crate::tcp::Guest;
+use crate::tls;
 use crate::wire::Connection;
 
 /// When the system is asked whether a silent client is still there, so that
@@ -29,6 +31,10 @@ const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
 /// How many first bytes are read at a time to tell the protocol. One is
 /// enough; what came with it is passed on.
 const FIRST_BYTES: usize = 4096;
+
+/// What a client begins TLS with: a record of the handshake (RFC 8446 5.1). No
+/// packet and no request begins so.
+const TLS_HANDSHAKE: u8 = 0x16;
 
 /// What a listener is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,7 +107,34 @@ impl Arrival {
             return;
         }
         let Some(first) = self.first_bytes(&mut socket).await else { return };
+        if first.first() == Some(&TLS_HANDSHAKE) {
+            // In a box, so that those who say nothing do not pay for it.
+            return Box::pin(self.greet_within_tls(socket, first)).await;
+        }
         self.serve(socket, first).await;
+    }
+
+    async fn greet_within_tls(mut self, socket: TcpStream, first: Vec<u8>) {
+        let Some(config) = self.guest.shared.tls.current() else {
+            return self.count_handshake("refused");
+        };
+        let accept = async {
+            let accepted = tls::accept(config, &first, socket).await;
+            accepted.inspect_err(|error| tracing::debug!(%error, "a TLS handshake failed"))
+        };
+        let accepted = self.in_time(accept).await;
+        self.count_handshake(match accepted {
+            Ok(_) => "done",
+            Err(Missed::Late) => "late",
+            Err(Missed::Gone) => "failed",
+        });
+        let Ok(mut tls) = accepted else { return };
+        let Some(first) = self.first_bytes(&mut tls).await else { return };
+        self.serve(tls, first).await;
+    }
+
+    fn count_handshake(&self, outcome: &'static str) {
+        self.guest.shared.metrics.tls_handshakes.get_or_create(&ByOutcome { outcome }).inc();
     }
 
     /// What the client says first, up to where it is the protocol's to go on;

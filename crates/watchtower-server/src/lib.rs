@@ -26,7 +26,9 @@ mod server;
 mod shutdown;
 mod stream;
 mod tcp;
+mod tls;
 mod udp;
 mod wire;
 
 pub use server::{Handle, ListenerInfo, ReloadReport, Server, StartError};
+pub use tls::{CertificateError, TlsFile};

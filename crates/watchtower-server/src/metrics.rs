@@ -24,6 +24,8 @@ pub(crate) struct Metrics {
     pub(crate) connections_refused: Counter,
     /// Connections that did not say in time which protocol they speak.
     pub(crate) connections_silent: Counter,
+    /// TLS handshakes, by how they ended.
+    pub(crate) tls_handshakes: Family<ByOutcome, Counter>,
     /// Requests that were refused since their address made too many.
     pub(crate) requests_limited: Counter,
     /// HTTP requests, by the status of their answer.
@@ -40,6 +42,12 @@ pub(crate) struct Metrics {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct ByProtocol {
     pub(crate) protocol: &'static str,
+}
+
+/// A label: how something ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct ByOutcome {
+    pub(crate) outcome: &'static str,
 }
 
 /// A label: which status an answer had.
@@ -61,6 +69,7 @@ impl Default for Metrics {
             connections: Family::default(),
             connections_refused: Counter::default(),
             connections_silent: Counter::default(),
+            tls_handshakes: Family::default(),
             requests_limited: Counter::default(),
             http_requests: Family::default(),
             http_streams: Family::default(),
@@ -71,6 +80,7 @@ impl Default for Metrics {
         m.show("connections", "TCP connections served, by protocol", &m.connections);
         m.show("connections_refused", "Connections that a limit kept out", &m.connections_refused);
         m.show("connections_silent", "Connections that said nothing in time", &m.connections_silent);
+        m.show("tls_handshakes", "TLS handshakes, by outcome", &m.tls_handshakes);
         m.show("requests_limited", "Requests above the rate of their address", &m.requests_limited);
         m.show("http_requests", "HTTP requests, by status", &m.http_requests);
         m.show("http_streams", "HTTP streams that began, by form", &m.http_streams);

@@ -25,6 +25,7 @@ use crate::metrics::Metrics;
 use crate::request_limiter::RequestLimiter;
 use crate::shutdown::ShutdownControl;
 use crate::tcp::{self, Guests};
+use crate::tls::{CertificateError, Tls};
 use crate::udp;
 
 /// How many connections may wait to be accepted.
@@ -47,6 +48,7 @@ pub(crate) struct Shared {
     pub(crate) http: Http,
     callbacks: Callbacks,
     pub(crate) guests: Guests,
+    pub(crate) tls: Tls,
     pub(crate) shutdown: ShutdownControl,
     /// This, for the packet protocol.
     gate: Arc<Gate>,
@@ -67,6 +69,7 @@ impl Registrar for Gate {
 
 impl Shared {
     fn new(config: Config) -> Result<Shared, StartError> {
+        let tls = Tls::new(&config.tls)?;
         let failed = |why: &dyn fmt::Display| StartError::Setup { what: "callbacks", why: why.to_string() };
         let hub = Hub::new(settings(&config), Box::new(SystemEntropy));
         let network = Network::of_this_machine().map_err(|error| failed(&error))?;
@@ -90,6 +93,7 @@ impl Shared {
             http,
             callbacks,
             guests: Guests::default(),
+            tls,
             shutdown: ShutdownControl::default(),
             gate: Arc::new(Gate(ArcSwap::from_pointee(config.clone()))),
             config: ArcSwap::from_pointee(config),
@@ -108,6 +112,9 @@ impl Shared {
         self.http.configure(Arc::new(config.clone()));
         if let Err(error) = self.callbacks.reload(callback_settings(config)) {
             tracing::error!(%error, "callbacks go on with the former settings");
+        }
+        if let Err(error) = self.tls.take_over(&config.tls) {
+            tracing::error!(%error, "the former certificate stays in use");
         }
     }
 }
@@ -193,6 +200,9 @@ pub enum StartError {
         /// Why.
         error: io::Error,
     },
+    /// The certificate or its private key cannot be used.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
     /// A part of the server cannot be set up.
     #[error("cannot set up {what}: {why}")]
     Setup {
@@ -231,8 +241,9 @@ impl Handle {
         self.0.shutdown.start();
     }
 
-    /// Takes over the secrets and limits of a new configuration
-    /// ([running: SIGHUP]).
+    /// Takes over the secrets and limits of a new configuration, and reads the
+    /// certificate again ([running: SIGHUP]). A certificate that cannot be used
+    /// is logged, and the former one stays in use.
     pub fn reload(&self, config: &Config) -> ReloadReport {
         let reloaded = self.0.config.load().reloaded(config);
         self.0.configure(&reloaded.config);
@@ -289,6 +300,7 @@ impl Server {
     pub async fn run(self) {
         let shared = self.shared;
         tokio::spawn(tick(shared.clone()));
+        tokio::spawn(shared.tls.clone().watch(shared.shutdown.part()));
         for listener in self.tcp {
             tokio::spawn(tcp::accept(listener, shared.clone(), Door::Shared));
         }

@@ -108,6 +108,14 @@ pub enum ConfigError {
         /// `empty` or `well known`.
         what: &'static str,
     },
+    /// One of the two files that TLS needs.
+    #[error("{given} is set, but {missing} is empty: TLS needs both files; set {missing}, or empty both")]
+    HalfTls {
+        /// The key that is set.
+        given: &'static str,
+        /// The key that is empty.
+        missing: &'static str,
+    },
     /// A limit that another makes useless.
     #[error(
         "{smaller} = {value} is below limits.max_message_bytes = {least}: raise the one or lower the other"

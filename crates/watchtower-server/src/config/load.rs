@@ -175,7 +175,23 @@ impl Config {
                 found.push(ConfigError::BelowMessageSize { smaller, value, least });
             }
         }
+        found.extend(self.check_tls(was_refused).err());
         errors.append(&mut found);
+    }
+}
+
+impl Config {
+    /// A certificate is of no use without its key, nor the key without it.
+    fn check_tls(&self, was_refused: impl Fn(&str) -> bool) -> Result<(), ConfigError> {
+        let (given, missing) = match (&self.tls.cert, &self.tls.key) {
+            (Some(_), None) => ("tls.cert", "tls.key"),
+            (None, Some(_)) => ("tls.key", "tls.cert"),
+            _ => return Ok(()),
+        };
+        if was_refused(missing) {
+            return Ok(());
+        }
+        Err(ConfigError::HalfTls { given, missing })
     }
 }
 

@@ -81,6 +81,8 @@ keys! {
         http: Http = Http::default();
         /// Callbacks: messages that the server posts to a URL.
         callbacks: Callbacks = Callbacks::default();
+        /// TLS on every TCP port, beside plain connections, which are still taken.
+        tls: Tls = Tls::default();
         /// Rules for channels, any number; the first whose pattern matches a name applies.
         /// What none matches lives in memory only and keeps no history, and takes any
         /// content. This rule says just that for its channels: change it or take it out.
@@ -148,6 +150,18 @@ keys! {
 }
 
 keys! {
+    /// TLS on every TCP port, beside plain connections, which are still taken. Both files are
+    /// read again when they change, and at a reload.
+    pub struct Tls {
+        /// The file with the server's certificate and those between it and its root, PEM.
+        /// Empty: no TLS.
+        cert: Option<PathBuf> = None;
+        /// The file with the private key of that certificate, PEM, not encrypted.
+        key: Option<PathBuf> = None;
+    }
+}
+
+keys! {
     /// What holds for the channels whose names match a pattern.
     pub struct ChannelRule needs ["pattern"] {
         /// The names that this rule is for: * stands for any run of characters, / included.
@@ -166,7 +180,8 @@ keys! {
 /// What [`Config::reloaded`] made of a new configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reloaded {
-    /// The running configuration with the secret and the limits of the new one.
+    /// The running configuration with the secret, the limits and the certificate's files of
+    /// the new one.
     pub config: Config,
     /// The keys that differ and take effect at the next start only, such as `listen`.
     pub needs_restart: Vec<String>,
@@ -198,11 +213,12 @@ impl Config {
 
     /// What this configuration becomes when a running server is told to reload.
     ///
-    /// Secrets and limits are taken over [running: SIGHUP]; an empty `secret_key` keeps the
+    /// Secrets, limits and `[tls]` are taken over [running: SIGHUP]; an empty `secret_key` keeps the
     /// secret in use, which may be one that was made. All else stays as it is.
     pub fn reloaded(&self, new: &Config) -> Reloaded {
         let mut config = self.clone();
         config.limits = new.limits.clone();
+        config.tls = new.tls.clone();
         if !new.secret_key.is_empty() {
             config.secret_key = new.secret_key.clone();
         }

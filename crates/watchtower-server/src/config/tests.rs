@@ -65,6 +65,7 @@ fn the_defaults_are_those_of_the_specification() {
             max_subscriptions: 4_096,
             max_subscriptions_per_sender: 64,
         },
+        tls: Tls { cert: None, key: None },
         channels: vec![ChannelRule {
             pattern: "orders/*".parse().unwrap(),
             durable: false,
@@ -218,7 +219,7 @@ fn an_unknown_key_is_named_with_its_line_and_the_nearest_key() {
         complaint("[[channels]]\npattern = \"a\"\nformt = \"json\""),
         "watchtower.toml:3: unknown key \"channels.formt\"; did you mean \"channels.format\"?"
     );
-    for table in ["webrocket", "webtalk", "whispernet", "tls"] {
+    for table in ["webrocket", "webtalk", "whispernet"] {
         let message = complaint(&format!("\n[{table}]\n"));
         let expected = format!("watchtower.toml:2: unknown key \"{table}\"; the nearest known key is \"");
         assert!(message.starts_with(&expected), "{message}");
@@ -312,6 +313,25 @@ patern = \"a\"
     for (line, start) in lines.iter().zip(starts) {
         assert!(line.starts_with(start), "{line}\n{start}");
     }
+}
+
+#[test]
+fn one_file_of_the_two_that_tls_needs_is_refused() {
+    for (given, missing) in [("cert", "key"), ("key", "cert")] {
+        assert_eq!(
+            complaint(&format!("[tls]\n{given} = \"server.pem\"\n")),
+            format!(
+                "tls.{given} is set, but tls.{missing} is empty: \
+                 TLS needs both files; set tls.{missing}, or empty both"
+            )
+        );
+    }
+    let config = load_file("tls.cert = \"a.pem\"\ntls.key = \"b.pem\"\n").unwrap();
+    assert_eq!(config.tls, Tls { cert: Some("a.pem".into()), key: Some("b.pem".into()) });
+    assert_eq!(
+        complaint("tls.cert = 5\ntls.key = \"b.pem\"\n"),
+        "watchtower.toml:1: tls.cert: got 5, expected a path, or \"\""
+    );
 }
 
 #[test]
@@ -432,18 +452,24 @@ fn a_reload_takes_over_secrets_and_limits_and_names_what_needs_a_restart() {
     let running = Config { secret_key: SecretKey::new("one"), ..Config::default() };
     let new = load_file(
         "secret_key = \"two\"\nlisten = \"127.0.0.1:1\"\nlimits.max_senders = 7\n\
-         http.heartbeat = \"1s\"\n[[channels]]\npattern = \"a\"\n[[channels]]\npattern = \"b\"\n",
+         http.heartbeat = \"1s\"\ntls.cert = \"a.pem\"\ntls.key = \"b.pem\"\n[[channels]]\npattern = \"a\"\n[[channels]]\npattern = \"b\"\n",
     )
     .unwrap();
     let reloaded = running.reloaded(&new);
     assert_eq!(
         reloaded.config,
-        Config { secret_key: SecretKey::new("two"), limits: new.limits.clone(), ..Config::default() }
+        Config {
+            secret_key: SecretKey::new("two"),
+            limits: new.limits.clone(),
+            tls: new.tls.clone(),
+            ..Config::default()
+        }
     );
     for key in ["listen", "http.heartbeat", "channels.pattern"] {
         assert!(reloaded.needs_restart.iter().any(|name| name == key), "{key}");
     }
-    let is_taken_over = |key: &String| key == "secret_key" || key.starts_with("limits.");
+    let is_taken_over =
+        |key: &String| key == "secret_key" || key.starts_with("limits.") || key.starts_with("tls.");
     assert!(!reloaded.needs_restart.iter().any(is_taken_over));
 
     let unchanged = running.reloaded(&Config::default());

@@ -124,10 +124,10 @@ impl Value for Duration {
     }
 }
 
-/// A folder, or none where the text is empty.
+/// A file or folder, or none where the text is empty.
 impl Value for Option<PathBuf> {
     fn from_toml(input: &DeValue<'_>) -> Result<Self, String> {
-        let path = text(input, "the path of a folder, or \"\"")?;
+        let path = text(input, "a path, or \"\"")?;
         Ok((!path.is_empty()).then(|| path.into()))
     }
 

@@ -8,7 +8,7 @@ use std::pin::pin;
 use anyhow::anyhow;
 use clap::Args;
 use watchtower_server::config::{Config, Flag, Sources};
-use watchtower_server::{Handle, Server};
+use watchtower_server::{Handle, Server, StartError};
 
 use super::notice;
 use crate::failure::Failure;
@@ -23,7 +23,7 @@ What is configured: defaults, then the file, then WATCHTOWER_* variables of the 
 watchtower config default.
 
 When ready, prints a line for each listener and then the line ready. SIGTERM and SIGINT end it in
-an orderly way, a second one at once; SIGHUP reloads the secret and the limits.
+an orderly way, a second one at once; SIGHUP reloads the secret, the limits and the certificate.
 
 Examples:
   watchtower serve
@@ -92,7 +92,11 @@ async fn serve(config: Config, sources: &Sources) -> Result<(), Failure> {
     // Before the sockets are open, so that no signal can end a server that has clients.
     let signals = Signals::to_stop_or_reload()?;
     let registers_without_secret = config.registers_without_secret();
-    let server = Server::bind(config).await.map_err(anyhow::Error::from)?;
+    let server = Server::bind(config).await.map_err(|error| match error {
+        // A file that the configuration names is part of it.
+        StartError::Certificate(error) => Failure::Usage(error.to_string()),
+        error => Failure::Other(error.into()),
+    })?;
     let mut lines = String::new();
     for listener in server.listeners() {
         lines.push_str(&format!("listening {listener}\n"));
@@ -139,7 +143,7 @@ fn reload(handle: &Handle, sources: &Sources) {
     match Config::load(sources) {
         Ok(config) => {
             let report = handle.reload(&config);
-            tracing::info!(needs_restart = ?report.needs_restart, "reloaded secrets and limits");
+            tracing::info!(needs_restart = ?report.needs_restart, "reloaded secrets, limits and the certificate");
         }
         Err(errors) => {
             for error in errors.iter() {
