@@ -70,14 +70,6 @@ impl Line {
         }
     }
 
-    /// Notes that the connection is there. As long as it is, so is its sender.
-    pub(super) fn keep_alive(&mut self, now: Timestamp) {
-        self.seen = now;
-        if let Some(sender) = self.sender {
-            self.session.hub().is_registered(sender, now);
-        }
-    }
-
     fn forget_sender(&mut self) {
         if let Some(sender) = self.sender.take() {
             // Who is unknown already need not be forgotten.

@@ -132,7 +132,7 @@ impl StreamSession for WebSocket {
     }
 
     fn out_of_patience(&mut self, now: Timestamp, out: &mut Vec<u8>) -> Result<(), Close> {
-        self.line.keep_alive(now);
+        self.line.seen = now;
         let waited = self.patience().unwrap_or_default();
         self.until_ping = self.until_ping.saturating_sub(waited);
         self.until_patience = self.until_patience.map(|until| until.saturating_sub(waited));
