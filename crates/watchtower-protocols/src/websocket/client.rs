@@ -3,9 +3,10 @@
 //! Knows no frames beyond asking for them, and no decoder.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker};
 
+use parking_lot::Mutex;
 use watchtower_hub::{
     Batch, ChannelName, Drained, Hub, Joined, Position, Publish, Refused, SenderId, Session, Timestamp,
 };
@@ -271,7 +272,7 @@ impl Closer {
         if self.0.said.set((code, reason.to_owned())).is_err() {
             return;
         }
-        let waker = self.0.waker.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let waker = self.0.waker.lock().take();
         if let Some(waker) = waker {
             waker.wake();
         }
@@ -282,7 +283,7 @@ impl Verdict {
     /// What was said; if nothing was yet, `waker` is woken when it is.
     fn said_or_register(&self, waker: &Waker) -> Option<&(CloseCode, String)> {
         if self.said.get().is_none() {
-            let mut kept = self.waker.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut kept = self.waker.lock();
             if !kept.as_ref().is_some_and(|kept| kept.will_wake(waker)) {
                 *kept = Some(waker.clone());
             }

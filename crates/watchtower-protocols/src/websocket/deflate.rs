@@ -47,6 +47,7 @@ pub(super) fn deflate(compression: Compression, payload: &[u8]) -> Scratch {
     };
     let mut out = Scratch::take();
     compress.with_borrow_mut(|compress| {
+        // Not the fastest level: it is done once, and carried to everybody.
         let compress =
             compress.get_or_insert_with(|| Compress::new_with_window_bits(Level::default(), false, bits));
         compress.reset();

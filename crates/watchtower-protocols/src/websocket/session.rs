@@ -155,6 +155,8 @@ impl StreamSession for WebSocket {
         self.line.poll_close(cx, out)
     }
 
+    /// With 1008, as other brokers do: 1013 would tell it to stay away, though
+    /// it is welcome to come back at once.
     fn lagging(&mut self, out: &mut Vec<u8>) {
         self.line.close(CloseCode::POLICY, "too far behind: read faster, or come back", out);
     }
