@@ -3,9 +3,10 @@
 //! Knows no frames beyond asking for them, and no decoder.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker};
 
+use parking_lot::Mutex;
 use watchtower_hub::{
     Batch, ChannelName, Drained, Hub, Joined, Position, Publish, Refused, SenderId, Session, Timestamp,
 };
@@ -67,14 +68,6 @@ impl Line {
             is_closing: false,
             closer: None,
             seen: now,
-        }
-    }
-
-    /// Notes that the connection is there. As long as it is, so is its sender.
-    pub(super) fn keep_alive(&mut self, now: Timestamp) {
-        self.seen = now;
-        if let Some(sender) = self.sender {
-            self.session.hub().is_registered(sender, now);
         }
     }
 
@@ -279,7 +272,7 @@ impl Closer {
         if self.0.said.set((code, reason.to_owned())).is_err() {
             return;
         }
-        let waker = self.0.waker.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let waker = self.0.waker.lock().take();
         if let Some(waker) = waker {
             waker.wake();
         }
@@ -290,7 +283,7 @@ impl Verdict {
     /// What was said; if nothing was yet, `waker` is woken when it is.
     fn said_or_register(&self, waker: &Waker) -> Option<&(CloseCode, String)> {
         if self.said.get().is_none() {
-            let mut kept = self.waker.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut kept = self.waker.lock();
             if !kept.as_ref().is_some_and(|kept| kept.will_wake(waker)) {
                 *kept = Some(waker.clone());
             }

@@ -20,6 +20,29 @@ use super::session::{Settings, WebSocket};
 /// One value serves all connections of a path; what belongs to one connection
 /// is its `State`. Calls for one connection come one after another; those for
 /// several come from several threads. None may block.
+///
+/// ```
+/// use watchtower_protocols::websocket::{Client, Handler, Incoming, Outgoing};
+///
+/// struct Echo;
+///
+/// impl Handler for Echo {
+///     type State = ();
+///
+///     fn protocol(&self) -> &'static str {
+///         "echo"
+///     }
+///
+///     fn open(&self, _client: &mut Client<'_>, _request: &http::request::Parts) {}
+///
+///     fn message(&self, _state: &mut (), client: &mut Client<'_>, message: Incoming<'_>) {
+///         client.send(match message {
+///             Incoming::Text(text) => Outgoing::Text(text),
+///             Incoming::Binary(bytes) => Outgoing::Binary(bytes),
+///         });
+///     }
+/// }
+/// ```
 pub trait Handler: Send + Sync + 'static {
     /// What is kept for each connection.
     type State: Send + 'static;

@@ -132,7 +132,7 @@ impl StreamSession for WebSocket {
     }
 
     fn out_of_patience(&mut self, now: Timestamp, out: &mut Vec<u8>) -> Result<(), Close> {
-        self.line.keep_alive(now);
+        self.line.seen = now;
         let waited = self.patience().unwrap_or_default();
         self.until_ping = self.until_ping.saturating_sub(waited);
         self.until_patience = self.until_patience.map(|until| until.saturating_sub(waited));
@@ -155,6 +155,8 @@ impl StreamSession for WebSocket {
         self.line.poll_close(cx, out)
     }
 
+    /// With 1008, as other brokers do: 1013 would tell it to stay away, though
+    /// it is welcome to come back at once.
     fn lagging(&mut self, out: &mut Vec<u8>) {
         self.line.close(CloseCode::POLICY, "too far behind: read faster, or come back", out);
     }

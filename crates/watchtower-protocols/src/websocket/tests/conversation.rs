@@ -192,21 +192,6 @@ fn nothing_of_a_connection_stays_in_the_hub() {
 }
 
 #[test]
-fn a_sender_does_not_expire_while_its_connection_answers_pings() {
-    let hub = new_hub();
-    let settings = Settings { ping_interval: Duration::from_secs(24 * 3600), ..Settings::default() };
-    let mut connection = Connection::with(&hub, Parrot::default(), Compression::None, settings);
-    connection.says("+news");
-    for _ in 0..40 {
-        assert_eq!(connection.waits().1, frame(PING, b""));
-        connection.send(&masked(PONG, b""));
-        hub.tick(Timestamp::from_millis(connection.now));
-    }
-    connection.says(">still here");
-    assert_eq!(connection.hears(), frame(TEXT, b"still here"));
-}
-
-#[test]
 fn a_client_is_pinged_and_one_that_gives_no_sign_of_life_is_closed() {
     let mut connection = Connection::open(&new_hub(), Parrot::default());
     let interval = Duration::from_secs(30);

@@ -12,6 +12,9 @@ use std::time::Duration;
 
 use http::StatusCode;
 use http::request::Parts;
+use miniz_oxide::inflate::TINFLStatus;
+use miniz_oxide::inflate::core::inflate_flags::TINFL_FLAG_HAS_MORE_INPUT;
+use miniz_oxide::inflate::core::{DecompressorOxide, decompress};
 use watchtower_hub::{
     Batch, ChannelName, Content, Drained, Entropy, Hub, Publish, Settings as HubSettings, Timestamp,
 };
@@ -62,6 +65,29 @@ fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
 
 fn close_frame(code: u16, reason: &str) -> Vec<u8> {
     frame(CLOSE, &[&code.to_be_bytes(), reason.as_bytes()].concat())
+}
+
+/// What a client makes of a compressed payload that remembers no more than its
+/// window holds; `None` when that is not enough. Not by the library that
+/// compresses, which remembers more than it is asked to.
+pub(super) fn inflated_by_client(payload: &[u8], window_bits: u8) -> Option<Vec<u8>> {
+    let input = [payload, &[0, 0, 0xff, 0xff]].concat();
+    let mut window = vec![0; 1 << window_bits];
+    let mut state = DecompressorOxide::new();
+    let mut out = Vec::new();
+    let mut read = 0;
+    loop {
+        let at = out.len() % window.len();
+        let (status, more, written) =
+            decompress(&mut state, &input[read..], &mut window, at, TINFL_FLAG_HAS_MORE_INPUT);
+        read += more;
+        out.extend_from_slice(&window[at..at + written]);
+        match status {
+            TINFLStatus::HasMoreOutput => {}
+            TINFLStatus::NeedsMoreInput if read == input.len() => return Some(out),
+            _ => return None,
+        }
+    }
 }
 
 /// Ids that count up.
