@@ -7,6 +7,8 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
+use crate::tls::CertificateError;
+
 /// Where a value came from; shown first in a message, as compilers do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
@@ -116,6 +118,9 @@ pub enum ConfigError {
         /// The key that is empty.
         missing: &'static str,
     },
+    /// A file that TLS needs cannot be used.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
     /// A limit that another makes useless.
     #[error(
         "{smaller} = {value} is below limits.max_message_bytes = {least}: raise the one or lower the other"

@@ -14,6 +14,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::key::{Row, Table};
 use super::{Config, ConfigError, ConfigErrors, Nearest, Origin, rows};
+use crate::tls;
 
 /// What begins the name of every environment variable that is read.
 const VARIABLE_PREFIX: &str = "WATCHTOWER_";
@@ -181,6 +182,15 @@ impl Config {
 }
 
 impl Config {
+    /// Reads the files that the configuration names, which [`Config::load`] does not, and checks
+    /// that they can be used: those of `[tls]`.
+    ///
+    /// # Errors
+    /// What is wrong with them.
+    pub fn check_files(&self) -> Result<(), ConfigErrors> {
+        tls::check(&self.tls).map_err(|error| ConfigError::from(error).into())
+    }
+
     /// A certificate is of no use without its key, nor the key without it.
     fn check_tls(&self, was_refused: impl Fn(&str) -> bool) -> Result<(), ConfigError> {
         let (given, missing) = match (&self.tls.cert, &self.tls.key) {

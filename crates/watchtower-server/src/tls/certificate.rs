@@ -150,8 +150,7 @@ impl fmt::Display for TlsFile {
 }
 
 impl Files {
-    /// Reads both, and checks that they belong together. Warns of a key that
-    /// every user of this machine can read.
+    /// Reads both, and checks that they belong together.
     pub(crate) fn load(&self, provider: &CryptoProvider) -> Result<CertifiedKey, CertificateError> {
         let (cert, key) = (TlsFile::Cert(self.cert.clone()), TlsFile::Key(self.key.clone()));
         let chain = CertificateDer::pem_slice_iter(&cert.read()?)
@@ -169,11 +168,11 @@ impl Files {
             Err(Error::InconsistentKeys(_)) => return Err(CertificateError::Mismatch { key, cert }),
             Err(error) => return Err(cert.unusable(error)),
         }
-        self.warn_of_an_open_key();
         Ok(certified)
     }
 
-    fn warn_of_an_open_key(&self) {
+    /// Warns of a key that every user of this machine can read.
+    pub(crate) fn warn_of_an_open_key(&self) {
         let Ok(metadata) = fs::metadata(&self.key) else { return };
         let mode = metadata.permissions().mode() & 0o7777;
         if mode & READABLE_BY_OTHERS != 0 {

@@ -89,7 +89,7 @@ impl Tls {
     /// [`CertificateError`] where they cannot be used.
     pub(crate) fn take_over(&self, config: &config::Tls) -> Result<(), CertificateError> {
         let mut watched = self.0.watched.lock();
-        let files = config.cert.clone().zip(config.key.clone()).map(|(cert, key)| Files { cert, key });
+        let files = files(config);
         // Before they are read: what changes meanwhile is seen later.
         let stamp = files.as_ref().map(Files::stamp);
         *watched = Watched { files, tried: stamp, seen: stamp };
@@ -145,10 +145,27 @@ impl Tls {
     }
 }
 
+/// Whether the files that `config` names, if it does, can be used.
+///
+/// # Errors
+///
+/// [`CertificateError`] where they cannot.
+pub(crate) fn check(config: &config::Tls) -> Result<(), CertificateError> {
+    match files(config) {
+        Some(files) => files.load(&provider()).map(drop),
+        None => Ok(()),
+    }
+}
+
+fn files(config: &config::Tls) -> Option<Files> {
+    Some(Files { cert: config.cert.clone()?, key: config.key.clone()? })
+}
+
 /// What connections are given.
 fn server_config(files: &Files) -> Result<ServerConfig, CertificateError> {
     let provider = provider();
     let certified = files.load(&provider)?;
+    files.warn_of_an_open_key();
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&TLS13, &TLS12])
         .map_err(CertificateError::Setup)?

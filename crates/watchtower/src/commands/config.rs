@@ -29,7 +29,7 @@ Examples:
     /// Say everything that is wrong with a configuration file.
     ///
     /// The file is read as `serve --config FILE` would read it here and now: WATCHTOWER_*
-    /// variables of the environment override it.
+    /// variables of the environment override it, and the files that it names are looked at.
     #[command(after_help = "\
 Examples:
   watchtower config check watchtower.toml
@@ -46,11 +46,12 @@ impl Config {
             Action::Default => output::print(config::render_default().as_bytes())?,
             Action::Check { file } => {
                 let name = file.display().to_string();
-                config::Config::load(&Sources {
+                let config = config::Config::load(&Sources {
                     file: Some(file),
                     environment: std::env::vars_os().collect(),
                     ..Sources::default()
                 })?;
+                config.check_files()?;
                 output::print(format!("{name}: nothing is wrong\n").as_bytes())?;
             }
         }

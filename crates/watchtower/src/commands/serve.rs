@@ -8,7 +8,7 @@ use std::pin::pin;
 use anyhow::anyhow;
 use clap::Args;
 use watchtower_server::config::{Config, Flag, Sources};
-use watchtower_server::{Handle, Server, StartError};
+use watchtower_server::{Handle, Server};
 
 use super::notice;
 use crate::failure::Failure;
@@ -59,6 +59,7 @@ impl Serve {
         let log_format = self.log_format;
         let sources = self.into_sources();
         let mut config = Config::load(&sources)?;
+        config.check_files()?;
         let secret = config.fill_in_secret()?;
         notice::of_secret(&config, &secret, log_format);
         limits::raise_open_files();
@@ -92,11 +93,7 @@ async fn serve(config: Config, sources: &Sources) -> Result<(), Failure> {
     // Before the sockets are open, so that no signal can end a server that has clients.
     let signals = Signals::to_stop_or_reload()?;
     let registers_without_secret = config.registers_without_secret();
-    let server = Server::bind(config).await.map_err(|error| match error {
-        // A file that the configuration names is part of it.
-        StartError::Certificate(error) => Failure::Usage(error.to_string()),
-        error => Failure::Other(error.into()),
-    })?;
+    let server = Server::bind(config).await.map_err(anyhow::Error::from)?;
     let mut lines = String::new();
     for listener in server.listeners() {
         lines.push_str(&format!("listening {listener}\n"));

@@ -156,6 +156,31 @@ fn a_reload_of_a_wrong_file_is_logged_and_changes_nothing() {
     assert_eq!(server.ended_by(Signal::TERM).0, Some(0));
 }
 
+#[test]
+fn a_reload_of_a_certificate_that_cannot_be_used_is_logged_and_so_is_a_key_that_all_can_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let issued = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let (cert, key) = (folder.path().join("cert.pem"), folder.path().join("key.pem"));
+    fs::write(&cert, issued.cert.pem()).unwrap();
+    fs::write(&key, issued.signing_key.serialize_pem()).unwrap();
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
+    let mut server =
+        Running::start(folder.path(), &["--set", "tls.cert=cert.pem", "--set", "tls.key=key.pem"]);
+    let told = wait_for(&mut server.stderr, "every user of this machine can read this private key");
+    assert!(told.contains("tls.key = \"key.pem\"") && told.contains("chmod 600 key.pem"), "{told}");
+    fs::write(&key, "").unwrap();
+    server.signal(Signal::HUP);
+    let told = wait_for(&mut server.stderr, "the former certificate stays in use");
+    assert!(told.contains("tls.key = \"key.pem\": there is none in it; expected "), "{told}");
+    // TLS is spoken still: what is no handshake is answered with an alert.
+    let mut client = TcpStream::connect(server.listening[0].split(' ').nth(2).unwrap()).unwrap();
+    client.write_all(b"\x16\x03\x01\0\x05\x01\0\0\x01\xff").unwrap();
+    let mut alert = [0; 6];
+    client.read_exact(&mut alert).unwrap();
+    assert_eq!(alert, *b"\x15\x03\x03\0\x02\x02");
+    assert_eq!(server.ended_by(Signal::TERM).0, Some(0));
+}
+
 fn wait_for(stderr: &mut impl BufRead, part: &str) -> String {
     for line in stderr.lines().map(Result::unwrap) {
         if line.contains(part) {
@@ -222,6 +247,12 @@ fn a_wrong_configuration_is_code_2_before_anything_listens() {
         (&["--listen", "0.0.0.0:0"], &[], "secret_key is empty"),
         (&["--listen", "0.0.0.0:0", "--secret", "changeme"], &[], "secret_key is well known"),
         (&["--set", "listen"], &[], "--set listen: expected KEY=VALUE"),
+        (&["--set", "tls.key=a.pem"], &[], "tls.key is set, but tls.cert is empty"),
+        (
+            &["--set", "tls.cert=none.pem", "--set", "tls.key=a.pem"],
+            &[],
+            "tls.cert = \"none.pem\": cannot read it: No such file",
+        ),
         (&["--set", "http.hartbeat=1s"], &[], "did you mean \"http.heartbeat\"?"),
         (&[], &[("WATCHTOWER_LISTN", "x")], "WATCHTOWER_LISTN: unknown key \"listn\""),
         (&[], &[("RUST_LOG", "no=such=level")], "RUST_LOG=no=such=level: "),
