@@ -6,6 +6,7 @@ mod costs;
 mod guests;
 mod lasting;
 mod mailbox;
+mod moves;
 mod support;
 mod unregister;
 
