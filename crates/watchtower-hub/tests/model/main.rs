@@ -8,6 +8,7 @@ mod lasting;
 mod mailbox;
 mod moves;
 mod support;
+mod threads;
 mod unregister;
 
 use std::sync::Arc;
