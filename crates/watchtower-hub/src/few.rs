@@ -43,12 +43,13 @@ impl<K: Copy + Eq + Hash, V> FewMap<K, V> {
         }
     }
 
-    pub(crate) fn remove(&mut self, key: K) {
+    pub(crate) fn remove(&mut self, key: K) -> Option<V> {
         match self {
-            FewMap::Few(few) => few.retain(|(other, _)| *other != key),
-            FewMap::Many(many) => {
-                many.remove(&key);
+            FewMap::Few(few) => {
+                let index = few.iter().position(|(other, _)| *other == key)?;
+                Some(few.swap_remove(index).1)
             }
+            FewMap::Many(many) => many.remove(&key),
         }
     }
 
@@ -59,14 +60,23 @@ impl<K: Copy + Eq + Hash, V> FewMap<K, V> {
         }
     }
 
-    /// Whether one of these, which are sorted, is a key.
-    pub(crate) fn any_of(&self, sorted: &[K]) -> bool
+    /// Whether one of these, which are sorted, is the key of such a value.
+    pub(crate) fn any_of(&self, sorted: &[K], is_such: impl Fn(&V) -> bool) -> bool
     where
         K: Ord,
     {
         match self {
-            FewMap::Few(few) => few.iter().any(|(key, _)| sorted.binary_search(key).is_ok()),
-            FewMap::Many(many) => sorted.iter().any(|key| many.contains_key(key)),
+            FewMap::Few(few) => {
+                few.iter().any(|(key, value)| is_such(value) && sorted.binary_search(key).is_ok())
+            }
+            FewMap::Many(many) => sorted.iter().any(|key| many.get(key).is_some_and(&is_such)),
+        }
+    }
+
+    pub(crate) fn for_each_value(&mut self, change: impl FnMut(&mut V)) {
+        match self {
+            FewMap::Few(few) => few.iter_mut().map(|(_, value)| value).for_each(change),
+            FewMap::Many(many) => many.values_mut().for_each(change),
         }
     }
 
@@ -109,13 +119,11 @@ mod tests {
             for (key, value) in steps {
                 match value {
                     Some(value) => assert_eq!(map.insert(key, value), model.insert(key, value).is_none()),
-                    None => {
-                        map.remove(key);
-                        model.remove(&key);
-                    }
+                    None => assert_eq!(map.remove(key), model.remove(&key)),
                 }
                 assert_eq!(map.get(key), model.get(&key));
-                assert_eq!(map.any_of(&[key, 99]), model.contains_key(&key));
+                let is_odd = |value: &u8| value % 2 == 1;
+                assert_eq!(map.any_of(&[key, 99], is_odd), model.get(&key).is_some_and(is_odd));
                 assert_eq!(map.is_empty(), model.is_empty());
             }
             let (mut keys, mut values) = (map.keys(), map.values());

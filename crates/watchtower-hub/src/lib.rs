@@ -29,6 +29,7 @@ mod reader;
 mod senders;
 mod session;
 mod settings;
+mod subscription;
 mod sync;
 
 pub use channel::{Joined, Presence, Start};

@@ -12,13 +12,13 @@ use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
+use crate::SenderId;
 use crate::bell::{Bell, Rung};
 use crate::channel::Channel;
 use crate::few::FewMap;
-use crate::idle::IdleSet;
 use crate::log::Place;
 use crate::senders::Sender;
-use crate::{Message, SenderId};
+use crate::subscription::Subscription;
 
 /// How many subscriptions are searched one by one, before an index is made.
 const UNINDEXED_MAX: usize = 8;
@@ -59,84 +59,12 @@ pub(crate) struct Reader {
     pub(crate) owned: FewMap<SenderId, Arc<Sender>>,
 }
 
-/// A session's place in a channel ([model: terms]).
-#[derive(Debug)]
-pub(crate) struct Subscription {
-    pub(crate) channel: Arc<Channel>,
-    pub(crate) set: Arc<IdleSet>,
-    pub(crate) slot: u32,
-    /// The first offset that was not handed out, or a lower one where what
-    /// lies between is for others. It only grows: nothing is handed out twice.
-    pub(crate) next: u64,
-    /// Where to read on; `None` while it rests at the end of the log, holding
-    /// nothing.
-    pub(crate) cursor: Option<Arc<Place>>,
-    /// Whether its key is in `Reader::ready`.
-    pub(crate) queued: bool,
-    /// The senders that it delivers to; none for a mailbox.
-    pub(crate) senders: FewMap<SenderId, ()>,
-}
-
-/// What became of the message at a place.
-pub(crate) enum Step<'a> {
-    /// It is dealt with.
-    One,
-    /// It is, and what follows up to the end of the run.
-    Run(&'a crate::log::Run),
-    /// There is no room for it.
-    Full,
-}
-
 /// How far a session is behind in all its channels.
 #[derive(Debug, Default)]
 pub(crate) struct Unread {
     pub(crate) bytes: u64,
     /// Whether it has had a turn since it was woken, and did not end it.
     pub(crate) begun: bool,
-}
-
-impl Subscription {
-    /// The bytes that were published from this place on.
-    fn bytes_from(&self, place: &Place) -> u64 {
-        self.channel.bytes().saturating_sub(place.bytes_before())
-    }
-
-    /// Hands out what there is; whether that was all, so that the subscription
-    /// rests.
-    pub(crate) fn read(
-        &mut self,
-        visit: &mut impl for<'a> FnMut(&Subscription, &'a Arc<Place>) -> Step<'a>,
-    ) -> bool {
-        let Some(start) = self.cursor.take() else { return true };
-        // What `start` holds keeps all places after it: no counting on the way.
-        let mut place = &start;
-        loop {
-            if place.is_empty() {
-                self.next = place.offset();
-                if self.set.rest(self.slot, || place.is_empty()) {
-                    return true;
-                }
-                continue;
-            }
-            match visit(self, place) {
-                Step::Run(run) => place = &run.end,
-                Step::One => place = place.next().unwrap_or(place),
-                Step::Full => {
-                    self.next = place.offset();
-                    self.cursor = Some(place.clone());
-                    return false;
-                }
-            }
-        }
-    }
-
-    /// Whether the message is for one of the senders that this delivers to.
-    pub(crate) fn hears(&self, message: &Message) -> bool {
-        match message.audience() {
-            crate::Audience::Channel => true,
-            crate::Audience::Senders(ids) => self.senders.any_of(ids),
-        }
-    }
 }
 
 impl Link {
@@ -221,16 +149,16 @@ impl Reader {
         self.subscriptions.get_mut(key as usize)?.as_mut()
     }
 
-    pub(crate) fn find(&mut self, channel: &Arc<Channel>) -> Option<&mut Subscription> {
-        let key = match &self.index {
-            Some(index) => *index.get(&address(channel))?,
+    /// The key of the subscription to this channel.
+    pub(crate) fn find(&self, channel: &Arc<Channel>) -> Option<u32> {
+        match &self.index {
+            Some(index) => index.get(&address(channel)).copied(),
             None => {
                 let is_here =
                     |s: &Option<Subscription>| s.as_ref().is_some_and(|s| Arc::ptr_eq(&s.channel, channel));
-                u32::try_from(self.subscriptions.iter().position(is_here)?).ok()?
+                u32::try_from(self.subscriptions.iter().position(is_here)?).ok()
             }
-        };
-        self.get(key)
+        }
     }
 
     pub(crate) fn insert(&mut self, subscription: Subscription) -> u32 {
@@ -275,7 +203,7 @@ impl Reader {
 
     /// The channels that this session is subscribed to, and for whom.
     pub(crate) fn channels(&self) -> Vec<(Arc<Channel>, u32, Vec<SenderId>)> {
-        let part = |s: &Subscription| (s.channel.clone(), s.slot, s.senders.keys());
+        let part = |s: &Subscription| (s.channel.clone(), s.slot, s.senders());
         self.subscriptions.iter().flatten().map(part).collect()
     }
 }

@@ -14,7 +14,8 @@ use crate::channel::{Joined, Start};
 use crate::hub::{Hub, WhenLagging};
 use crate::inner::Inner;
 use crate::log::{Entry, Place};
-use crate::reader::{Link, Step, Subscription};
+use crate::reader::Link;
+use crate::subscription::{Step, Subscription, Visit};
 use crate::{ChannelName, Format, Position, Publish, Refused, SenderId, Timestamp};
 
 /// Frames on their way to one client, in order.
@@ -30,6 +31,70 @@ impl Batch {
     fn push(&mut self, frame: &Bytes) {
         self.bytes += frame.len();
         self.frames.push(frame.clone());
+    }
+}
+
+/// Gathers frames until there are enough.
+struct Gather<'a> {
+    format: &'a dyn Format,
+    bytes_max: usize,
+    batch: &'a mut Batch,
+    delivered: u64,
+}
+
+impl Visit for Gather<'_> {
+    fn visit<'a>(&mut self, subscription: &Subscription, place: &'a Arc<Place>) -> Step<'a> {
+        if self.batch.bytes >= self.bytes_max {
+            return Step::Full;
+        }
+        if let Some(run) = place.run(self.format) {
+            self.delivered += run.messages;
+            self.batch.push(&run.bytes);
+            return Step::Run(run);
+        }
+        if let Some(message) = place.message().filter(|message| subscription.hears(message)) {
+            self.delivered += 1;
+            self.batch.push(message.frame(self.format));
+        }
+        Step::One
+    }
+
+    fn visit_again(&mut self, place: &Arc<Place>) -> bool {
+        let has_room = self.batch.bytes < self.bytes_max;
+        if let Some(message) = place.message().filter(|_| has_room) {
+            self.delivered += 1;
+            self.batch.push(message.frame(self.format));
+        }
+        has_room
+    }
+}
+
+/// Shows entries until whoever sees them has enough.
+struct Show<F> {
+    visit: F,
+    is_full: bool,
+    delivered: u64,
+}
+
+impl<F: FnMut(&Entry) -> bool> Visit for Show<F> {
+    fn visit<'a>(&mut self, subscription: &Subscription, place: &'a Arc<Place>) -> Step<'a> {
+        if self.is_full {
+            return Step::Full;
+        }
+        if let Some(entry) = Entry::at(place).filter(|entry| subscription.hears(entry)) {
+            self.delivered += 1;
+            self.is_full = !(self.visit)(&entry);
+        }
+        Step::One
+    }
+
+    fn visit_again(&mut self, place: &Arc<Place>) -> bool {
+        let has_room = !self.is_full;
+        if let Some(entry) = Entry::at(place).filter(|_| has_room) {
+            self.delivered += 1;
+            self.is_full = !(self.visit)(&entry);
+        }
+        has_room
     }
 }
 
@@ -109,8 +174,8 @@ impl Session {
     /// `waker` is woken once something comes after what this call found;
     /// without one, whoever waits already goes on waiting. Only the one task
     /// that drives the session may call this; after another has driven it, with
-    /// its own waker at first. Never blocks on
-    /// other sessions; what it gathers counts as handed out.
+    /// its own waker at first. Never blocks on other sessions; what it gathers
+    /// counts as handed out.
     pub fn drain(
         &self,
         format: &dyn Format,
@@ -118,55 +183,29 @@ impl Session {
         bytes_max: usize,
         batch: &mut Batch,
     ) -> Drained {
-        let mut delivered = 0;
-        let drained = self.read(waker, |subscription, place| {
-            if batch.bytes >= bytes_max {
-                return Step::Full;
-            }
-            if let Some(run) = place.run(format) {
-                delivered += run.messages;
-                batch.push(&run.bytes);
-                return Step::Run(run);
-            }
-            if let Some(message) = place.message().filter(|message| subscription.hears(message)) {
-                delivered += 1;
-                batch.push(message.frame(format));
-            }
-            Step::One
-        });
-        if delivered > 0 {
-            self.hub.counters.delivered.add(delivered);
-        }
+        let mut gather = Gather { format, bytes_max, batch, delivered: 0 };
+        let drained = self.read(waker, &mut gather);
+        self.count(gather.delivered);
         drained
     }
 
     /// Like [`drain`](Self::drain), message by message: for formats that do
     /// not run on, as datagrams, and for those who need the message itself.
     /// Ends when `visit` returns `false`, having taken that message too.
-    pub fn drain_messages(&self, waker: Option<&Waker>, mut visit: impl FnMut(&Entry) -> bool) -> Drained {
-        let mut delivered = 0;
-        let mut full = false;
-        let drained = self.read(waker, |subscription, place| {
-            if full {
-                return Step::Full;
-            }
-            if let Some(entry) = Entry::at(place).filter(|entry| subscription.hears(entry)) {
-                delivered += 1;
-                full = !visit(&entry);
-            }
-            Step::One
-        });
-        if delivered > 0 {
-            self.hub.counters.delivered.add(delivered);
-        }
+    pub fn drain_messages(&self, waker: Option<&Waker>, visit: impl FnMut(&Entry) -> bool) -> Drained {
+        let mut show = Show { visit, is_full: false, delivered: 0 };
+        let drained = self.read(waker, &mut show);
+        self.count(show.delivered);
         drained
     }
 
-    fn read(
-        &self,
-        waker: Option<&Waker>,
-        mut visit: impl for<'a> FnMut(&Subscription, &'a Arc<Place>) -> Step<'a>,
-    ) -> Drained {
+    fn count(&self, delivered: u64) {
+        if delivered > 0 {
+            self.hub.counters.delivered.add(delivered);
+        }
+    }
+
+    fn read(&self, waker: Option<&Waker>, visit: &mut impl Visit) -> Drained {
         let mut reader = self.link.reader.lock();
         reader.hear(&self.link.bell, waker);
         if reader.lagging {
@@ -174,7 +213,7 @@ impl Session {
         }
         while let Some(key) = reader.ready.pop_front() {
             let Some(subscription) = reader.get(key) else { continue };
-            if subscription.read(&mut visit) {
+            if subscription.read(visit) {
                 subscription.queued = false;
             } else {
                 reader.ready.push_back(key);
@@ -220,7 +259,10 @@ impl Session {
     }
 
     /// Makes this session the owner of a sender: what its owned joins deliver
-    /// comes here from now on, from where it was ([packets: rules]).
+    /// comes here from now on, from where it was ([packets: rules]). Where this
+    /// session has read further in a channel already, for another of its senders,
+    /// what is for all does not come again; direct messages to the one that moved
+    /// come late.
     ///
     /// # Errors
     ///

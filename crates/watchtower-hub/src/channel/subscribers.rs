@@ -6,10 +6,10 @@ use smallvec::SmallVec;
 
 use super::{Channel, State};
 use crate::counters::Counters;
-use crate::few::FewMap;
 use crate::idle::{IdleSet, SLOTS_PER_SET};
 use crate::log::Place;
-use crate::reader::{Link, Ring, Subscription};
+use crate::reader::{Link, Ring};
+use crate::subscription::Subscription;
 use crate::{Refused, SenderId};
 
 #[derive(Debug)]
@@ -41,10 +41,20 @@ impl State {
         if reader.closed {
             return Err(Refused::Closed);
         }
-        if let (Some(subscription), Some(sender)) = (reader.find(channel), sender) {
-            let slot = subscription.slot;
-            if subscription.senders.insert(sender, ()) {
+        if let Some(sender) = sender
+            && let Some(key) = reader.find(channel)
+        {
+            // Where it is must not be waiting to be looked at.
+            reader.hear(&link.bell, None);
+            let Some(subscription) = reader.get(key) else { return Ok(()) };
+            if !subscription.has_sender(sender) {
+                let slot = subscription.slot;
+                let put_back = subscription.add(sender, from, &self.end);
+                drop(reader);
                 self.member_slots(sender).push(slot);
+                if put_back {
+                    self.put_back(slot, from);
+                }
             }
             return Ok(());
         }
@@ -63,19 +73,11 @@ impl State {
         } else {
             set.remove(slot);
         }
-        let mut senders = FewMap::default();
+        let mut subscription = Subscription::new(channel.clone(), set, slot, from);
         if let Some(sender) = sender {
-            senders.insert(sender, ());
+            subscription.add(sender, from, from);
         }
-        let key = reader.insert(Subscription {
-            channel: channel.clone(),
-            set,
-            slot,
-            next: from.offset(),
-            cursor: None,
-            queued: false,
-            senders,
-        });
+        let key = reader.insert(subscription);
         drop(reader);
         self.slots[slot as usize] = Some(Slot { link: link.clone(), key, woken_at: from.offset() });
         if let Some(sender) = sender {
@@ -86,6 +88,13 @@ impl State {
             link.bell.ring(Ring { key, start: from.clone() });
         }
         Ok(())
+    }
+
+    /// Has a session read on that was put back.
+    fn put_back(&mut self, slot: u32, to: &Arc<Place>) {
+        let Some(Some(slot)) = self.slots.get_mut(slot as usize) else { return };
+        slot.woken_at = slot.woken_at.min(to.offset());
+        slot.link.bell.ring(Ring { key: slot.key, start: to.clone() });
     }
 
     fn member_slots(&mut self, sender: SenderId) -> &mut SmallVec<[u32; 1]> {
@@ -121,12 +130,11 @@ impl State {
         // would be taken for one of the subscription that gets its key next.
         reader.hear(&link.bell, None);
         let Some(subscription) = reader.get(key) else { return self.end.clone() };
-        if let Some(sender) = sender {
-            subscription.senders.remove(sender);
-        }
-        let shared = !subscription.senders.is_empty();
-        let unread = subscription.cursor.clone(); // none: it rests
-        if !shared {
+        let unread = match sender {
+            Some(sender) => subscription.remove(sender, &self.end),
+            None => self.end.clone(),
+        };
+        if !subscription.has_senders() {
             reader.remove(key);
             drop(reader);
             self.sets[(slot / SLOTS_PER_SET) as usize].remove(slot);
@@ -134,7 +142,7 @@ impl State {
             self.free.push(slot);
             counters.subscriptions.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
         }
-        unread.unwrap_or_else(|| self.end.clone())
+        unread
     }
 
     pub(super) fn wake_all(&mut self, place: &Arc<Place>) {

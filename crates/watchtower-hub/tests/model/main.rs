@@ -6,7 +6,9 @@ mod costs;
 mod guests;
 mod lasting;
 mod mailbox;
+mod moves;
 mod support;
+mod threads;
 mod unregister;
 
 use std::sync::Arc;

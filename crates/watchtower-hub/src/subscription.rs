@@ -1,0 +1,219 @@
+//! A session's place in a channel: a cursor, and for whom it reads.
+//!
+//! Knows no lock and no limit: the session reads along it, and the channel moves
+//! it on.
+
+use std::sync::Arc;
+
+use crate::channel::Channel;
+use crate::few::FewMap;
+use crate::idle::IdleSet;
+use crate::log::{Place, Run};
+use crate::{Audience, Message, SenderId};
+
+/// A session's place in a channel ([model: terms]).
+#[derive(Debug)]
+pub(crate) struct Subscription {
+    pub(crate) channel: Arc<Channel>,
+    pub(crate) set: Arc<IdleSet>,
+    pub(crate) slot: u32,
+    /// The first offset that was not handed out, or a lower one where what
+    /// lies between is for others. It only grows, save when it is put back for
+    /// [`again`](Self::again): nothing is handed out twice.
+    pub(crate) next: u64,
+    /// Where to read on; `None` while it rests at the end of the log, holding
+    /// nothing.
+    pub(crate) cursor: Option<Arc<Place>>,
+    /// Whether its key is in `Reader::ready`.
+    pub(crate) queued: bool,
+    /// What is read a second time. `None` while it rests.
+    again: Option<Box<Again>>,
+    /// The senders that it delivers to, each from an offset on; none for a
+    /// mailbox.
+    senders: FewMap<SenderId, u64>,
+}
+
+/// What was read before some senders came here, and is read again for the
+/// direct messages to them that they had not been handed elsewhere.
+#[derive(Debug, Default)]
+struct Again {
+    /// The first offset that was not read yet.
+    until: u64,
+    /// Those senders, and the first offset that each has not been handed.
+    late: FewMap<SenderId, u64>,
+}
+
+/// What became of the message at a place.
+pub(crate) enum Step<'a> {
+    /// It is dealt with.
+    One,
+    /// It is, and what follows up to the end of the run.
+    Run(&'a Run),
+    /// There is no room for it.
+    Full,
+}
+
+/// Takes messages, one place after the other.
+pub(crate) trait Visit {
+    /// Takes what is at `place`, as far as it is for the subscription.
+    fn visit<'a>(&mut self, subscription: &Subscription, place: &'a Arc<Place>) -> Step<'a>;
+
+    /// Takes the one message at `place`; whether there was room for it. Apart from
+    /// [`visit`](Self::visit), which is to be inlined where deliveries go.
+    fn visit_again(&mut self, place: &Arc<Place>) -> bool;
+}
+
+impl Subscription {
+    /// A subscription that goes on at `from` once it is rung for.
+    pub(crate) fn new(channel: Arc<Channel>, set: Arc<IdleSet>, slot: u32, from: &Place) -> Subscription {
+        Subscription {
+            channel,
+            set,
+            slot,
+            next: from.offset(),
+            cursor: None,
+            queued: false,
+            again: None,
+            senders: FewMap::default(),
+        }
+    }
+
+    /// Hands out what there is; whether that was all, so that the subscription
+    /// rests.
+    pub(crate) fn read(&mut self, visit: &mut impl Visit) -> bool {
+        let Some(start) = self.cursor.take() else { return true };
+        // What `start` holds keeps all places after it: no counting on the way.
+        let mut place = &start;
+        if self.again.is_some() {
+            match self.read_again(place, visit) {
+                Some(first_unread) => place = first_unread,
+                None => return false,
+            }
+        }
+        loop {
+            if place.is_empty() {
+                self.next = place.offset();
+                if self.set.rest(self.slot, || place.is_empty()) {
+                    return true;
+                }
+                continue;
+            }
+            match visit.visit(self, place) {
+                Step::Run(run) => place = &run.end,
+                Step::One => place = place.next().unwrap_or(place),
+                Step::Full => {
+                    self.stop_at(place);
+                    return false;
+                }
+            }
+        }
+    }
+
+    /// Hands out what some senders missed, and returns the first place that was
+    /// not read yet; `None` when there was no room for all.
+    #[cold]
+    #[inline(never)]
+    fn read_again<'a>(&mut self, start: &'a Arc<Place>, visit: &mut impl Visit) -> Option<&'a Arc<Place>> {
+        let again = self.again.take()?;
+        let mut place = start;
+        while place.offset() < again.until
+            && let (Some(message), Some(next)) = (place.message(), place.next())
+        {
+            if again.owes(message, &self.senders) && !visit.visit_again(place) {
+                self.stop_at(place);
+                self.again = Some(again);
+                return None;
+            }
+            place = next;
+        }
+        Some(place)
+    }
+
+    fn stop_at(&mut self, place: &Arc<Place>) {
+        self.next = place.offset();
+        self.cursor = Some(place.clone());
+    }
+
+    /// Whether the message is for one of the senders that this delivers to.
+    pub(crate) fn hears(&self, message: &Message) -> bool {
+        match message.audience() {
+            Audience::Channel => true,
+            Audience::Senders(ids) => self.senders.any_of(ids, |&from| from <= message.offset),
+        }
+    }
+
+    /// The bytes that were published from this place on.
+    pub(crate) fn bytes_from(&self, place: &Place) -> u64 {
+        self.channel.bytes().saturating_sub(place.bytes_before())
+    }
+
+    /// Whether it delivers to any sender.
+    pub(crate) fn has_senders(&self) -> bool {
+        !self.senders.is_empty()
+    }
+
+    /// Whether it delivers to this one.
+    pub(crate) fn has_sender(&self, sender: SenderId) -> bool {
+        self.senders.get(sender).is_some()
+    }
+
+    pub(crate) fn senders(&self) -> Vec<SenderId> {
+        self.senders.keys()
+    }
+
+    /// Delivers to one more sender, from `from` on. What is for everyone comes
+    /// once, from where the cursor is; what is for this sender alone and was read
+    /// already is read again. Returns whether the cursor was put back for that.
+    ///
+    /// `end` is the end of the log. To be called under the channel's lock, with
+    /// all rings answered.
+    pub(crate) fn add(&mut self, sender: SenderId, from: &Arc<Place>, end: &Arc<Place>) -> bool {
+        self.senders.insert(sender, from.offset());
+        let cursor = self.cursor.as_ref().unwrap_or(end).clone();
+        let until = self.again.as_ref().map_or(0, |again| again.until).max(cursor.offset());
+        if from.offset() >= until {
+            return false;
+        }
+        let mut again = self.again.take().unwrap_or_default();
+        again.until = until;
+        if from.offset() < cursor.offset() {
+            // The others are not to get again what lies between.
+            again.late.for_each_value(|unread| *unread = cursor.offset().max(*unread));
+            self.set.remove(self.slot);
+            self.stop_at(from);
+        }
+        again.late.insert(sender, from.offset());
+        self.again = Some(again);
+        true
+    }
+
+    /// Delivers to this sender no longer. Returns what it was not handed.
+    pub(crate) fn remove(&mut self, sender: SenderId, end: &Arc<Place>) -> Arc<Place> {
+        let heard_from = self.senders.remove(sender).unwrap_or_default();
+        let cursor = self.cursor.as_ref().unwrap_or(end);
+        let Some(again) = &mut self.again else { return Place::seek(cursor, heard_from).clone() };
+        let unread = again.late.remove(sender).unwrap_or(heard_from.max(again.until));
+        let place = Place::seek(cursor, unread).clone();
+        if again.late.is_empty() {
+            let first_unread = Place::seek(cursor, again.until).clone();
+            self.again = None;
+            self.stop_at(&first_unread);
+        }
+        place
+    }
+}
+
+impl Again {
+    /// Whether a message that was read before is for a sender that came later, and
+    /// was handed to none that was here. Who has left since is not known any more:
+    /// a message to several may then come here twice, for one of them each time.
+    fn owes(&self, message: &Message, senders: &FewMap<SenderId, u64>) -> bool {
+        let Audience::Senders(ids) = message.audience() else { return false };
+        let offset = message.offset;
+        let was_handed = |id: &SenderId| {
+            senders.get(*id).is_some_and(|&from| from <= offset)
+                && self.late.get(*id).is_none_or(|&unread| offset < unread)
+        };
+        self.late.any_of(ids, |&unread| unread <= offset) && !ids.iter().any(was_handed)
+    }
+}
