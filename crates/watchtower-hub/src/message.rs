@@ -151,6 +151,24 @@ impl Message {
         self
     }
 
+    /// The same in no log: holding it keeps its content in memory, and nothing
+    /// that follows it.
+    #[must_use]
+    pub fn detached_copy(&self) -> Message {
+        Message {
+            channel: self.channel.clone(),
+            epoch: self.epoch,
+            offset: self.offset,
+            sender: self.sender,
+            event: self.event.clone(),
+            content: self.content.clone(),
+            extras: self.extras.clone(),
+            audience: self.audience.clone(),
+            time: self.time,
+            frames: Frames::default(),
+        }
+    }
+
     /// The channel that it was published on.
     pub fn channel(&self) -> &ChannelName {
         &self.channel

@@ -16,8 +16,9 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 use watchtower_protocols::packets::PacketStream;
 
-use crate::http::{OpenStream, is_half_a_head};
+use crate::http::{Http, Onward, TakenOver, is_half_a_head};
 use crate::metrics::{ByOutcome, ByProtocol};
+use crate::server::Shared;
 use crate::shutdown::Shutdown;
 use crate::stream::Drive;
 use crate::tcp::Guest;
@@ -41,6 +42,12 @@ const TLS_HANDSHAKE: u8 = 0x16;
 pub(crate) enum Door {
     /// Packets and HTTP, told apart by the first byte.
     Shared,
+    /// The hubs of WebRocket.
+    WebRocket,
+    /// The public side of WebTalk.
+    WebTalk,
+    /// The private link of WebTalk.
+    WebTalkPrivate,
 }
 
 /// A protocol that is told by the first byte.
@@ -48,13 +55,33 @@ pub(crate) enum Door {
 enum Protocol {
     Packets,
     Http,
+    WebTalkLink,
 }
 
 impl Door {
+    /// What can be spoken there, as a person is told.
+    pub(crate) fn protocols(self) -> &'static str {
+        match self {
+            Door::Shared => "packets,http,websocket",
+            Door::WebRocket => "webrocket",
+            Door::WebTalk => "webtalk",
+            Door::WebTalkPrivate => "webtalk-private",
+        }
+    }
+
     fn protocol(self, first: u8) -> Protocol {
         match self {
-            Door::Shared if is_http(first) => Protocol::Http,
-            Door::Shared => Protocol::Packets,
+            Door::Shared if !is_http(first) => Protocol::Packets,
+            Door::Shared | Door::WebRocket | Door::WebTalk => Protocol::Http,
+            Door::WebTalkPrivate => Protocol::WebTalkLink,
+        }
+    }
+
+    fn http(self, shared: &Shared) -> &Http {
+        match self {
+            Door::WebRocket => &shared.websockets.webrocket_http,
+            Door::WebTalk => &shared.websockets.webtalk_http,
+            Door::Shared | Door::WebTalkPrivate => &shared.http,
         }
     }
 }
@@ -70,6 +97,7 @@ impl Protocol {
         match self {
             Protocol::Packets => "packets",
             Protocol::Http => "http",
+            Protocol::WebTalkLink => "webtalk-private",
         }
     }
 }
@@ -193,12 +221,26 @@ impl Arrival {
                 let drive = Drive::new(wire, session, self.guest, shared.shutdown.part());
                 tokio::spawn(drive.after(&first, Some(self.due)));
             }
+            Protocol::WebTalkLink => {
+                let Some(link) = shared.websockets.link() else { return };
+                let drive = Drive::new(C::Wire::from(io), link, self.guest, shared.shutdown.part());
+                tokio::spawn(drive.after(&first, Some(self.due)));
+            }
             Protocol::Http => {
                 let drain = self.shutdown.started();
-                let served = shared.http.serve(io, first, self.guest.address, drain).await;
-                if let Some(OpenStream { io, stream }) = served {
-                    let shutdown = shared.shutdown.part();
-                    tokio::spawn(Drive::new(C::Wire::from(io), stream, self.guest, shutdown));
+                let served = self.door.http(&shared).serve(io, first, self.guest.address, drain).await;
+                let Some(TakenOver { io, read_already, onward }) = served else { return };
+                let (wire, shutdown) = (C::Wire::from(io), shared.shutdown.part());
+                match onward {
+                    // What was read of further requests is not looked at: a
+                    // stream is the last response on its connection.
+                    Onward::Stream(stream) => {
+                        tokio::spawn(Drive::new(wire, stream, self.guest, shutdown));
+                    }
+                    Onward::WebSocket(socket) => {
+                        let drive = Drive::new(wire, *socket, self.guest, shutdown);
+                        tokio::spawn(drive.after(&read_already, None));
+                    }
                 }
             }
         }

@@ -32,6 +32,8 @@ pub(crate) struct Metrics {
     pub(crate) http_requests: Family<ByStatus, Counter>,
     /// HTTP streams that began, by media type.
     pub(crate) http_streams: Family<ByForm, Counter>,
+    /// WebSockets that were opened, by protocol.
+    pub(crate) websockets: Family<ByProtocol, Counter>,
     /// Messages that fit no datagram.
     pub(crate) udp_too_large: Counter,
     /// Datagrams that the system did not send.
@@ -73,6 +75,7 @@ impl Default for Metrics {
             requests_limited: Counter::default(),
             http_requests: Family::default(),
             http_streams: Family::default(),
+            websockets: Family::default(),
             udp_too_large: Counter::default(),
             udp_unsent: Counter::default(),
         };
@@ -84,6 +87,7 @@ impl Default for Metrics {
         m.show("requests_limited", "Requests above the rate of their address", &m.requests_limited);
         m.show("http_requests", "HTTP requests, by status", &m.http_requests);
         m.show("http_streams", "HTTP streams that began, by form", &m.http_streams);
+        m.show("websockets", "WebSockets opened, by protocol", &m.websockets);
         m.show("udp_too_large", "Messages that fit no datagram", &m.udp_too_large);
         m.show("udp_unsent", "Datagrams that the system did not send", &m.udp_unsent);
         metrics

@@ -7,11 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::net::{TcpListener, UdpSocket};
 use tokio::time::{MissedTickBehavior, interval, timeout};
-use watchtower_hub::{Accepts, ChannelRule, Hub, Limits, Settings};
+use watchtower_hub::{Accepts, ChannelName, ChannelRule, Hub, Limits, Position, Publish, Refused, Settings};
 use watchtower_protocols::http::MessageJson;
 use watchtower_protocols::packets::{self, Registrar};
+use watchtower_protocols::webrocket::Observer;
+use watchtower_protocols::websocket::{Endpoint, Handler};
 
 use crate::callbacks::address::AddressPolicy;
 use crate::callbacks::post::Network;
@@ -19,17 +20,16 @@ use crate::callbacks::sign::SigningKey;
 use crate::callbacks::{CallbackSettings, Callbacks};
 use crate::clock::{self, SystemEntropy};
 use crate::config::{Config, ContentFormat};
-use crate::door::Door;
 use crate::http::{Http, HttpState};
+use crate::inside::Subscriber;
+use crate::listeners::{ListenerInfo, Listeners};
 use crate::metrics::Metrics;
 use crate::request_limiter::RequestLimiter;
 use crate::shutdown::ShutdownControl;
 use crate::tcp::{self, Guests};
 use crate::tls::{CertificateError, Tls};
 use crate::udp;
-
-/// How many connections may wait to be accepted.
-const BACKLOG: i32 = 4096;
+use crate::websockets::{Additions, WebSockets};
 
 /// How often the hub looks at what is due.
 const TICK: Duration = Duration::from_secs(1);
@@ -37,15 +37,13 @@ const TICK: Duration = Duration::from_secs(1);
 /// How often callbacks of senders that are gone are looked for.
 const SWEEP: Duration = Duration::from_secs(60);
 
-/// How often a free port is looked for that is free for TCP and UDP both.
-const PORT_TRIES: usize = 32;
-
 /// What every part of the server may use.
 pub(crate) struct Shared {
     pub(crate) hub: Hub,
     pub(crate) config: ArcSwap<Config>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) http: Http,
+    pub(crate) websockets: WebSockets,
     callbacks: Callbacks,
     pub(crate) guests: Guests,
     pub(crate) tls: Tls,
@@ -68,7 +66,7 @@ impl Registrar for Gate {
 }
 
 impl Shared {
-    fn new(config: Config) -> Result<Shared, StartError> {
+    fn new(config: Config, additions: &Additions) -> Result<Shared, StartError> {
         let tls = Tls::new(&config.tls)?;
         let failed = |why: &dyn fmt::Display| StartError::Setup { what: "callbacks", why: why.to_string() };
         let hub = Hub::new(settings(&config), Box::new(SystemEntropy));
@@ -87,10 +85,12 @@ impl Shared {
             Arc::new(RequestLimiter::new()),
             clock::now,
         ));
+        let (websockets, http) = WebSockets::new(&config, &hub, http, additions);
         Ok(Shared {
             hub,
             metrics,
             http,
+            websockets,
             callbacks,
             guests: Guests::default(),
             tls,
@@ -110,6 +110,7 @@ impl Shared {
         self.gate.0.store(Arc::new(config.clone()));
         self.config.store(Arc::new(config.clone()));
         self.http.configure(Arc::new(config.clone()));
+        self.websockets.configure(config);
         if let Err(error) = self.callbacks.reload(callback_settings(config)) {
             tracing::error!(%error, "callbacks go on with the former settings");
         }
@@ -165,25 +166,51 @@ fn settings(config: &Config) -> Settings {
 /// serves them.
 pub struct Server {
     shared: Arc<Shared>,
-    tcp: Vec<TcpListener>,
-    udp: Vec<UdpSocket>,
-    listeners: Vec<ListenerInfo>,
+    listeners: Listeners,
+    infos: Vec<ListenerInfo>,
 }
 
-/// Where the server can be reached, and by what.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ListenerInfo {
-    /// `tcp` or `udp`.
-    pub transport: &'static str,
-    /// Where.
-    pub address: SocketAddr,
-    /// The protocols that are told apart there, with commas between them.
-    pub protocols: &'static str,
+/// A server that is being put together: made by [`Server::builder`].
+pub struct ServerBuilder {
+    config: Config,
+    additions: Additions,
+    with_shared_port: bool,
 }
 
-impl fmt::Display for ListenerInfo {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {} {}", self.transport, self.address, self.protocols)
+impl ServerBuilder {
+    /// Serves WebSockets at this path of the shared port by a protocol of the
+    /// program's own. It goes before a hub of WebRocket at the same path.
+    #[must_use]
+    pub fn handle(mut self, path: impl Into<String>, handler: impl Handler) -> ServerBuilder {
+        self.additions.endpoints.push((path.into(), Endpoint::new(handler)));
+        self
+    }
+
+    /// Tells `observer` what happens in the WebRocket hub at this path.
+    #[must_use]
+    pub fn observe_hub(mut self, path: impl Into<String>, observer: Arc<dyn Observer>) -> ServerBuilder {
+        self.additions.observers.push((path.into(), observer));
+        self
+    }
+
+    /// Does not open the port that packets, HTTP and WebSockets share, but only
+    /// those that `[webrocket]` and `[webtalk]` have of their own.
+    #[must_use]
+    pub fn without_shared_port(mut self) -> ServerBuilder {
+        self.with_shared_port = false;
+        self
+    }
+
+    /// Binds all sockets. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`], whose text says what a person can do.
+    pub async fn bind(self) -> Result<Server, StartError> {
+        let listeners = Listeners::bind(&self.config, self.with_shared_port)?;
+        let shared = Arc::new(Shared::new(self.config, &self.additions)?);
+        shared.hub.tick(clock::now());
+        Ok(Server { shared, infos: listeners.infos(), listeners })
     }
 }
 
@@ -241,6 +268,29 @@ impl Handle {
         self.0.shutdown.start();
     }
 
+    /// Publishes, as the program itself: nobody need have joined.
+    ///
+    /// # Errors
+    ///
+    /// As [`Hub::publish`].
+    pub fn publish(&self, channel: &ChannelName, message: Publish<'_>) -> Result<Position, Refused> {
+        self.0.hub.publish(channel, message, clock::now())
+    }
+
+    /// Follows channels from now on; they are created when new.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused::Limit`].
+    pub fn subscribe(&self, channels: &[ChannelName]) -> Result<Subscriber, Refused> {
+        Subscriber::new(&self.0.hub, channels)
+    }
+
+    /// The hub, for all else.
+    pub fn hub(&self) -> &Hub {
+        &self.0.hub
+    }
+
     /// Takes over the secrets and limits of a new configuration, and reads the
     /// certificate again ([running: SIGHUP]). A certificate that cannot be used
     /// is logged, and the former one stays in use.
@@ -252,42 +302,23 @@ impl Handle {
 }
 
 impl Server {
-    /// Binds all sockets. Must be called within a tokio runtime.
+    /// A server with this configuration, to which more can be added.
+    pub fn builder(config: Config) -> ServerBuilder {
+        ServerBuilder { config, additions: Additions::default(), with_shared_port: true }
+    }
+
+    /// The server of this configuration: see [`ServerBuilder::bind`].
     ///
     /// # Errors
     ///
     /// [`StartError`], whose text says what a person can do.
     pub async fn bind(config: Config) -> Result<Server, StartError> {
-        let addresses = config.listen_addrs();
-        let shared = Arc::new(Shared::new(config)?);
-        shared.hub.tick(clock::now());
-        let mut tries = PORT_TRIES;
-        let (tcp, udp) = loop {
-            match bind_all(&addresses) {
-                // The port that TCP was given may be taken on UDP.
-                Err(StartError::Bind { error, .. })
-                    if addresses.iter().all(|address| address.port() == 0)
-                        && error.kind() == io::ErrorKind::AddrInUse
-                        && tries > 0 =>
-                {
-                    tries -= 1;
-                }
-                bound => break bound?,
-            }
-        };
-        let info = |transport, protocols| move |address| ListenerInfo { transport, address, protocols };
-        let listeners = tcp
-            .iter()
-            .filter_map(|listener: &TcpListener| listener.local_addr().ok())
-            .map(info("tcp", "packets,http"))
-            .chain(udp.iter().filter_map(|s: &UdpSocket| s.local_addr().ok()).map(info("udp", "packets")))
-            .collect();
-        Ok(Server { shared, tcp, udp, listeners })
+        Server::builder(config).bind().await
     }
 
     /// Where the server can be reached, with the ports that were taken.
     pub fn listeners(&self) -> &[ListenerInfo] {
-        &self.listeners
+        &self.infos
     }
 
     /// What steers this server while it runs.
@@ -301,10 +332,10 @@ impl Server {
         let shared = self.shared;
         tokio::spawn(tick(shared.clone()));
         tokio::spawn(shared.tls.clone().watch(shared.shutdown.part()));
-        for listener in self.tcp {
-            tokio::spawn(tcp::accept(listener, shared.clone(), Door::Shared));
+        for (listener, door) in self.listeners.tcp {
+            tokio::spawn(tcp::accept(listener, shared.clone(), door));
         }
-        for socket in self.udp {
+        for socket in self.listeners.udp {
             tokio::spawn(udp::serve(socket, shared.clone(), shared.shutdown.part()));
         }
         shared.shutdown.started().await;
@@ -334,71 +365,6 @@ async fn tick(shared: Arc<Shared>) {
             () = shutdown.started() => return,
         }
     }
-}
-
-type Sockets = (Vec<TcpListener>, Vec<UdpSocket>);
-
-/// Binds TCP and UDP of one port number on every address.
-fn bind_all(addresses: &[SocketAddr]) -> Result<Sockets, StartError> {
-    let (mut tcp, mut udp) = (Vec::new(), Vec::new());
-    let mut port = 0;
-    for (index, &address) in addresses.iter().enumerate() {
-        let address = if address.port() == 0 { SocketAddr::new(address.ip(), port) } else { address };
-        let listener = match bind_tcp(address) {
-            // A machine without IPv6 has no ::1.
-            Err(StartError::Bind { error, .. })
-                if index > 0 && error.kind() == io::ErrorKind::AddrNotAvailable =>
-            {
-                continue;
-            }
-            bound => bound?,
-        };
-        let bound = listener.local_addr().map_err(failed("tcp", address))?;
-        port = bound.port();
-        tcp.push(listener);
-        udp.push(bind_udp(bound)?);
-    }
-    Ok((tcp, udp))
-}
-
-fn bind_tcp(address: SocketAddr) -> Result<TcpListener, StartError> {
-    let bind = || {
-        let socket = new_socket(address, socket2::Type::STREAM)?;
-        socket.set_reuse_address(true)?;
-        socket.bind(&address.into())?;
-        socket.listen(BACKLOG)?;
-        TcpListener::from_std(socket.into())
-    };
-    bind().map_err(failed("tcp", address))
-}
-
-fn bind_udp(address: SocketAddr) -> Result<UdpSocket, StartError> {
-    let bind = || {
-        let socket = new_socket(address, socket2::Type::DGRAM)?;
-        // Bursts wait here while the server does something else. The system
-        // may give less; it says nothing then.
-        socket.set_recv_buffer_size(UDP_BUFFER_BYTES)?;
-        socket.set_send_buffer_size(UDP_BUFFER_BYTES)?;
-        socket.bind(&address.into())?;
-        UdpSocket::from_std(socket.into())
-    };
-    bind().map_err(failed("udp", address))
-}
-
-/// What the system is asked to keep of datagrams, each way.
-const UDP_BUFFER_BYTES: usize = 4 << 20;
-
-fn new_socket(address: SocketAddr, kind: socket2::Type) -> io::Result<socket2::Socket> {
-    let socket = socket2::Socket::new(socket2::Domain::for_address(address), kind, None)?;
-    socket.set_nonblocking(true)?;
-    if address.is_ipv6() {
-        socket.set_only_v6(address.ip() != std::net::Ipv6Addr::UNSPECIFIED)?;
-    }
-    Ok(socket)
-}
-
-fn failed(transport: &'static str, address: SocketAddr) -> impl FnOnce(io::Error) -> StartError {
-    move |error| StartError::Bind { transport, address, error }
 }
 
 #[cfg(test)]

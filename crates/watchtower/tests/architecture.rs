@@ -41,6 +41,7 @@ const PURE: &[(&str, &[&str])] = &[
     (
         "watchtower-protocols",
         &[
+            "arc-swap",
             "base64",
             "bytes",
             "flate2",

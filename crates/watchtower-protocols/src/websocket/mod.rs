@@ -27,6 +27,8 @@ mod session;
 #[cfg(test)]
 mod tests;
 
+/// The head of the request that asked for a WebSocket.
+pub use ::http::request::Parts;
 pub use client::{Client, Closer, Incoming, Outgoing};
 pub use close::CloseCode;
 pub use format::{Codec, Compression, Frames, MessageKind};

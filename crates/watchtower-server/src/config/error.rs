@@ -110,6 +110,43 @@ pub enum ConfigError {
         /// `empty` or `well known`.
         what: &'static str,
     },
+    /// A WebRocket hub that other machines could publish on without a secret.
+    #[error(
+        "webrocket.hubs: the hub {path} can be reached from other machines at {listen}, but its \
+         read_write secret is {what}; set read_write to a text that cannot be guessed, or \
+         anonymous = \"read-write\" if everybody may publish there, or listen on 127.0.0.1"
+    )]
+    ExposedHub {
+        /// The hub's path.
+        path: String,
+        /// The address that is not loopback.
+        listen: String,
+        /// `empty` or `well known`.
+        what: &'static str,
+    },
+    /// Two WebRocket hubs at one path.
+    #[error("webrocket.hubs: the path {path} is there twice; give each hub one of its own")]
+    SamePath {
+        /// The path.
+        path: String,
+    },
+    /// A WebRocket hub where something else is.
+    #[error("webrocket.hubs: the path {path} is that of WebTalk; give the hub another")]
+    TakenPath {
+        /// The path.
+        path: String,
+    },
+    /// WebTalk's private link, open to other machines without what keeps them out.
+    #[error(
+        "webtalk.private = \"{listen}\" can be reached from other machines, but {lacks}; \
+         beyond loopback the link needs webtalk.secret, and tls.cert with tls.key"
+    )]
+    ExposedLink {
+        /// The address that is not loopback.
+        listen: String,
+        /// What is missing.
+        lacks: &'static str,
+    },
     /// One of the two files that TLS needs.
     #[error("{given} is set, but {missing} is empty: TLS needs both files; set {missing}, or empty both")]
     HalfTls {

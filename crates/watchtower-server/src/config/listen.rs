@@ -85,6 +85,20 @@ impl Value for Listen {
     }
 }
 
+/// An address, or none where the text is empty.
+impl Value for Option<Listen> {
+    fn from_toml(input: &DeValue<'_>) -> Result<Self, String> {
+        if input.as_str() == Some("") {
+            return Ok(None);
+        }
+        Listen::from_toml(input).map(Some).map_err(|expected| format!("{expected}, or \"\""))
+    }
+
+    fn to_toml(&self) -> String {
+        self.map_or_else(|| quoted(""), |listen| listen.to_toml())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

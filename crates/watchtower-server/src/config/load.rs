@@ -167,6 +167,12 @@ impl Config {
         if !was_refused("listen") && !was_refused("secret_key") {
             found.extend(self.check_exposure().err());
         }
+        if !was_refused("listen") && !was_refused("webrocket.listen") {
+            self.check_hubs(&mut found);
+        }
+        if !was_refused("webtalk.private") && !was_refused("webtalk.secret") {
+            found.extend(self.check_private_link().err());
+        }
         let limits = &self.limits;
         let least = limits.max_message_bytes;
         for (smaller, value) in

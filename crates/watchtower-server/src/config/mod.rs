@@ -18,6 +18,7 @@ mod secret;
 #[cfg(test)]
 mod tests;
 mod value;
+mod webrocket;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -32,6 +33,8 @@ pub use listen::{InvalidListen, Listen};
 pub use load::{Flag, Sources};
 pub use secret::{SecretKey, SecretOrigin};
 pub use value::{InvalidOrigin, OpenRegistration, WebOrigin};
+pub use watchtower_protocols::webrocket::Access;
+pub use webrocket::{HubNamespace, HubPath, Hubs, WEBTALK_PATH};
 
 use channels::none_is_durable;
 use key::{Row, Table, keys, within};
@@ -87,6 +90,13 @@ keys! {
         /// What none matches lives in memory only and keeps no history, and takes any
         /// content. This rule says just that for its channels: change it or take it out.
         channels: Vec<ChannelRule> = vec![ChannelRule::default()];
+        /// What all WebSockets have in common.
+        websocket: WebSocket = WebSocket::default();
+        /// WebRocket: JSON publish/subscribe over WebSocket, on the shared port.
+        webrocket: WebRocket = WebRocket::default();
+        /// WebTalk: browsers that another application talks to. Its public side is the path
+        /// /webtalk on the shared port.
+        webtalk: WebTalk = WebTalk::default();
     }
 }
 
@@ -177,6 +187,61 @@ keys! {
     }
 }
 
+keys! {
+    /// What all WebSockets have in common.
+    pub struct WebSocket {
+        /// How often a client is pinged. One that says nothing at all between two pings is
+        /// disconnected.
+        heartbeat: Duration = Duration::from_secs(30), within(DURATION_MIN..=DURATION_MAX);
+    }
+}
+
+keys! {
+    /// WebRocket: JSON publish/subscribe over WebSocket.
+    pub struct WebRocket {
+        /// A port of its own besides the shared one, such as "127.0.0.1:9772". Empty: none.
+        listen: Option<Listen> = None;
+        /// The hubs, any number: endpoints with a path and two secrets. While none is
+        /// configured there is this one, open to all on this machine; beyond loopback both its
+        /// secrets are the secret_key.
+        hubs: Hubs = Hubs::default();
+    }
+}
+
+keys! {
+    /// An endpoint of WebRocket.
+    pub struct WebRocketHub needs ["path"] {
+        /// The path that clients connect to.
+        path: HubPath = HubPath::default();
+        /// The secret for read-only access. Empty: this access needs none.
+        read_only: SecretKey = SecretKey::default();
+        /// The secret for read-write access. Empty: this access needs none, which beyond
+        /// loopback is refused unless anonymous = "read-write" says so too.
+        read_write: SecretKey = SecretKey::default();
+        /// The access without a login: "none", "read-only" or "read-write".
+        anonymous: Access = Access::None;
+        /// Gives the hub channels of its own, named "namespace/channel" in other protocols.
+        /// Empty: it shares the server's.
+        namespace: HubNamespace = HubNamespace::default();
+        /// The web origins whose pages may connect. Empty: any.
+        origins: Vec<WebOrigin> = Vec::new();
+    }
+}
+
+keys! {
+    /// WebTalk: browsers that another application talks to.
+    pub struct WebTalk {
+        /// A port of its own for browsers, such as "0.0.0.0:12345". Empty: none.
+        public: Option<Listen> = None;
+        /// Where the application that owns the users connects, such as "127.0.0.1:12344".
+        /// Empty: WebTalk is off.
+        private: Option<Listen> = None;
+        /// The secret that the application says first, as [login] SECRET. Beyond loopback it
+        /// must be set, and TLS too.
+        secret: SecretKey = SecretKey::default();
+    }
+}
+
 /// What [`Config::reloaded`] made of a new configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reloaded {
@@ -222,6 +287,8 @@ impl Config {
         if !new.secret_key.is_empty() {
             config.secret_key = new.secret_key.clone();
         }
+        config.webrocket.hubs.take_over_secrets(&new.webrocket.hubs);
+        config.webtalk.secret = new.webtalk.secret.clone();
         let mut needs_restart = changed_keys(&config, new);
         needs_restart.retain(|key| key != "secret_key");
         Reloaded { config, needs_restart }

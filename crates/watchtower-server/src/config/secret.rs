@@ -96,6 +96,15 @@ impl SecretKey {
         !self.is_empty() && bool::from(self.0.as_bytes().ct_eq(given))
     }
 
+    /// Why others could guess it; `None` if they could not.
+    pub(super) fn weakness(&self) -> Option<&'static str> {
+        match self {
+            secret if secret.0.trim().is_empty() => Some("empty"),
+            secret if secret.is_well_known() => Some("well known"),
+            _ => None,
+        }
+    }
+
     fn is_well_known(&self) -> bool {
         let plain: String =
             self.0.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect();
@@ -143,13 +152,12 @@ pub(super) fn fits_a_packet(secret: &SecretKey) -> Result<(), String> {
 impl Config {
     /// Refuses to be reachable with a secret that is empty or well known [running: serve].
     pub(super) fn check_exposure(&self) -> Result<(), ConfigError> {
-        let what = match &self.secret_key {
-            _ if self.listens_on_loopback_only() => return Ok(()),
-            secret if secret.0.trim().is_empty() => "empty",
-            secret if secret.is_well_known() => "well known",
-            _ => return Ok(()),
-        };
-        Err(ConfigError::Exposed { listen: self.listen.to_string(), what })
+        match self.secret_key.weakness() {
+            Some(what) if !self.listens_on_loopback_only() => {
+                Err(ConfigError::Exposed { listen: self.listen.to_string(), what })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Gives a configuration without a secret one: the kept one, or one made now.

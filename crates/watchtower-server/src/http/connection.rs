@@ -15,10 +15,9 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{sleep, timeout};
-use watchtower_protocols::http::HttpStream;
 
 use super::Http;
-use super::takeover::{Takeover, Tap};
+use super::takeover::{Onward, Takeover, Tap};
 
 /// The most headers that a request may have.
 pub(super) const HEADERS_MAX: usize = 100;
@@ -35,12 +34,14 @@ const DRAIN_IDLE: Duration = Duration::from_secs(2);
 const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES_MAX: usize = 1 << 20;
 
-/// A connection on which a stream goes on.
-pub(crate) struct OpenStream<IO> {
+/// A connection on which something else goes on.
+pub(crate) struct TakenOver<IO> {
     /// The connection itself; the head of the response is out.
     pub(crate) io: IO,
-    /// What is to be written from now on.
-    pub(crate) stream: HttpStream,
+    /// What was read after the request.
+    pub(crate) read_already: Bytes,
+    /// What goes on.
+    pub(crate) onward: Onward,
 }
 
 impl Http {
@@ -56,21 +57,26 @@ impl Http {
         read_already: impl Into<Bytes>,
         address: IpAddr,
         drain: impl Future<Output = ()> + Send + 'a,
-    ) -> Pin<Box<dyn Future<Output = Option<OpenStream<IO>>> + Send + 'a>> {
+    ) -> Pin<Box<dyn Future<Output = Option<TakenOver<IO>>> + Send + 'a>> {
         let (http, read_already) = (self.clone(), read_already.into());
         // In a box of its own, whose memory is free again when a stream, which
         // needs little, goes on for hours.
         Box::pin(async move {
             let takeover = Takeover::default();
             let tap = Tap::new(io, read_already, takeover.clone());
-            let (tap, stream) = http.run(tap, takeover, address, drain).await;
-            match stream {
-                Some(stream) => Some(OpenStream { io: tap.into_inner(), stream }),
-                None => {
-                    close(tap).await;
-                    None
-                }
-            }
+            let (tap, read_last, onward) = http.run(tap, takeover, address, drain).await;
+            let Some(onward) = onward else {
+                close(tap).await;
+                return None;
+            };
+            let (io, read_first) = tap.into_parts();
+            // Nearly always one of them is empty, and mostly both are.
+            let read_already = match (read_last.is_empty(), read_first.is_empty()) {
+                (_, true) => read_last,
+                (true, false) => read_first,
+                (false, false) => [read_last, read_first].concat().into(),
+            };
+            Some(TakenOver { io, read_already, onward })
         })
     }
 
@@ -80,7 +86,7 @@ impl Http {
         takeover: Takeover,
         address: IpAddr,
         drain: impl Future<Output = ()>,
-    ) -> (Tap<IO>, Option<HttpStream>) {
+    ) -> (Tap<IO>, Bytes, Option<Onward>) {
         let builder = self.builder();
         let for_requests = takeover.clone();
         let service = service_fn(move |mut request: http::Request<Incoming>| {
@@ -94,7 +100,7 @@ impl Http {
             sleep(DRAIN_IDLE).await;
         });
         let mut is_drained = false;
-        let stream = poll_fn(|cx| {
+        let onward = poll_fn(|cx| {
             if !is_drained && drained.as_mut().poll(cx).is_ready() {
                 is_drained = true;
                 Pin::new(&mut connection).graceful_shutdown();
@@ -102,15 +108,14 @@ impl Http {
             // An error means that the client is gone, or was told already.
             let ended = Pin::new(&mut connection).poll(cx).is_ready();
             match takeover.take() {
-                _ if ended => Poll::Ready(None),
-                Some(stream) => Poll::Ready(Some(stream)),
+                Some(Onward::Stream(_)) | None if ended => Poll::Ready(None),
                 None => Poll::Pending,
+                onward => Poll::Ready(onward),
             }
         });
-        let stream = stream.await;
-        // What was read of further requests is not looked at: a stream is the
-        // last response on its connection.
-        (connection.into_parts().io.into_inner(), stream)
+        let onward = onward.await;
+        let parts = connection.into_parts();
+        (parts.io.into_inner(), parts.read_buf, onward)
     }
 
     fn builder(&self) -> http1::Builder {
@@ -133,7 +138,7 @@ impl Http {
 /// input waits unread would reset it, and the answer with it.
 async fn close<IO: AsyncRead + AsyncWrite + Unpin>(tap: Tap<IO>) {
     let at_end = tap.at_end;
-    let mut io = tap.into_inner();
+    let (mut io, _) = tap.into_parts();
     if io.shutdown().await.is_err() || at_end {
         return;
     }

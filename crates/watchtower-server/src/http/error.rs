@@ -9,6 +9,7 @@ use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
 use utoipa::ToSchema;
 use watchtower_hub::{ChannelName, Refused};
+use watchtower_protocols::websocket::HandshakeError;
 
 use super::answer;
 
@@ -36,10 +37,14 @@ pub enum ErrorCode {
     InvalidSecretKey,
     /// The sender is missing or not registered.
     UnknownSender,
+    /// A WebSocket that is not for this page, or this client.
+    Forbidden,
     /// There is nothing at this path.
     NotFound,
     /// The path does not take this method.
     MethodNotAllowed,
+    /// The path speaks WebSocket.
+    UpgradeRequired,
     /// The body did not come in time.
     Timeout,
     /// The content or the body is above the limit.
@@ -60,7 +65,7 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// Every code, by status.
-    pub const ALL: [ErrorCode; 19] = [
+    pub const ALL: [ErrorCode; 21] = [
         ErrorCode::BadRequest,
         ErrorCode::InvalidJson,
         ErrorCode::InvalidField,
@@ -70,11 +75,13 @@ impl ErrorCode {
         ErrorCode::BadContent,
         ErrorCode::InvalidSecretKey,
         ErrorCode::UnknownSender,
+        ErrorCode::Forbidden,
         ErrorCode::NotFound,
         ErrorCode::MethodNotAllowed,
         ErrorCode::Timeout,
         ErrorCode::TooLarge,
         ErrorCode::UriTooLong,
+        ErrorCode::UpgradeRequired,
         ErrorCode::TooManyRequests,
         ErrorCode::HeaderTooLarge,
         ErrorCode::Internal,
@@ -126,6 +133,7 @@ impl ErrorCode {
             Self::UnknownSender => {
                 (S::UNAUTHORIZED, "unknown_sender", "`sender` is missing or not registered")
             }
+            Self::Forbidden => (S::FORBIDDEN, "forbidden", "the WebSocket is not open to this page"),
             Self::NotFound => (S::NOT_FOUND, "not_found", "there is nothing at this path"),
             Self::MethodNotAllowed => {
                 (S::METHOD_NOT_ALLOWED, "method_not_allowed", "the path takes other methods")
@@ -135,6 +143,11 @@ impl ErrorCode {
                 (S::PAYLOAD_TOO_LARGE, "too_large", "the content or the body is above the limit")
             }
             Self::UriTooLong => (S::URI_TOO_LONG, "uri_too_long", "the path and query are too long"),
+            Self::UpgradeRequired => (
+                S::UPGRADE_REQUIRED,
+                "upgrade_required",
+                "the path speaks WebSocket, version 13: ask for it with `Upgrade`",
+            ),
             Self::TooManyRequests => (
                 S::TOO_MANY_REQUESTS,
                 "too_many_requests",
@@ -189,6 +202,10 @@ pub(crate) enum ApiError {
     LimitReached(String),
     #[error("the server is shutting down")]
     Draining,
+    #[error("{0}")]
+    Handshake(HandshakeError),
+    #[error("this WebSocket is not open to you: see its `origins`")]
+    NotAdmitted,
     #[error("the server failed")]
     Internal,
 }
@@ -231,6 +248,12 @@ impl ApiError {
             ApiError::TooManyRequests { .. } => ErrorCode::TooManyRequests,
             ApiError::LimitReached(_) => ErrorCode::LimitReached,
             ApiError::Draining => ErrorCode::Draining,
+            ApiError::Handshake(error) => match error.status() {
+                StatusCode::UPGRADE_REQUIRED => ErrorCode::UpgradeRequired,
+                StatusCode::METHOD_NOT_ALLOWED => ErrorCode::MethodNotAllowed,
+                _ => ErrorCode::BadRequest,
+            },
+            ApiError::NotAdmitted => ErrorCode::Forbidden,
             ApiError::Internal => ErrorCode::Internal,
         }
     }
@@ -263,6 +286,9 @@ impl IntoResponse for ApiError {
         };
         let body = ErrorAnswer { error: code.name(), message, receivers };
         let mut response = answer(code.status(), &body);
+        if let ApiError::Handshake(error) = &self {
+            response.headers_mut().extend(error.headers());
+        }
         if let ApiError::TooManyRequests { wait } = self {
             // Whole seconds: not earlier than it helps.
             let seconds = wait.as_millis().div_ceil(1000).max(1) as u64;

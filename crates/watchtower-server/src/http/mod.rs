@@ -4,7 +4,8 @@
 //! | --- | --- |
 //! | `connection` | one connection: hyper, its limits, and its end |
 //! | `head` | whether the head of a request is there |
-//! | `takeover` | handing a stream's connection over from hyper |
+//! | `takeover` | handing a connection over from hyper, to a stream or a WebSocket |
+//! | `websocket` | requests for a WebSocket |
 //! | `error` | the table of codes, and what a refused request is answered |
 //! | `extract` | reading bodies, fields and parameters |
 //! | `register`, `channels`, `publish`, `history`, `stream` | the requests |
@@ -28,6 +29,7 @@ mod stream;
 mod takeover;
 #[cfg(test)]
 mod tests;
+mod websocket;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -40,16 +42,17 @@ use axum::response::{IntoResponse, Response};
 use http::uri::Authority;
 use http::{HeaderName, HeaderValue, Method, Request, StatusCode, Version, header};
 use serde::Serialize;
-use tower::ServiceExt;
 use tower_http::cors::CorsLayer;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use watchtower_hub::{ChannelName, Hub, SenderId, Timestamp};
 
-pub(crate) use self::connection::OpenStream;
+pub(crate) use self::connection::TakenOver;
 use self::error::ApiError;
 pub use self::error::ErrorCode;
 pub(crate) use self::head::is_half_a_head;
+pub(crate) use self::takeover::Onward;
+pub(crate) use self::websocket::Endpoints;
 use crate::callbacks::Callbacks;
 use crate::config::Config;
 use crate::metrics::{ByStatus, Metrics};
@@ -75,6 +78,7 @@ pub struct HttpState {
 pub struct Http {
     state: Arc<HttpState>,
     router: Router,
+    endpoints: Endpoints,
 }
 
 impl HttpState {
@@ -125,7 +129,18 @@ impl Http {
         if let Some(cors) = cors(&state.config()) {
             router = router.layer(cors);
         }
-        Http { state, router }
+        Http { state, router, endpoints: Endpoints::default() }
+    }
+
+    /// The same with these WebSockets.
+    pub(crate) fn with_endpoints(self, endpoints: Endpoints) -> Http {
+        Http { endpoints, ..self }
+    }
+
+    /// These WebSockets alone, for a port of their own.
+    pub(crate) fn only(&self, endpoints: Endpoints) -> Http {
+        let router = Router::new().fallback(|| async { ApiError::NotFound });
+        Http { state: self.state.clone(), router, endpoints }
     }
 
     /// Takes over the secret and the limits of a new configuration.
@@ -155,17 +170,14 @@ impl Http {
                 ApiError::BadRequest("a request needs one `Host`, which is a name or an address")
                     .into_response()
             }
-            Ok(()) => match self.router.oneshot(request.map(Body::new)).await {
-                Ok(response) => response,
-                Err(never) => match never {},
-            },
+            Ok(()) => self.route(request.map(Body::new)).await,
         };
         let status = ByStatus { status: response.status().as_u16() };
         self.state.metrics.http_requests.get_or_create(&status).inc();
         let headers = response.headers_mut();
         headers.insert(SERVER_NAME, HeaderValue::from_static("Watchtower"));
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-        if self.state.is_draining() {
+        if self.state.is_draining() && !headers.contains_key(header::UPGRADE) {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         response

@@ -29,6 +29,7 @@ use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 use watchtower_protocols::http::HttpStream;
+use watchtower_protocols::websocket::WebSocket;
 
 use super::SERVER_NAME;
 use super::error::refusal;
@@ -42,10 +43,19 @@ const STALL_TIMEOUT: Duration = Duration::from_secs(30);
 #[derive(Debug, Clone, Default)]
 pub(super) struct Takeover(Arc<Slot>);
 
+/// What goes on on a connection that hyper is done with.
+#[derive(Debug)]
+pub(crate) enum Onward {
+    /// A response without an end.
+    Stream(HttpStream),
+    /// Another protocol, which was switched to.
+    WebSocket(Box<WebSocket>),
+}
+
 #[derive(Debug, Default)]
 struct Slot {
     /// What takes over. It goes with the connection, if that ends before.
-    stream: Mutex<Option<HttpStream>>,
+    onward: Mutex<Option<Onward>>,
     /// hyper has asked for the body: the head is in its write buffer.
     asked: AtomicBool,
     /// hyper's write buffer was empty after that.
@@ -56,14 +66,24 @@ impl Takeover {
     /// Lets `stream` take over once the head of the response is out whose body
     /// this returns.
     pub(super) fn prepare(&self, stream: HttpStream) -> Body {
-        *self.0.stream.lock() = Some(stream);
+        *self.0.onward.lock() = Some(Onward::Stream(stream));
         Body::new(NeverBody(self.0.clone()))
     }
 
-    /// The stream, once hyper is done with the connection.
-    pub(super) fn take(&self) -> Option<HttpStream> {
+    /// Lets `socket` take over once the response is out that switches
+    /// protocols: hyper ends with that by itself.
+    ///
+    /// hyper puts its head into the write buffer as soon as it has it, without
+    /// flushing before: the next flush is the one that counts.
+    pub(super) fn upgrade(&self, socket: WebSocket) {
+        *self.0.onward.lock() = Some(Onward::WebSocket(Box::new(socket)));
+        self.0.asked.store(true, Ordering::Relaxed);
+    }
+
+    /// What goes on, once hyper is done with the connection.
+    pub(super) fn take(&self) -> Option<Onward> {
         let done = self.0.flushed.load(Ordering::Relaxed);
-        if done { self.0.stream.lock().take() } else { None }
+        if done { self.0.onward.lock().take() } else { None }
     }
 }
 
@@ -106,8 +126,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Tap<IO> {
         Tap { io, read_already, takeover, refusal: Bytes::new(), at_end: false, stalled: None }
     }
 
-    pub(super) fn into_inner(self) -> IO {
-        self.io
+    /// The connection, and what was read of it that hyper has not looked at.
+    pub(super) fn into_parts(self) -> (IO, Bytes) {
+        (self.io, self.read_already)
     }
 
     /// Whether hyper writes an answer of its own; then ours is to be written.

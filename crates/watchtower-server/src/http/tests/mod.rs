@@ -20,7 +20,7 @@ use watchtower_hub::{
 };
 use watchtower_protocols::http::MessageJson;
 
-use super::{Http, HttpState, OpenStream};
+use super::{Http, HttpState, Onward, TakenOver};
 use crate::callbacks::post::Network;
 use crate::callbacks::sign::SigningKey;
 use crate::callbacks::{CallbackSettings, Callbacks};
@@ -160,9 +160,13 @@ async fn accept(listener: TcpListener, http: Http, shutdown: ShutdownControl, as
         let (http, mut part) = (http.clone(), shutdown.part());
         tokio::spawn(async move {
             let open = http.serve(socket, Vec::new(), as_if, part.started()).await;
-            if let Some(OpenStream { io, stream }) = open {
-                let _gone = Drive::new(Plain::from(io), stream, (), part).await;
-            }
+            let Some(TakenOver { io, read_already, onward }) = open else { return };
+            let _gone = match onward {
+                Onward::Stream(stream) => Drive::new(Plain::from(io), stream, (), part).await,
+                Onward::WebSocket(socket) => {
+                    Drive::new(Plain::from(io), *socket, (), part).after(&read_already, None).await
+                }
+            };
         });
     }
 }
