@@ -4,7 +4,7 @@ use clap::{Parser, Subcommand};
 
 use crate::commands;
 
-/// One hub for every device: messages over TCP, UDP and HTTP on the same channels.
+/// One hub for every device: messages over TCP, UDP, HTTP and WebSocket on the same channels.
 #[derive(Debug, Parser)]
 #[command(
     name = "watchtower",
@@ -28,6 +28,10 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Run the server.
     Serve(commands::serve::Serve),
+    /// Run WebRocket alone, with a configuration of the original's form.
+    Rocket(commands::rocket::Rocket),
+    /// Run WebTalk alone, with a configuration of the original's form.
+    Webtalk(commands::webtalk::WebTalk),
     /// Print the default configuration, or check a file.
     Config(commands::config::Config),
     /// Register a new sender and print its id.
@@ -118,6 +122,7 @@ mod tests {
                 let calls = as_a_shell_reads_it(&example);
                 assert!(!calls.is_empty(), "{path}: {example} calls no watchtower");
                 for call in calls {
+                    let call = commands::original::with_two_dashes(call.into_iter().map(Into::into));
                     if let Err(error) = Cli::try_parse_from(&call) {
                         panic!("{path}: {example}: {error}");
                     }

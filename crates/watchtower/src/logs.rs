@@ -1,10 +1,14 @@
 //! Logs, which go to standard error [running: serve].
 
+use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal};
+use std::path::Path;
+use std::sync::Mutex;
 
 use clap::ValueEnum;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::writer::BoxMakeWriter;
 
 use crate::failure::Failure;
 
@@ -19,20 +23,32 @@ pub(crate) enum LogFormat {
 
 /// Sends the log to standard error, at `info` and above unless `RUST_LOG` says otherwise.
 pub(crate) fn start(format: LogFormat) -> Result<(), Failure> {
+    start_to(format, None)
+}
+
+/// The same, to the end of this file if one is named.
+pub(crate) fn start_to(format: LogFormat, file: Option<&Path>) -> Result<(), Failure> {
     let directives = std::env::var("RUST_LOG").unwrap_or_default();
     let filter = EnvFilter::builder()
         .with_default_directive(LevelFilter::INFO.into())
         .parse(&directives)
         .map_err(|error| Failure::Usage(format!("RUST_LOG={directives}: {error}")))?;
-    let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal() && wants_colour());
+    let (writer, ansi) = match file {
+        Some(path) => (BoxMakeWriter::new(Mutex::new(append_to(path)?)), false),
+        None => (BoxMakeWriter::new(io::stderr), io::stderr().is_terminal() && wants_colour()),
+    };
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_ansi(ansi);
     match format {
         LogFormat::Text => subscriber.init(),
         LogFormat::Json => subscriber.json().init(),
     }
     Ok(())
+}
+
+/// Opens a log to write at its end.
+pub(crate) fn append_to(path: &Path) -> Result<File, Failure> {
+    let opened = OpenOptions::new().append(true).create(true).open(path);
+    opened.map_err(|error| Failure::Usage(format!("{}: cannot write a log there: {error}", path.display())))
 }
 
 /// <https://no-color.org>

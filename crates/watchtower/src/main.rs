@@ -15,7 +15,8 @@ use std::process::ExitCode;
 use clap::Parser;
 
 fn main() -> ExitCode {
-    match commands::run(cli::Cli::parse().command) {
+    let arguments = commands::original::with_two_dashes(std::env::args_os());
+    match commands::run(cli::Cli::parse_from(arguments).command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
     }

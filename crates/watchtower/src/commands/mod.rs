@@ -6,11 +6,14 @@ pub(crate) mod channels;
 pub(crate) mod config;
 pub(crate) mod describe;
 mod notice;
+pub(crate) mod original;
 pub(crate) mod publish;
 pub(crate) mod register;
 mod remote;
+pub(crate) mod rocket;
 pub(crate) mod serve;
 pub(crate) mod subscribe;
+pub(crate) mod webtalk;
 
 use crate::cli::Command;
 use crate::failure::Failure;
@@ -19,6 +22,8 @@ use crate::failure::Failure;
 pub(crate) fn run(command: Command) -> Result<(), Failure> {
     match command {
         Command::Serve(serve) => serve.run(),
+        Command::Rocket(rocket) => rocket.run(),
+        Command::Webtalk(webtalk) => webtalk.run(),
         Command::Config(config) => config.run(),
         Command::Register(register) => register.run(),
         Command::Pub(publish) => publish.run(),

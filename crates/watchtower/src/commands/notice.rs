@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use serde_json::json;
 use watchtower_client::DEFAULT_SERVER;
+use watchtower_server::ListenerInfo;
 use watchtower_server::config::{Config, SecretOrigin};
 
 use crate::logs::LogFormat;
@@ -30,8 +31,10 @@ pub(super) fn of_secret(config: &Config, origin: &SecretOrigin, format: LogForma
 }
 
 /// Shows commands to try, with the address that they need.
-pub(super) fn of_what_to_try(address: SocketAddr, registers_without_secret: bool) {
-    say(&what_to_try(address, registers_without_secret));
+pub(super) fn of_what_to_try(listeners: &[ListenerInfo], registers_without_secret: bool) {
+    if let Some(shared) = listeners.first() {
+        say(&what_to_try(shared.address, registers_without_secret));
+    }
 }
 
 fn what_to_try(address: SocketAddr, registers_without_secret: bool) -> String {

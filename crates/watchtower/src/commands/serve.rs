@@ -8,7 +8,7 @@ use std::pin::pin;
 use anyhow::anyhow;
 use clap::Args;
 use watchtower_server::config::{Config, Flag, Sources};
-use watchtower_server::{Handle, Server};
+use watchtower_server::{Handle, Server, ServerBuilder};
 
 use super::notice;
 use crate::failure::Failure;
@@ -62,13 +62,12 @@ impl Serve {
         config.check_files()?;
         let secret = config.fill_in_secret()?;
         notice::of_secret(&config, &secret, log_format);
-        limits::raise_open_files();
-
-        let runtime = runtime::for_server()?;
-        let served = runtime.block_on(serve(config, &sources));
-        // What a second signal cut short is not waited for.
-        runtime.shutdown_background();
-        served
+        let registers_without_secret = config.registers_without_secret();
+        until_stopped(
+            Server::builder(config),
+            |server| notice::of_what_to_try(server.listeners(), registers_without_secret),
+            || Config::load(&sources).map_err(Failure::from),
+        )
     }
 
     fn into_sources(self) -> Sources {
@@ -89,29 +88,47 @@ impl Serve {
     }
 }
 
-async fn serve(config: Config, sources: &Sources) -> Result<(), Failure> {
+/// Runs a server until a signal ends it. `welcome` speaks to the person at a terminal once it is
+/// ready; `reload` gives the configuration anew.
+pub(super) fn until_stopped(
+    server: ServerBuilder,
+    welcome: impl FnOnce(&Server),
+    reload: impl Fn() -> Result<Config, Failure>,
+) -> Result<(), Failure> {
+    limits::raise_open_files();
+    let runtime = runtime::for_server()?;
+    let served = runtime.block_on(serve(server, welcome, reload));
+    // What a second signal cut short is not waited for.
+    runtime.shutdown_background();
+    served
+}
+
+async fn serve(
+    server: ServerBuilder,
+    welcome: impl FnOnce(&Server),
+    reload: impl Fn() -> Result<Config, Failure>,
+) -> Result<(), Failure> {
     // Before the sockets are open, so that no signal can end a server that has clients.
     let signals = Signals::to_stop_or_reload()?;
-    let registers_without_secret = config.registers_without_secret();
-    let server = Server::bind(config).await.map_err(anyhow::Error::from)?;
+    let server = server.bind().await.map_err(anyhow::Error::from)?;
     let mut lines = String::new();
     for listener in server.listeners() {
         lines.push_str(&format!("listening {listener}\n"));
     }
     // A server outlives the reader of these lines.
     output::print(format!("{lines}ready\n").as_bytes())?;
-    if let Some(listener) = server.listeners().first().filter(|_| io::stderr().is_terminal()) {
-        notice::of_what_to_try(listener.address, registers_without_secret);
+    if io::stderr().is_terminal() {
+        welcome(&server);
     }
     let handle = server.handle();
-    obey(signals, &handle, sources, server.run()).await
+    obey(signals, &handle, reload, server.run()).await
 }
 
 /// Runs the server to its end, and does what signals ask for meanwhile.
 async fn obey(
     mut signals: Signals,
     handle: &Handle,
-    sources: &Sources,
+    reload: impl Fn() -> Result<Config, Failure>,
     running: impl Future<Output = ()>,
 ) -> Result<(), Failure> {
     let mut running = pin!(running);
@@ -122,7 +139,7 @@ async fn obey(
             request = signals.next() => request,
         };
         match request {
-            Request::Reload => reload(handle, sources),
+            Request::Reload => take_over(handle, reload()),
             Request::Stop if is_stopping => {
                 return Err(anyhow!("ended by a second signal, before all sessions were closed").into());
             }
@@ -136,16 +153,17 @@ async fn obey(
 }
 
 /// Takes over what can be; a configuration that is wrong changes nothing.
-fn reload(handle: &Handle, sources: &Sources) {
-    match Config::load(sources) {
+fn take_over(handle: &Handle, loaded: Result<Config, Failure>) {
+    match loaded {
         Ok(config) => {
             let report = handle.reload(&config);
             tracing::info!(needs_restart = ?report.needs_restart, "reloaded secrets, limits and the certificate");
         }
-        Err(errors) => {
+        Err(Failure::Configuration(errors)) => {
             for error in errors.iter() {
                 tracing::error!(%error, "not reloaded");
             }
         }
+        Err(error) => tracing::error!(%error, "not reloaded"),
     }
 }

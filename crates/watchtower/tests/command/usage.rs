@@ -7,9 +7,11 @@ use std::process::{Command, Stdio};
 use super::process::{run, watchtower};
 
 /// Every command, as it is written on the command line.
-const COMMANDS: [&[&str]; 13] = [
+const COMMANDS: [&[&str]; 15] = [
     &[],
     &["serve"],
+    &["rocket"],
+    &["webtalk"],
     &["config"],
     &["config", "default"],
     &["config", "check"],
@@ -38,7 +40,7 @@ fn examples(command: &[&str]) -> Vec<String> {
 #[test]
 fn every_example_in_the_help_that_needs_no_server_works() {
     let needs_server = |example: &str| {
-        ["serve", "register", "pub", "sub", "channels", "bench"]
+        ["serve", "rocket", "webtalk", "register", "pub", "sub", "channels", "bench"]
             .iter()
             .any(|command| example.contains(&format!("watchtower {command}")))
     };
