@@ -93,7 +93,21 @@ pub enum WireError {
     /// An HTTP response that is not a stream.
     #[error("expected `200` and a stream, got `{0}`")]
     NotAStream(String),
-    /// Something of the HTTP framing that cannot be read.
+    /// An HTTP response that does not turn into a WebSocket, or not into the one asked for.
+    #[error("expected `101` and a WebSocket, got `{0}`")]
+    NotAWebSocket(String),
+    /// An error of WebRocket or WebTalk, in its own words.
+    #[error("refused with `{0}`")]
+    Rejected(String),
+    /// A WebSocket close frame.
+    #[error("the connection was closed with {code} ({reason})")]
+    ClosedWith {
+        /// The close code; 1005 if there was none.
+        code: u16,
+        /// The reason.
+        reason: String,
+    },
+    /// Something of the framing that cannot be read.
     #[error("the stream's framing is broken: {0}")]
     Framing(&'static str),
     /// More bytes without an end than the bench is willing to keep.

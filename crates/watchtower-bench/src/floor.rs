@@ -191,8 +191,11 @@ pub(crate) mod tests {
     pub(crate) fn start() -> (Addresses, thread::JoinHandle<io::Result<()>>) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let datagrams = UdpSocket::bind("127.0.0.1:0").unwrap();
-        let addresses =
-            Addresses { tcp: listener.local_addr().unwrap(), udp: datagrams.local_addr().unwrap() };
+        let addresses = Addresses {
+            tcp: listener.local_addr().unwrap(),
+            udp: datagrams.local_addr().unwrap(),
+            webtalk_private: None,
+        };
         (addresses, thread::spawn(move || write_on_command(&listener, &datagrams)))
     }
 

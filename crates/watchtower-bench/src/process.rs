@@ -33,6 +33,8 @@ pub(crate) struct Addresses {
     pub(crate) tcp: SocketAddr,
     /// Packets.
     pub(crate) udp: SocketAddr,
+    /// WebTalk's private link, where it is on.
+    pub(crate) webtalk_private: Option<SocketAddr>,
 }
 
 /// A child that has said that it is ready. Ended when dropped.
@@ -136,7 +138,7 @@ fn wait_until_ready(
     output: &Receiver<(Instant, String)>,
     started: Instant,
 ) -> Result<(Addresses, Duration), String> {
-    let (mut tcp, mut udp) = (None, None);
+    let (mut tcp, mut udp, mut webtalk_private) = (None, None, None);
     loop {
         let left = READY_TIMEOUT.saturating_sub(started.elapsed());
         let (at, line) = output.recv_timeout(left).map_err(|error| match error {
@@ -146,27 +148,32 @@ fn wait_until_ready(
         if line == "ready" {
             let tcp = tcp.ok_or("it listens to packets on no TCP address")?;
             let udp = udp.unwrap_or(tcp);
-            return Ok((Addresses { tcp, udp }, at - started));
+            return Ok((Addresses { tcp, udp, webtalk_private }, at - started));
         }
-        match parse_listener(&line) {
-            Some(("tcp", address)) => tcp = tcp.or(Some(address)),
-            Some(("udp", address)) => udp = udp.or(Some(address)),
-            _ => (),
-        }
+        let Some((transport, address, protocols)) = parse_listener(&line) else { continue };
+        let place = match (transport, protocols) {
+            ("tcp", "webtalk-private") => &mut webtalk_private,
+            ("tcp", _) if speaks_packets(protocols) => &mut tcp,
+            ("udp", _) if speaks_packets(protocols) => &mut udp,
+            _ => continue,
+        };
+        place.get_or_insert(address);
     }
 }
 
-/// Transport and address of a `listening` line that names packets among its protocols.
-fn parse_listener(line: &str) -> Option<(&str, SocketAddr)> {
+/// Transport, address and protocols of a `listening` line.
+fn parse_listener(line: &str) -> Option<(&str, SocketAddr, &str)> {
     let mut words = line.split_ascii_whitespace();
     let ("listening", transport, address, protocols) =
         (words.next()?, words.next()?, words.next()?, words.next()?)
     else {
         return None;
     };
-    let speaks_packets = protocols.split(',').any(|protocol| protocol == "packets");
-    speaks_packets.then_some(())?;
-    Some((transport, address.parse().ok()?))
+    Some((transport, address.parse().ok()?, protocols))
+}
+
+fn speaks_packets(protocols: &str) -> bool {
+    protocols.split(',').any(|protocol| protocol == "packets")
 }
 
 /// Sends each line with the moment at which it came, until the output ends.
@@ -216,7 +223,8 @@ mod tests {
 
     const READY: &str = "echo listening tcp 127.0.0.1:4001 packets,http,websocket; \
         echo listening udp 127.0.0.1:4002 packets; \
-        echo listening tcp 127.0.0.1:4003 webrocket; echo ready; ";
+        echo listening tcp 127.0.0.1:4003 webrocket; \
+        echo listening tcp 127.0.0.1:4004 webtalk-private; echo ready; ";
 
     #[test]
     fn a_process_is_ready_when_it_says_so_and_tells_where_it_listens() {
@@ -224,6 +232,7 @@ mod tests {
         let process = process.unwrap();
         assert_eq!(process.addresses().tcp.to_string(), "127.0.0.1:4001");
         assert_eq!(process.addresses().udp.to_string(), "127.0.0.1:4002");
+        assert_eq!(process.addresses().webtalk_private.unwrap().to_string(), "127.0.0.1:4004");
         assert!(process.ready_after() > Duration::ZERO);
         assert!(process.resident_bytes().unwrap() > 0);
         assert!(process.cpu_clock().unwrap().read().unwrap() > Duration::ZERO);
@@ -247,11 +256,13 @@ mod tests {
     }
 
     #[test]
-    fn only_listeners_that_speak_packets_count() {
+    fn a_listener_is_known_by_what_it_speaks() {
         let address = "127.0.0.1:9772".parse().unwrap();
-        assert_eq!(parse_listener("listening tcp 127.0.0.1:9772 http,packets"), Some(("tcp", address)));
-        assert_eq!(parse_listener("listening tcp 127.0.0.1:9772 webrocket"), None);
+        let line = "listening tcp 127.0.0.1:9772 http,packets";
+        assert_eq!(parse_listener(line), Some(("tcp", address, "http,packets")));
         assert_eq!(parse_listener("hello"), None);
+        assert!(speaks_packets("http,packets"));
+        assert!(!speaks_packets("webrocket"));
     }
 
     #[test]

@@ -22,6 +22,8 @@ const CURVE_POINTS_PER_HALVING: u32 = 4;
 pub struct Report {
     /// What the subscribers spoke.
     pub protocol: Protocol,
+    /// Whether messages came to them deflated.
+    pub deflate: bool,
     /// How many there were.
     pub subscribers: u32,
     /// How many channels the messages were spread over, each joined by every subscriber.
@@ -183,8 +185,9 @@ impl Report {
             Pace::Rate(rate) => format!("{rate} a second"),
         };
         format!(
-            "fanout over {}: {} to {}, {} of {} bytes, {pace}",
+            "fanout over {}{}: {} to {}, {} of {} bytes, {pace}",
             self.protocol.name(),
+            if self.deflate { " with deflate" } else { "" },
             count(self.channels.into(), "channel"),
             count(self.subscribers.into(), "subscriber"),
             count(self.messages, "message"),
@@ -328,6 +331,7 @@ pub(crate) mod tests {
         let side = SideCost { deliveries: 100, lost: 0, seconds: 0.5, cpu_ns_per_delivery: Some(3_000.0) };
         Report {
             protocol: Protocol::Tcp,
+            deflate: false,
             subscribers: 10,
             channels: 1,
             size_bytes: 128,
@@ -389,6 +393,12 @@ pub(crate) mod tests {
             text.ends_with("load       1200 ns of CPU a delivery, 96 % of a core and 2 % waiting for it"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn the_title_says_what_was_deflated() {
+        let report = Report { protocol: Protocol::WebTalk, deflate: true, ..full() };
+        assert!(report.title().starts_with("fanout over webtalk with deflate: 1 channel"));
     }
 
     #[test]

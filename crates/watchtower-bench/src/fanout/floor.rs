@@ -10,6 +10,7 @@ use crate::floor::{READY, Transport, write_burst, write_opening};
 use crate::load::http::{ChunkReader, StreamCounter};
 use crate::load::packets::Arrival;
 use crate::load::payload::Number;
+use crate::load::websocket::{self, FrameCounter, Reading};
 use crate::load::{Counter, Link, Load, READ_BYTES, Socket, Source};
 use crate::process::{Addresses, Process};
 use crate::progress::{Phase, Progress};
@@ -79,9 +80,10 @@ fn connect(
     }
     control.receive(&mut [0; 1], "the bare loop")?;
 
-    let counter = |protocol: Protocol| match protocol.stream_form() {
-        None => protocol.packet_counter(),
-        Some(form) => Counter::Stream(StreamCounter::in_body(form)),
+    let counter = |protocol: Protocol| match (protocol.stream_form(), protocol) {
+        (Some(form), _) => Counter::Stream(StreamCounter::in_body(form)),
+        (None, Protocol::WebRocket | Protocol::WebTalk) => template.frame_counter(protocol),
+        (None, _) => protocol.packet_counter(),
     };
     let links =
         sockets.into_iter().map(|socket| Link { socket, counter: counter(options.protocol) }).collect();
@@ -104,8 +106,9 @@ fn connect(
 struct Template {
     framing: Framing,
     bytes: Vec<u8>,
-    /// Where the number stands in `bytes`.
-    number_at: usize,
+    /// Where the number stands in `bytes`; `None` if it is deflated. Then every message has that of
+    /// the first, and counts as the next one.
+    number_at: Option<usize>,
 }
 
 /// How the messages of a burst are put together for one subscriber.
@@ -153,6 +156,10 @@ impl Template {
         let (framing, bytes) = match protocol {
             Protocol::Tcp => (Framing::Stream, read.to_vec()),
             Protocol::Udp => (Framing::Datagrams, read.to_vec()),
+            Protocol::WebRocket | Protocol::WebTalk => {
+                let frame = websocket::last_message(read);
+                (Framing::Stream, frame.unwrap_or_default().to_vec())
+            }
             Protocol::Http | Protocol::Sse => {
                 let mut body = Vec::new();
                 ChunkReader::default().feed(read, |part| {
@@ -165,16 +172,34 @@ impl Template {
         };
         let mut content = Vec::new();
         Number(0).write_content(size, &mut content);
-        let number_at = memchr::memmem::find(&bytes, &content)
-            .ok_or(WireError::Framing("a message lacks its content"))?;
+        let number_at = memchr::memmem::find(&bytes, &content);
+        let is_deflated = protocol.is_websocket() && websocket::is_deflated(&bytes);
+        if number_at.is_none() && !is_deflated {
+            return Err(WireError::Framing("a message lacks its content"));
+        }
         Ok(Self { framing, bytes, number_at })
+    }
+
+    /// What counts these messages if they are frames.
+    fn frame_counter(&self, protocol: Protocol) -> Counter {
+        let reading = match (self.number_at, protocol) {
+            (None, _) => Reading::Nothing,
+            (Some(_), Protocol::WebTalk) => Reading::WebTalk,
+            (Some(_), _) => Reading::WebRocket,
+        };
+        let frames = Counter::Frames(FrameCounter::new(reading, None));
+        match reading {
+            Reading::Nothing => Counter::InOrder { answers: Box::new(frames), next: Number(1) },
+            _ => frames,
+        }
     }
 
     /// Appends the bytes of one message.
     fn write(&self, number: Number, out: &mut Vec<u8>) {
-        let digits = number.digits();
-        let at = out.len() + self.number_at;
+        let start = out.len();
         out.extend_from_slice(&self.bytes);
+        let Some(at) = self.number_at.map(|at| start + at) else { return };
+        let digits = number.digits();
         if let Some(place) = out.get_mut(at..at + digits.len()) {
             place.copy_from_slice(&digits);
         }

@@ -165,6 +165,7 @@ impl Measurement {
         let deliveries: u64 = total(|run| run.deliveries);
         Report {
             protocol: options.protocol,
+            deflate: options.deflate,
             subscribers: options.subscribers,
             channels: options.channels,
             size_bytes: options.size,

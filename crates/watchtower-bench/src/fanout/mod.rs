@@ -1,14 +1,16 @@
 //! `fanout`: one publisher, many subscribers, every message to all of them.
 //!
-//! The publisher is one more registered sender on TCP packets, whatever the subscribers speak. It
-//! is joined, so it gets its own messages back; its copies are waited for but are not counted as
-//! deliveries, and the bare loop writes as many copies.
+//! The publisher gets its own messages back, or an answer to each; these are waited for but are
+//! not counted as deliveries, and the bare loop writes as many copies.
 
+mod conversation;
+mod door;
 mod floor;
 mod measure;
 mod options;
-mod publish;
-mod subscribe;
+mod packets;
+mod webrocket;
+mod webtalk;
 
 use std::thread;
 
@@ -20,10 +22,9 @@ use crate::progress::{Phase, Progress};
 use crate::report::{Report, ServerCost};
 pub use options::{FanoutOptions, Protocol};
 
+use self::door::{Publisher, door, open_subscribers};
 use self::floor::Floor;
 use self::measure::{Measurement, Side};
-use self::publish::PacketSource;
-use self::subscribe::Door;
 
 /// Runs the bench and reports.
 ///
@@ -59,30 +60,28 @@ fn generate(
     };
     let addresses = match (&process, options.server) {
         (Some(process), _) => process.addresses(),
-        (None, Some(address)) => Addresses { tcp: address, udp: address },
+        (None, Some(tcp)) => Addresses { tcp, udp: tcp, webtalk_private: options.webtalk_private },
         (None, None) => return Err(Error::Options("there is no server".into())),
     };
-    let door = Door { addresses, secret: options.secret.as_deref(), channels: options.channels };
 
-    let (mut publisher, sender) = door.open_publisher()?;
+    let mut door = door(options, addresses)?;
+    let Publisher { link: mut publisher, mut source } = door.open_publisher()?;
     let empty = process.as_ref().map(Process::resident_bytes).transpose()?;
-    let mut subscribers = door.open_subscribers(options.protocol, options.subscribers, progress)?;
+    let mut subscribers = open_subscribers(&mut *door, options.subscribers, progress)?;
     let full = process.as_ref().map(Process::resident_bytes).transpose()?;
 
-    let mut source = PacketSource { sender, channels: options.channels, size: options.size };
     let floor = match options.floor {
         false => None,
         true => Some(Floor::start(
             options,
             placement.server,
             &mut publisher,
-            &mut source,
+            &mut *source,
             &mut subscribers,
             progress,
         )?),
     };
-    let load =
-        Load::new(subscribers, publisher, Box::new(source), options.pace, options.protocol.patience())?;
+    let load = Load::new(subscribers, publisher, source, options.pace, options.protocol.patience())?;
 
     let mut server = Side::new(load, process.as_ref())?;
     let mut floor = floor.map(Floor::into_side).transpose()?;

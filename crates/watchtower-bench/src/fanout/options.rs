@@ -8,8 +8,8 @@ use serde::Serialize;
 
 use crate::error::Error;
 use crate::load::http::StreamForm;
-use crate::load::payload::NUMBER_BYTES;
-use crate::load::{Counter, Pace, Patience, packets};
+use crate::load::payload::{NUMBER_BYTES, Number};
+use crate::load::{Counter, Pace, Patience, packets, webtalk};
 
 /// The most channels that fit in the one line that a join over HTTP is.
 const HTTP_CHANNELS_MAX: u32 = 10_000;
@@ -38,6 +38,10 @@ pub enum Protocol {
     Http,
     /// Server-Sent Events.
     Sse,
+    /// JSON over WebSocket.
+    WebRocket,
+    /// Text over WebSocket, published over the private link.
+    WebTalk,
 }
 
 impl Protocol {
@@ -49,16 +53,22 @@ impl Protocol {
             Self::Udp => "udp",
             Self::Http => "http",
             Self::Sse => "sse",
+            Self::WebRocket => "webrocket",
+            Self::WebTalk => "webtalk",
         }
     }
 
     /// The form of its stream, if that is an HTTP response.
     pub(crate) fn stream_form(self) -> Option<StreamForm> {
         match self {
-            Self::Tcp | Self::Udp => None,
+            Self::Tcp | Self::Udp | Self::WebRocket | Self::WebTalk => None,
             Self::Http => Some(StreamForm::JsonLines),
             Self::Sse => Some(StreamForm::Events),
         }
+    }
+
+    pub(crate) fn is_websocket(self) -> bool {
+        matches!(self, Self::WebRocket | Self::WebTalk)
     }
 
     /// What counts the packets of a subscriber that speaks packets.
@@ -94,8 +104,19 @@ pub struct FanoutOptions {
     pub channels: u32,
     /// A server that is running. Its costs are not known then.
     pub server: Option<SocketAddr>,
-    /// The server's secret key; `None`: its registration is open.
+    /// The server's secret key; `None`: its registration is open. Over WebRocket, the hub's secret
+    /// for read-write access, over WebTalk that of the private link.
     pub secret: Option<String>,
+    /// Over WebRocket, the hub's secret for read-only access, which the subscribers ask for then;
+    /// `None`: they use the other one.
+    pub read_only_secret: Option<String>,
+    /// The path of the WebSockets; `None`: `/webrocket` or `/webtalk`.
+    pub path: Option<String>,
+    /// Whether subscribers over WebSocket have messages deflated.
+    pub deflate: bool,
+    /// The private link of the WebTalk of a server that is running; one that is started here tells
+    /// its own.
+    pub webtalk_private: Option<SocketAddr>,
     /// The command that starts a server, when none is running.
     pub server_command: Vec<OsString>,
     /// Whether the bare loop is measured beside the server.
@@ -121,6 +142,10 @@ impl Default for FanoutOptions {
             channels: 1,
             server: None,
             secret: None,
+            read_only_secret: None,
+            path: None,
+            deflate: false,
+            webtalk_private: None,
             server_command: Vec::new(),
             floor: false,
             floor_command: Vec::new(),
@@ -131,6 +156,20 @@ impl Default for FanoutOptions {
 }
 
 impl FanoutOptions {
+    /// Where WebSockets are asked for.
+    pub(crate) fn websocket_path(&self) -> &str {
+        match (&self.path, self.protocol) {
+            (Some(path), _) => path,
+            (None, Protocol::WebTalk) => "/webtalk",
+            (None, _) => "/webrocket",
+        }
+    }
+
+    /// The number of the first message: message 0 is what the bare loop learns from.
+    pub(crate) fn first_number(&self) -> Number {
+        Number(u32::from(!self.floor))
+    }
+
     /// Whether this can be done at all.
     ///
     /// # Errors
@@ -138,6 +177,10 @@ impl FanoutOptions {
     pub fn check(&self) -> Result<(), Error> {
         let (Pace::Window(pace) | Pace::Rate(pace)) = self.pace;
         let datagram_content_max = DATAGRAM_BYTES_MAX - packets::MESSAGE_HEADER_BYTES;
+        let shout_max = webtalk::FRAME_BYTES_MAX - webtalk::SHOUT_BYTES_BESIDE_MAX;
+        let is_webtalk = self.protocol == Protocol::WebTalk;
+        let is_plain_path =
+            |path: &String| path.starts_with('/') && path.bytes().all(|byte| byte.is_ascii_graphic());
         let refusals = [
             (self.subscribers == 0, "there must be at least one subscriber".into()),
             (self.messages == 0, "there must be at least one message".into()),
@@ -157,8 +200,29 @@ impl FanoutOptions {
                 format!("a join over HTTP names at most {HTTP_CHANNELS_MAX} channels"),
             ),
             (
-                self.secret.as_ref().is_some_and(|secret| secret.len() > u8::MAX.into()),
+                !self.protocol.is_websocket()
+                    && self.secret.as_ref().is_some_and(|secret| secret.len() > u8::MAX.into()),
                 "a secret is at most 255 bytes".into(),
+            ),
+            (
+                is_webtalk && self.size > shout_max,
+                format!("a message over WebTalk is at most {shout_max} bytes"),
+            ),
+            (
+                is_webtalk && self.server.is_some() && self.webtalk_private.is_none(),
+                "the private link of that server's WebTalk must be named: it publishes".into(),
+            ),
+            (
+                !self.protocol.is_websocket() && (self.deflate || self.path.is_some()),
+                "there is no path and no deflating but over WebSocket".into(),
+            ),
+            (
+                self.path.as_ref().is_some_and(|path| !is_plain_path(path)),
+                "a path starts with / and has no blanks".into(),
+            ),
+            (
+                self.protocol != Protocol::WebRocket && self.read_only_secret.is_some(),
+                "there is no secret for reading but over WebRocket".into(),
             ),
             (
                 self.server.is_none() && self.server_command.is_empty(),
@@ -215,6 +279,32 @@ mod tests {
         check_refused(&FanoutOptions { secret: Some("s".repeat(256)), ..options() }, "255");
         check_refused(&FanoutOptions { floor: true, ..options() }, "command to start the bare");
         check_refused(&FanoutOptions { floor: true, server, ..options() }, "started here");
+    }
+
+    #[test]
+    fn what_only_websockets_have_is_refused_elsewhere() {
+        let path = Some("/my/hub".to_owned());
+        check_refused(&FanoutOptions { deflate: true, ..options() }, "but over WebSocket");
+        check_refused(&FanoutOptions { path: path.clone(), ..options() }, "but over WebSocket");
+        let secret = Some("s".to_owned());
+        check_refused(&FanoutOptions { read_only_secret: secret.clone(), ..options() }, "over WebRocket");
+        let protocol = Protocol::WebRocket;
+        let all = FanoutOptions { protocol, path, deflate: true, read_only_secret: secret, ..options() };
+        all.check().unwrap();
+        for path in ["hub", "/my hub", "/hub\r\n"] {
+            check_refused(&FanoutOptions { path: Some(path.into()), ..all.clone() }, "starts with /");
+        }
+    }
+
+    #[test]
+    fn webtalk_needs_a_private_link_and_messages_that_fit_it() {
+        let webtalk = FanoutOptions { protocol: Protocol::WebTalk, ..options() };
+        FanoutOptions { size: 99_970, ..webtalk.clone() }.check().unwrap();
+        check_refused(&FanoutOptions { size: 99_971, ..webtalk.clone() }, "at most 99970 bytes");
+        let server = Some("127.0.0.1:3033".parse().unwrap());
+        let elsewhere = FanoutOptions { server, ..webtalk };
+        check_refused(&elsewhere, "must be named");
+        FanoutOptions { webtalk_private: server, ..elsewhere }.check().unwrap();
     }
 
     #[test]

@@ -10,11 +10,15 @@ mod alarm;
 mod arrivals;
 mod counter;
 pub(crate) mod http;
+pub(crate) mod inflater;
 pub(crate) mod packets;
 pub(crate) mod payload;
 mod round;
 mod schedule;
 mod socket;
+pub(crate) mod webrocket;
+pub(crate) mod websocket;
+pub(crate) mod webtalk;
 
 use std::io::{self, ErrorKind};
 use std::ops::Range;
@@ -69,7 +73,8 @@ pub(crate) enum Patience {
 /// One target with all its connections.
 pub(crate) struct Load {
     epoll: OwnedFd,
-    /// The subscribers, and last the publisher, which gets a copy of everything as well.
+    /// The subscribers, and last the publisher, which gets a copy of everything as well, or an
+    /// answer that stands for it.
     links: Vec<Link>,
     /// Goes off when the next message is due, if that is a matter of time.
     alarm: Alarm,
@@ -184,10 +189,10 @@ impl Load {
                 continue;
             }
             let index = data.u64() as usize;
-            if index == publisher && flags.contains(epoll::EventFlags::OUT) {
+            progress |= self.read(index, flags, round, latencies)?;
+            if index == publisher {
                 self.flush()?;
             }
-            progress |= self.read(index, flags, round, latencies)?;
         }
         Ok(progress)
     }
@@ -227,6 +232,12 @@ impl Load {
                 })
                 .map_err(|source| Error::peer(name())(source))?;
             round.record(now, latencies);
+            match counter.take_owed() {
+                None => (),
+                // Behind what is half written.
+                Some(owed) if is_publisher => self.outgoing.extend_from_slice(&owed),
+                Some(owed) => socket.send(&owed).map_err(Error::io(format!("write to {}", name())))?,
+            }
             if may_stop_short && length < self.buffer.len() {
                 return Ok(progress);
             }

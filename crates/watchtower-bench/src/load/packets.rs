@@ -47,7 +47,7 @@ pub(crate) fn write_publish(sender: u32, channel: u32, number: Number, size: usi
 /// What a server sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Arrival {
-    /// `A`: a sender's id, or a channel's.
+    /// `A`: a sender's id, or a channel's. Of other protocols: an answer, without an id (0).
     Acknowledged(u32),
     /// A message, told as soon as its number is there; `None` if it carries none of ours.
     Message(Option<Number>),

@@ -3,9 +3,11 @@
 #![cfg(target_os = "linux")]
 
 mod tiny_server;
+mod tiny_websocket;
 
 use std::env;
 use std::ffi::OsString;
+use std::io::{Read, Write};
 use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -20,6 +22,7 @@ fn main() -> ExitCode {
         Some("child-server-losing") => tiny_server::serve(Fault::LosesDatagrams),
         Some("child-server-closing") => tiny_server::serve(Fault::ClosesSubscribers),
         Some("child-server-repeating") => tiny_server::serve(Fault::Repeats),
+        Some("child-server-pinging") => tiny_server::serve(Fault::Pings),
         _ => return run_tests(),
     };
     if served.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
@@ -46,6 +49,11 @@ fn run_tests() -> ExitCode {
         trial("a_server_that_closes_a_subscriber_ends_the_bench", closed_subscriber),
         trial("a_wrong_secret_is_told_as_the_server_puts_it", wrong_secret),
         trial("a_server_that_runs_already_is_used_and_its_cost_unknown", server_of_another),
+        trial("a_websocket_that_closes_is_told_with_its_reason", closed_websocket),
+        trial("pings_are_answered", answered_pings),
+        trial("subscribers_may_have_a_secret_of_their_own", read_only_subscribers),
+        trial("a_refusal_over_websocket_is_told_as_the_server_puts_it", websocket_refusals),
+        trial("a_server_that_runs_already_is_left_without_users_and_channels", tidied_webtalk),
         trial("progress_counts_up_to_what_it_announced", progress),
     ];
     libtest_mimic::run(&arguments, trials).exit_code()
@@ -68,7 +76,17 @@ fn options(protocol: Protocol) -> FanoutOptions {
     }
 }
 
-const PROTOCOLS: [Protocol; 4] = [Protocol::Tcp, Protocol::Udp, Protocol::Http, Protocol::Sse];
+const PROTOCOLS: [Protocol; 6] =
+    [Protocol::Tcp, Protocol::Udp, Protocol::Http, Protocol::Sse, Protocol::WebRocket, Protocol::WebTalk];
+
+/// What each protocol can be tried with.
+fn every_option() -> impl Iterator<Item = FanoutOptions> {
+    PROTOCOLS.into_iter().flat_map(|protocol| {
+        let is_websocket = matches!(protocol, Protocol::WebRocket | Protocol::WebTalk);
+        let deflates: &[bool] = if is_websocket { &[false, true] } else { &[false] };
+        deflates.iter().map(move |deflate| FanoutOptions { deflate: *deflate, ..options(protocol) })
+    })
+}
 
 fn check_complete(options: &FanoutOptions) -> Report {
     let report = fanout(options, &mut ()).unwrap();
@@ -83,10 +101,10 @@ fn check_complete(options: &FanoutOptions) -> Report {
 }
 
 fn every_protocol() {
-    for protocol in PROTOCOLS {
+    for options in every_option() {
         for window in [1, 16] {
             let pace = Pace::Window(window);
-            let report = check_complete(&FanoutOptions { pace, ..options(protocol) });
+            let report = check_complete(&FanoutOptions { pace, ..options.clone() });
             let server = report.server.unwrap();
             assert!(server.cpu_ns_per_delivery.unwrap() > 0.0);
             assert!(server.ready_ms > 0.0);
@@ -97,10 +115,10 @@ fn every_protocol() {
 }
 
 fn every_protocol_and_the_floor() {
-    for protocol in PROTOCOLS {
+    for options in every_option() {
         for window in [1, 16] {
             let pace = Pace::Window(window);
-            let report = check_complete(&FanoutOptions { pace, floor: true, ..options(protocol) });
+            let report = check_complete(&FanoutOptions { pace, floor: true, ..options.clone() });
             let floor = report.floor.unwrap();
             assert_eq!(floor.lost, 0);
             assert!(floor.ratio.unwrap() > 0.0);
@@ -124,17 +142,18 @@ fn a_rate() {
 }
 
 fn many_channels() {
-    for protocol in PROTOCOLS {
+    for options in every_option() {
         let pace = Pace::Window(16);
-        check_complete(&FanoutOptions { channels: 3000, pace, ..options(protocol) });
+        check_complete(&FanoutOptions { channels: 3000, pace, ..options });
     }
 }
 
 fn large_messages() {
     // More than sockets hold: publisher and subscribers must be served in turn.
-    for protocol in [Protocol::Tcp, Protocol::Sse] {
+    for protocol in [Protocol::Tcp, Protocol::Sse, Protocol::WebRocket, Protocol::WebTalk] {
         let pace = Pace::Window(40);
-        check_complete(&FanoutOptions { size: 1_000_000, pace, floor: true, ..options(protocol) });
+        let size = if protocol == Protocol::WebTalk { 99_970 } else { 1_000_000 };
+        check_complete(&FanoutOptions { size, pace, floor: true, ..options(protocol) });
     }
 }
 
@@ -172,11 +191,81 @@ fn wrong_secret() {
 }
 
 fn server_of_another() {
-    let running = tiny_server::start_here();
-    let options = FanoutOptions { server: Some(running), ..options(Protocol::Http) };
-    let report = check_complete(&options);
-    assert_eq!(report.server, None);
-    assert_eq!(report.cores.server, None);
+    for protocol in [Protocol::Http, Protocol::WebRocket, Protocol::WebTalk] {
+        let (running, private) = tiny_server::start_here();
+        let webtalk_private = (protocol == Protocol::WebTalk).then_some(private);
+        let options = FanoutOptions { server: Some(running), webtalk_private, ..options(protocol) };
+        let report = check_complete(&options);
+        assert_eq!(report.server, None);
+        assert_eq!(report.cores.server, None);
+    }
+}
+
+fn closed_websocket() {
+    let server_command = command("child-server-closing");
+    let error = fanout(&FanoutOptions { server_command, ..options(Protocol::WebRocket) }, &mut ());
+    let expected = "subscriber 0: the connection was closed with 1008 (lagging)";
+    assert_eq!(error.unwrap_err().to_string(), expected);
+}
+
+fn answered_pings() {
+    for protocol in [Protocol::WebRocket, Protocol::WebTalk] {
+        check_complete(&FanoutOptions {
+            server_command: command("child-server-pinging"),
+            ..options(protocol)
+        });
+    }
+}
+
+fn read_only_subscribers() {
+    let read_only_secret = Some(tiny_websocket::READ_ONLY_SECRET.to_owned());
+    check_complete(&FanoutOptions { read_only_secret, ..options(Protocol::WebRocket) });
+}
+
+fn websocket_refusals() {
+    let wrong = Some("guess".to_owned());
+    for (options, expected) in [
+        (
+            FanoutOptions { secret: wrong.clone(), ..options(Protocol::WebRocket) },
+            "the publisher: refused with `invalid_credentials`",
+        ),
+        (
+            FanoutOptions { read_only_secret: wrong.clone(), ..options(Protocol::WebRocket) },
+            "subscriber 0: refused with `invalid_credentials`",
+        ),
+        (
+            FanoutOptions { secret: wrong, ..options(Protocol::WebTalk) },
+            "the private link: refused with `wrong secret`",
+        ),
+        (
+            FanoutOptions { secret: None, ..options(Protocol::WebTalk) },
+            "the private link: refused with `not logged in`",
+        ),
+    ] {
+        assert_eq!(fanout(&options, &mut ()).unwrap_err().to_string(), expected);
+    }
+    let path = Some("/nowhere".to_owned());
+    let error = fanout(&FanoutOptions { path, ..options(Protocol::WebRocket) }, &mut ()).unwrap_err();
+    let expected = "the publisher: expected `101` and a WebSocket, got `HTTP/1.1 200 OK`";
+    assert_eq!(error.to_string(), expected);
+}
+
+fn tidied_webtalk() {
+    let (running, private) = tiny_server::start_here();
+    let options = FanoutOptions {
+        server: Some(running),
+        webtalk_private: Some(private),
+        channels: 3,
+        ..options(Protocol::WebTalk)
+    };
+    check_complete(&options);
+    let login = format!("{:05}[login] {}", 8 + tiny_server::SECRET.len(), tiny_server::SECRET);
+    let mut link = std::net::TcpStream::connect(private).unwrap();
+    let commands = format!("{login}00012[newchannel]");
+    link.write_all(commands.as_bytes()).unwrap();
+    let mut replies = [0; 21];
+    link.read_exact(&mut replies).unwrap();
+    assert_eq!(&replies, b"00005[ok] 00006[ok] 2", "the lowest id is free again");
 }
 
 fn progress() {

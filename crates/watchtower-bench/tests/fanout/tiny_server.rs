@@ -4,8 +4,10 @@
 use std::collections::HashMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
+
+use crate::tiny_websocket::{Face, WebSocket};
 
 pub(crate) const SECRET: &str = "tried";
 
@@ -15,36 +17,51 @@ pub(crate) enum Fault {
     None,
     /// Every seventh message goes to no UDP subscriber.
     LosesDatagrams,
-    /// From the tenth message on, the first TCP subscriber is told that it lags, and closed.
+    /// From the tenth message on, the first subscriber is told that it lags, and closed.
     ClosesSubscribers,
     /// Every message is delivered twice, the second copy with the next message.
     Repeats,
+    /// The fifth message has a ping behind it, and the sixth waits for all pongs. No fault, but
+    /// whoever does not answer it hears nothing more.
+    Pings,
 }
 
 /// Serves on free ports, which it prints, until it is killed.
 pub(crate) fn serve(fault: Fault) -> io::Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let datagrams = UdpSocket::bind("127.0.0.1:0")?;
+    let private = TcpListener::bind("127.0.0.1:0")?;
     let mut out = io::stdout().lock();
     writeln!(out, "listening tcp {} packets,http", listener.local_addr()?)?;
     writeln!(out, "listening udp {} packets", datagrams.local_addr()?)?;
+    writeln!(out, "listening tcp {} webtalk-private", private.local_addr()?)?;
     writeln!(out, "ready")?;
     out.flush()?;
     drop(out);
-    run(&listener, datagrams, fault)
+    run(&listener, datagrams, private, fault)
 }
 
-/// Serves from threads of this process, for as long as it lives.
-pub(crate) fn start_here() -> SocketAddr {
+/// Serves from threads of this process, for as long as it lives; WebTalk's private link is the
+/// second.
+pub(crate) fn start_here() -> (SocketAddr, SocketAddr) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let datagrams = UdpSocket::bind("127.0.0.1:0").unwrap();
-    thread::spawn(move || run(&listener, datagrams, Fault::None));
-    address
+    let private = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addresses = (address, private.local_addr().unwrap());
+    thread::spawn(move || run(&listener, datagrams, private, Fault::None));
+    addresses
 }
 
-fn run(listener: &TcpListener, datagrams: UdpSocket, fault: Fault) -> io::Result<()> {
-    let hub = Arc::new(Hub { fault, state: Mutex::default() });
+fn run(listener: &TcpListener, datagrams: UdpSocket, private: TcpListener, fault: Fault) -> io::Result<()> {
+    let hub = Arc::new(Hub { fault, state: Mutex::default(), pong: Condvar::new() });
+    let applications = Arc::clone(&hub);
+    thread::spawn(move || {
+        for stream in private.incoming().map_while(Result::ok) {
+            let hub = Arc::clone(&applications);
+            thread::spawn(move || hub.serve_private(&stream));
+        }
+    });
     let datagrams = Arc::new(datagrams);
     let peers = Arc::clone(&hub);
     thread::spawn(move || peers.serve_datagrams(&datagrams));
@@ -56,25 +73,29 @@ fn run(listener: &TcpListener, datagrams: UdpSocket, fault: Fault) -> io::Result
     Ok(())
 }
 
-struct Hub {
+pub(crate) struct Hub {
     fault: Fault,
-    state: Mutex<State>,
+    pub(crate) state: Mutex<State>,
+    /// Told of every pong.
+    pub(crate) pong: Condvar,
 }
 
 #[derive(Default)]
-struct State {
-    senders: u32,
+pub(crate) struct State {
+    pub(crate) senders: u32,
+    pub(crate) pongs: usize,
     published: u32,
     last: Option<(u32, u32, Vec<u8>)>,
     /// In the order of their first join, each once.
-    subscribers: Vec<Subscriber>,
+    pub(crate) subscribers: Vec<Subscriber>,
     peers: HashMap<SocketAddr, usize>,
 }
 
-enum Subscriber {
+pub(crate) enum Subscriber {
     Packets(TcpStream),
     Peer(Arc<UdpSocket>, SocketAddr),
     Http { stream: TcpStream, events: bool },
+    WebSocket(WebSocket),
     Gone,
 }
 
@@ -88,6 +109,7 @@ impl Subscriber {
         packet.extend(content);
         match self {
             Self::Gone => Ok(()),
+            Self::WebSocket(socket) => socket.deliver(channel, content),
             Self::Packets(stream) => { stream }.write_all(&packet),
             Self::Peer(socket, peer) => socket.send_to(&packet, peer).map(drop),
             Self::Http { stream, events } => {
@@ -148,14 +170,20 @@ impl Hub {
     }
 
     fn serve_http(&self, mut stream: &TcpStream, mut input: impl BufRead) -> io::Result<()> {
-        let mut events = false;
+        let (mut events, mut deflate, mut face) = (false, false, None);
         loop {
             let mut line = String::new();
             input.read_line(&mut line)?;
-            events |= line.trim_end() == "Accept: text/event-stream";
-            if line.trim_end().is_empty() {
+            let line = line.trim_end();
+            events |= line == "Accept: text/event-stream";
+            deflate |= line.starts_with("Sec-WebSocket-Extensions: permessage-deflate");
+            face = face.or(Face::of(line));
+            if line.is_empty() {
                 break;
             }
+        }
+        if let Some(face) = face {
+            return self.serve_websocket(&WebSocket::accept(stream, face, deflate)?, input);
         }
         stream.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n\n\r\n")?;
         let subscriber = Subscriber::Http { stream: stream.try_clone()?, events };
@@ -199,17 +227,27 @@ impl Hub {
         }
     }
 
-    fn publish(&self, sender: u32, channel: u32, content: Vec<u8>) -> io::Result<()> {
-        let state = &mut *self.state.lock().unwrap();
+    pub(crate) fn publish(&self, sender: u32, channel: u32, content: Vec<u8>) -> io::Result<()> {
+        let mut state = self.state.lock().unwrap();
         state.published += 1;
+        if self.fault == Fault::Pings && state.published == 6 {
+            let pinged = state.subscribers.len();
+            state = self.pong.wait_while(state, |state| state.pongs < pinged).unwrap();
+        }
+        let state = &mut *state;
         let loses = self.fault == Fault::LosesDatagrams && state.published.is_multiple_of(7);
-        // The publisher joined first, so the first subscriber has the index 1.
+        // A publisher that joins does so first: the first subscriber has the index 1 then.
         if self.fault == Fault::ClosesSubscribers && state.published == 10 {
-            if let Subscriber::Packets(stream) = &mut state.subscribers[1] {
-                stream.write_all(b"E\x08\x07lagging")?;
-                stream.shutdown(std::net::Shutdown::Both)?;
+            let index = usize::from(matches!(state.subscribers[0], Subscriber::Packets(_)));
+            match &mut state.subscribers[index] {
+                Subscriber::Packets(stream) => {
+                    stream.write_all(b"E\x08\x07lagging")?;
+                    stream.shutdown(std::net::Shutdown::Both)?;
+                }
+                Subscriber::WebSocket(socket) => socket.close(1008, "lagging")?,
+                _ => (),
             }
-            state.subscribers[1] = Subscriber::Gone;
+            state.subscribers[index] = Subscriber::Gone;
         }
         for subscriber in &state.subscribers {
             if loses && matches!(subscriber, Subscriber::Peer(..)) {
@@ -219,6 +257,11 @@ impl Hub {
                 subscriber.deliver(*sender, *channel, content)?;
             }
             subscriber.deliver(sender, channel, &content)?;
+            if let (Fault::Pings, 5, Subscriber::WebSocket(socket)) =
+                (self.fault, state.published, subscriber)
+            {
+                socket.ping()?;
+            }
         }
         state.last = Some((sender, channel, content));
         Ok(())
@@ -231,7 +274,7 @@ enum Request {
     Publish(u32, u32, Vec<u8>),
 }
 
-fn read<const N: usize>(input: &mut impl Read) -> io::Result<[u8; N]> {
+pub(crate) fn read<const N: usize>(input: &mut impl Read) -> io::Result<[u8; N]> {
     let mut bytes = [0; N];
     input.read_exact(&mut bytes)?;
     Ok(bytes)
