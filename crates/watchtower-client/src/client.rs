@@ -1,6 +1,7 @@
-//! The client: one set of calls over three protocols.
+//! The client: one set of calls over four protocols.
 //!
-//! Knows which protocol can do what; how it does it is for `packets` and `http`.
+//! Knows which protocol can do what; how it does it is for `packets`, `http` and
+//! `webrocket`.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -11,6 +12,7 @@ use watchtower_hub::{ChannelName, Content, SenderId};
 use crate::http::HttpClient;
 use crate::packets::PacketClient;
 use crate::subscription::{Source, Subscription};
+use crate::webrocket::WebRocketClient;
 use crate::{ClientError, Message};
 
 /// Where a server listens unless it was told otherwise.
@@ -25,6 +27,8 @@ pub enum Protocol {
     Udp,
     /// Watchtower HTTP. Numeric and named channels.
     Http,
+    /// WebRocket: JSON over WebSocket. Numeric and named channels; no senders.
+    WebRocket,
 }
 
 impl fmt::Display for Protocol {
@@ -33,6 +37,7 @@ impl fmt::Display for Protocol {
             Protocol::Tcp => "TCP",
             Protocol::Udp => "UDP",
             Protocol::Http => "HTTP",
+            Protocol::WebRocket => "WebRocket",
         })
     }
 }
@@ -40,7 +45,9 @@ impl fmt::Display for Protocol {
 /// How a client behaves. `Debug` does not show the secret.
 #[derive(Clone)]
 pub struct Options {
-    /// The server's secret, where registration needs it.
+    /// The server's secret, where registration needs it. Over WebRocket one of
+    /// the hub's: the one for read-write access to publish, either to subscribe.
+    /// A hub whose secrets are empty, or that lets anybody in, needs none.
     pub secret: Option<String>,
     /// How long to wait for a connection or an answer; 5 seconds by default. A
     /// subscription waits for messages without end.
@@ -68,9 +75,9 @@ impl fmt::Debug for Options {
 
 /// A client that has reached its server.
 ///
-/// After a refusal ([`ClientError::Refused`], [`ClientError::Http`]) the client
-/// can be used on. After any other error, or when a call was cancelled before its
-/// end, a TCP client answers [`ClientError::Closed`], since answers carry no
+/// After a refusal ([`ClientError::Refused`], [`ClientError::Http`],
+/// [`ClientError::Hub`]) the client can be used on. After any other error, or when
+/// a call was cancelled before its end, a TCP or WebRocket client answers [`ClientError::Closed`], since answers carry no
 /// reference to what they answer: connect again, and take up the same sender with
 /// [`with_sender`](Client::with_sender). Dropping it closes the connection.
 pub struct Client {
@@ -82,19 +89,25 @@ pub struct Client {
 enum Connection {
     Packets(PacketClient),
     Http(HttpClient),
+    WebRocket(WebRocketClient),
 }
 
 impl Client {
     /// Reaches the server at `host:port`. Over UDP that means that it answered a
-    /// keep-alive.
+    /// keep-alive. Over WebRocket `server` may name a hub's path, and TLS:
+    /// `host:port/path`, `ws://host:port/path`, `wss://host:port/path`; without a
+    /// path it is `/webrocket`.
     ///
     /// # Errors
-    /// [`ClientError::Address`] and [`ClientError::Unreachable`].
+    /// [`ClientError::Address`] and [`ClientError::Unreachable`]; over WebRocket
+    /// also [`ClientError::Url`], [`ClientError::Tls`], and [`ClientError::Http`]
+    /// where there is no hub.
     pub async fn connect(protocol: Protocol, server: &str, options: Options) -> Result<Client, ClientError> {
         let connection = match protocol {
             Protocol::Tcp => Connection::Packets(PacketClient::connect_tcp(server, &options).await?),
             Protocol::Udp => Connection::Packets(PacketClient::connect_udp(server, &options).await?),
             Protocol::Http => Connection::Http(HttpClient::connect(server, &options).await?),
+            Protocol::WebRocket => Connection::WebRocket(WebRocketClient::connect(server, &options).await?),
         };
         Ok(Client { connection, options, sender: None })
     }
@@ -118,32 +131,38 @@ impl Client {
     /// registers twice: the id that nobody got expires unused.
     ///
     /// # Errors
-    /// A refusal when the secret is missing or wrong.
+    /// A refusal when the secret is missing or wrong;
+    /// [`ClientError::CannotRegister`] over WebRocket.
     pub async fn register(&mut self) -> Result<SenderId, ClientError> {
         let secret = self.options.secret.as_deref();
         let sender = match &mut self.connection {
             Connection::Packets(packets) => packets.register(secret).await?,
             Connection::Http(http) => http.register(secret).await?,
+            Connection::WebRocket(_) => {
+                return Err(ClientError::CannotRegister { protocol: Protocol::WebRocket });
+            }
         };
         self.sender = Some(sender);
         Ok(sender)
     }
 
-    /// Joins channels, so that this client's sender may publish to them.
+    /// Joins channels, so that this client's sender may publish to them. Over
+    /// WebRocket it subscribes, so that they are there.
     ///
     /// # Errors
     /// A refusal, or [`ClientError::NamedChannel`] over packets. Over packets,
     /// channels are joined one by one: those before the one refused stay joined.
     pub async fn join(&mut self, channels: &[ChannelName]) -> Result<(), ClientError> {
-        let sender = self.required_sender()?;
         match &mut self.connection {
-            Connection::Packets(packets) => packets.join(sender, channels).await,
-            Connection::Http(http) => http.join(sender, channels).await,
+            Connection::Packets(packets) => packets.join(required(self.sender)?, channels).await,
+            Connection::Http(http) => http.join(required(self.sender)?, channels).await,
+            Connection::WebRocket(webrocket) => webrocket.join(channels).await,
         }
     }
 
     /// Publishes to everyone in a channel that the sender has joined, and waits
-    /// until the server took it: over packets until the message came back.
+    /// until the server took it: over packets until the message came back. Over
+    /// WebRocket the channel must be there, as it is for who has joined it.
     ///
     /// Over UDP a message is never sent twice: when it or its echo gets lost the
     /// call ends with [`ClientError::Silent`].
@@ -151,10 +170,10 @@ impl Client {
     /// # Errors
     /// A refusal when the channel is not joined or the content not accepted.
     pub async fn publish(&mut self, channel: &ChannelName, content: &Content) -> Result<(), ClientError> {
-        let sender = self.required_sender()?;
         match &mut self.connection {
-            Connection::Packets(packets) => packets.publish(sender, channel, content).await,
-            Connection::Http(http) => http.publish(sender, channel, None, content).await,
+            Connection::Packets(packets) => packets.publish(required(self.sender)?, channel, content).await,
+            Connection::Http(http) => http.publish(required(self.sender)?, channel, None, content).await,
+            Connection::WebRocket(webrocket) => webrocket.publish(channel, content).await,
         }
     }
 
@@ -163,23 +182,27 @@ impl Client {
     ///
     /// # Errors
     /// A refusal when the sender or a receiver has not joined the channel, or
-    /// `receivers` is empty.
+    /// `receivers` is empty; [`ClientError::CannotSendDirect`] over WebRocket.
     pub async fn publish_direct(
         &mut self,
         channel: &ChannelName,
         receivers: &[SenderId],
         content: &Content,
     ) -> Result<(), ClientError> {
-        let sender = self.required_sender()?;
         match &mut self.connection {
-            Connection::Packets(packets) => packets.publish_direct(sender, channel, receivers, content).await,
-            Connection::Http(http) => http.publish(sender, channel, Some(receivers), content).await,
+            Connection::Packets(packets) => {
+                packets.publish_direct(required(self.sender)?, channel, receivers, content).await
+            }
+            Connection::Http(http) => {
+                http.publish(required(self.sender)?, channel, Some(receivers), content).await
+            }
+            Connection::WebRocket(_) => Err(ClientError::CannotSendDirect { protocol: Protocol::WebRocket }),
         }
     }
 
     /// Reads and drops what the joined channels carry, until it is cancelled or
-    /// the connection ends. Over TCP a client that has joined a busy channel and
-    /// pauses without reading lags and is disconnected; over HTTP nothing comes,
+    /// the connection ends. Over TCP and WebRocket a client that has joined a busy
+    /// channel and pauses without reading lags and is disconnected; over HTTP nothing comes,
     /// and this waits for ever. Cancelling it loses nothing else.
     ///
     /// # Errors
@@ -187,6 +210,7 @@ impl Client {
     pub async fn idle(&mut self) -> Result<Infallible, ClientError> {
         match &mut self.connection {
             Connection::Packets(packets) => packets.idle().await,
+            Connection::WebRocket(webrocket) => webrocket.idle().await,
             Connection::Http(_) => std::future::pending().await,
         }
     }
@@ -194,12 +218,13 @@ impl Client {
     /// The channels of the server, sorted; over HTTP alone.
     ///
     /// # Errors
-    /// [`ClientError::CannotList`] over packets; a refusal when the sender is
+    /// [`ClientError::CannotList`] over packets and WebRocket; a refusal when the sender is
     /// not registered.
     pub async fn channels(&mut self) -> Result<Vec<ChannelName>, ClientError> {
         match &mut self.connection {
             Connection::Packets(packets) => Err(ClientError::CannotList { protocol: packets.protocol() }),
-            Connection::Http(http) => http.channels(self.sender.ok_or(ClientError::NoSender)?).await,
+            Connection::WebRocket(_) => Err(ClientError::CannotList { protocol: Protocol::WebRocket }),
+            Connection::Http(http) => http.channels(required(self.sender)?).await,
         }
     }
 
@@ -210,17 +235,23 @@ impl Client {
     /// As [`join`](Client::join); [`ClientError::Overrun`] when the first
     /// channels flood the client while the last ones are joined.
     pub async fn subscribe(self, channels: &[ChannelName]) -> Result<Subscription, ClientError> {
-        let sender = self.required_sender()?;
+        let sender = self.sender;
         let source = match self.connection {
-            Connection::Packets(packets) => Source::Packets(packets.subscribe(sender, channels).await?),
-            Connection::Http(http) => Source::Http(http.subscribe(sender, channels).await?),
+            Connection::Packets(packets) => {
+                Source::Packets(packets.subscribe(required(sender)?, channels).await?)
+            }
+            Connection::Http(http) => Source::Http(http.subscribe(required(sender)?, channels).await?),
+            Connection::WebRocket(webrocket) => {
+                let source = Source::WebRocket(webrocket.subscribe(channels).await?);
+                return Ok(Subscription::new(source, None));
+            }
         };
         Ok(Subscription::new(source, sender))
     }
+}
 
-    fn required_sender(&self) -> Result<SenderId, ClientError> {
-        self.sender.ok_or(ClientError::NoSender)
-    }
+fn required(sender: Option<SenderId>) -> Result<SenderId, ClientError> {
+    sender.ok_or(ClientError::NoSender)
 }
 
 impl fmt::Debug for Client {
@@ -228,6 +259,7 @@ impl fmt::Debug for Client {
         let protocol = match &self.connection {
             Connection::Packets(packets) => packets.protocol(),
             Connection::Http(_) => Protocol::Http,
+            Connection::WebRocket(_) => Protocol::WebRocket,
         };
         f.debug_struct("Client")
             .field("protocol", &protocol)

@@ -10,7 +10,7 @@ use watchtower_hub::ChannelName;
 use watchtower_protocols::packets::ErrorCode;
 use watchtower_protocols::packets::frame::{EncodeError, PacketError};
 
-use crate::Protocol;
+use crate::{HubError, Protocol};
 
 /// Why a client could not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -21,12 +21,30 @@ pub enum ClientError {
         /// What was given.
         server: String,
     },
+    /// The address of a WebRocket hub is not one.
+    #[error(
+        "`{server}` is not the address of a hub: expected host:port or ws://host:port/path, \
+         such as ws://127.0.0.1:3033/webrocket"
+    )]
+    Url {
+        /// What was given.
+        server: String,
+    },
     /// There is no server at the address, or no way to it.
     #[error("cannot reach {server}: {}; is the server running? (watchtower serve)", reason(source))]
     Unreachable {
         /// The address.
         server: String,
         /// What the operating system says.
+        source: io::Error,
+    },
+    /// TLS did not come about, mostly because the server's certificate is not
+    /// one that this machine trusts.
+    #[error("no TLS with {server}: {source}")]
+    Tls {
+        /// The address.
+        server: String,
+        /// What is wrong.
         source: io::Error,
     },
     /// The server was reached once and does not answer now. Whether it did what
@@ -67,6 +85,9 @@ pub enum ClientError {
         /// The server's sentence for a person.
         message: String,
     },
+    /// A WebRocket hub answered with an `err`: it did not do what it was asked.
+    #[error("the server answered: {0}")]
+    Hub(HubError),
     /// The server ended a stream of messages, and said why.
     #[error("the server ended the stream: {message}")]
     Ended {
@@ -94,6 +115,21 @@ pub enum ClientError {
     /// Packets have no way to ask for the channels.
     #[error("over {protocol} channels cannot be listed: use HTTP")]
     CannotList {
+        /// The protocol that cannot.
+        protocol: Protocol,
+    },
+    /// A WebRocket hub has no senders.
+    #[error(
+        "over {protocol} there are no senders to register: the hub's secret gives access; \
+         use TCP, UDP or HTTP"
+    )]
+    CannotRegister {
+        /// The protocol that cannot.
+        protocol: Protocol,
+    },
+    /// A WebRocket hub has no receivers to name.
+    #[error("over {protocol} there are no direct messages: use TCP, UDP or HTTP")]
+    CannotSendDirect {
         /// The protocol that cannot.
         protocol: Protocol,
     },

@@ -168,7 +168,7 @@ impl HttpClient {
             return Err(http_error(status, &body));
         }
         Ok(HttpStream {
-            line_bytes_max: line_bytes_max(self.options.content_bytes_max),
+            line_bytes_max: message_bytes_max(self.options.content_bytes_max),
             server: self.server,
             body: response.into_body(),
             input: BytesMut::new(),
@@ -311,8 +311,9 @@ impl HttpStream {
     }
 }
 
-/// JSON takes at most six bytes for one (`\u0000`), and some for the other fields.
-fn line_bytes_max(content_bytes_max: u32) -> usize {
+/// How long a message may be in JSON, which takes at most six bytes for one
+/// (`\u0000`), and some for the other fields.
+pub(crate) fn message_bytes_max(content_bytes_max: u32) -> usize {
     const OTHER_FIELDS_BYTES: usize = 4096;
     usize::try_from(content_bytes_max)
         .unwrap_or(usize::MAX)
@@ -349,6 +350,6 @@ fn http_error(status: StatusCode, body: &[u8]) -> ClientError {
 }
 
 /// A server's words as they may reach a terminal.
-fn printable(words: &str) -> String {
+pub(crate) fn printable(words: &str) -> String {
     words.chars().map(|character| if character.is_control() { '?' } else { character }).collect()
 }

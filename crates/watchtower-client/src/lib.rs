@@ -1,8 +1,9 @@
-//! A client for Watchtower over TCP and UDP packets and over HTTP.
+//! A client for Watchtower over TCP and UDP packets, HTTP and WebRocket.
 //!
 //! [`Client::connect`] reaches a server; then [`register`](Client::register) or
 //! [`with_sender`](Client::with_sender) says who publishes and listens, and
 //! [`subscribe`](Client::subscribe) turns the client into a stream of messages.
+//! Over WebRocket nobody registers: [`Options::secret`] is that of the hub.
 //! Every wait for an answer ends after [`Options::timeout`]. The crate keeps no
 //! state on disk and does not reconnect: both are for its caller.
 //!
@@ -20,12 +21,15 @@
 //! ```
 
 mod client;
+mod early;
 mod error;
 mod http;
 mod link;
 mod message;
 mod packets;
 mod subscription;
+mod webrocket;
+mod websocket;
 
 pub use client::{Client, DEFAULT_SERVER, Options, Protocol};
 pub use error::{ClientError, Refusal};
@@ -33,3 +37,4 @@ pub use message::Message;
 pub use subscription::Subscription;
 pub use watchtower_hub::{ChannelName, Content, ContentKind, Position, SenderId, Timestamp};
 pub use watchtower_protocols::packets::ErrorCode;
+pub use webrocket::HubError;

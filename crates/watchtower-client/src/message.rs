@@ -9,8 +9,8 @@ use watchtower_hub::{ChannelName, Content, ContentKind, Epoch, Position, SenderI
 
 /// A message that a subscription got.
 ///
-/// Packets carry no more than channel, sender, directness and bytes; the other
-/// fields come over HTTP alone.
+/// Packets carry no more than channel, sender, directness and bytes, WebRocket
+/// channel, event and content; the other fields come over HTTP alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
     /// The channel that it was published to.
@@ -59,7 +59,7 @@ impl Message {
             channel: json.channel.name()?,
             sender: json.sender.and_then(SenderId::new),
             direct: json.direct,
-            content: content_from_json(&json.message, json.encoding.as_deref())?,
+            content: content_from_json("message", &json.message, json.encoding.as_deref())?,
             event: json.event,
             position: position_from_json(json.epoch.as_deref(), json.offset)?,
             time: json.time.as_deref().map(time_from_json).transpose()?,
@@ -108,18 +108,23 @@ pub(crate) fn content_to_json(content: &Content) -> (Box<RawValue>, Option<&'sta
     }
 }
 
-fn content_from_json(message: &RawValue, encoding: Option<&str>) -> Result<Content, String> {
-    let text = serde_json::from_str::<String>(message.get());
+/// The content that stands in a field of this name, by the `encoding` beside it.
+pub(crate) fn content_from_json(
+    field: &str,
+    value: &RawValue,
+    encoding: Option<&str>,
+) -> Result<Content, String> {
+    let text = serde_json::from_str::<String>(value.get());
     match (encoding, text) {
         (None, Ok(text)) => Ok(Content::text(text)),
         (None, Err(_)) => {
-            Content::json(message.get().to_owned()).ok_or_else(|| "`message` is nested too deeply".to_owned())
+            Content::json(value.get().to_owned()).ok_or_else(|| format!("`{field}` is nested too deeply"))
         }
         (Some("base64"), Ok(text)) => {
-            let bytes = BASE64.decode(text).map_err(|_| "`message` is not base64".to_owned())?;
+            let bytes = BASE64.decode(text).map_err(|_| format!("`{field}` is not base64"))?;
             Ok(Content::binary(bytes))
         }
-        (Some("base64"), Err(_)) => Err("`message` in base64 is not a string".to_owned()),
+        (Some("base64"), Err(_)) => Err(format!("`{field}` in base64 is not a string")),
         (Some(other), _) => Err(format!("`encoding` is {other:?}; expected base64")),
     }
 }

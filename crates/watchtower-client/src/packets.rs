@@ -16,6 +16,7 @@ use watchtower_hub::{ChannelName, Content, SenderId};
 use watchtower_protocols::packets::frame::{ClientPacket, MESSAGE_HEADER_BYTES, Receivers};
 
 use crate::client::NextMessage;
+use crate::early::Early;
 use crate::link::{self, Incoming, Link};
 use crate::{ClientError, Message, Options, Protocol};
 
@@ -32,13 +33,6 @@ const KEEP_ALIVE_PAUSE: Duration = Duration::from_secs(25);
 
 /// How often it asks while no answer comes.
 const KEEP_ALIVE_REPEAT: Duration = Duration::from_secs(1);
-
-/// What may come for the first channels while the last ones are joined, in bytes
-/// of content; above it the subscription fails.
-const EARLY_BYTES_MAX: usize = 64 * 1024 * 1024;
-
-/// What one early message counts on top of its content, so that empty ones count.
-const EARLY_MESSAGE_BYTES: usize = 256;
 
 /// A client over TCP or UDP packets.
 pub(crate) struct PacketClient {
@@ -206,12 +200,12 @@ impl PacketClient {
         sender: SenderId,
         channels: &[ChannelName],
     ) -> Result<PacketStream, ClientError> {
-        self.early.kept = true;
+        self.early.keep();
         self.join(sender, channels).await?;
         Ok(PacketStream {
             sender,
             channels: self.numbers(channels)?,
-            early: self.early.messages,
+            early: self.early.take(),
             link: self.link,
             timeout: self.timeout,
             asked: None,
@@ -378,31 +372,6 @@ impl PacketStream {
         };
         // The server notices by itself what cannot be told to it.
         let _ = timeout(self.timeout, leaving).await;
-    }
-}
-
-/// Messages that came before their subscription was made.
-#[derive(Default)]
-struct Early {
-    /// Whether a subscription is being made: else nobody wants them.
-    kept: bool,
-    messages: VecDeque<Message>,
-    /// Invariant: at most [`EARLY_BYTES_MAX`].
-    bytes: usize,
-}
-
-impl Early {
-    fn push(&mut self, message: Message) -> Result<(), ClientError> {
-        if !self.kept {
-            return Ok(());
-        }
-        let bytes = self.bytes + message.content.bytes().len() + EARLY_MESSAGE_BYTES;
-        if bytes > EARLY_BYTES_MAX {
-            return Err(ClientError::Overrun);
-        }
-        self.bytes = bytes;
-        self.messages.push_back(message);
-        Ok(())
     }
 }
 

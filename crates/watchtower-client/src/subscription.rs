@@ -7,6 +7,7 @@ use watchtower_hub::SenderId;
 use crate::client::NextMessage;
 use crate::http::HttpStream;
 use crate::packets::PacketStream;
+use crate::webrocket::WebRocketStream;
 
 /// The messages of the subscribed channels, in the order of each channel.
 ///
@@ -15,21 +16,22 @@ use crate::packets::PacketStream;
 /// nothing; [`leave`](Subscription::leave) ends them at once.
 pub struct Subscription {
     source: Source,
-    sender: SenderId,
+    sender: Option<SenderId>,
 }
 
 pub(crate) enum Source {
     Packets(PacketStream),
     Http(HttpStream),
+    WebRocket(WebRocketStream),
 }
 
 impl Subscription {
-    pub(crate) fn new(source: Source, sender: SenderId) -> Self {
+    pub(crate) fn new(source: Source, sender: Option<SenderId>) -> Self {
         Subscription { source, sender }
     }
 
-    /// Who listens.
-    pub fn sender(&self) -> SenderId {
+    /// Who listens; none over WebRocket, which has no senders.
+    pub fn sender(&self) -> Option<SenderId> {
         self.sender
     }
 
@@ -39,20 +41,24 @@ impl Subscription {
     /// that vanished without a word is noticed within a few minutes.
     ///
     /// # Errors
-    /// [`Refused`](crate::ClientError::Refused) when the server says so, for
-    /// instance before it closes a connection that lags; how the connection broke.
+    /// [`Refused`](crate::ClientError::Refused) and
+    /// [`Ended`](crate::ClientError::Ended) when the server says so, for instance
+    /// before it closes a connection that lags; how the connection broke.
     pub async fn next(&mut self) -> NextMessage {
         match &mut self.source {
             Source::Packets(stream) => stream.next().await,
             Source::Http(stream) => stream.next().await,
+            Source::WebRocket(stream) => stream.next().await,
         }
     }
 
     /// Leaves the channels and closes the connection, without waiting for an
     /// answer. Over HTTP closing the stream is leaving.
     pub async fn leave(self) {
-        if let Source::Packets(stream) = self.source {
-            stream.leave().await;
+        match self.source {
+            Source::Packets(stream) => stream.leave().await,
+            Source::WebRocket(stream) => stream.leave().await,
+            Source::Http(_) => {}
         }
     }
 }

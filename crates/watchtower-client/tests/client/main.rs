@@ -3,6 +3,7 @@
 mod http;
 mod tcp;
 mod udp;
+mod webrocket;
 
 use std::time::Duration;
 

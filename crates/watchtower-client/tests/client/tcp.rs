@@ -329,7 +329,7 @@ async fn a_subscription_keeps_what_comes_while_it_is_made() {
     };
     let calls = async {
         let mut subscription = client.subscribe(&[channel("1"), channel("2")]).await.unwrap();
-        assert_eq!(subscription.sender(), sender(5));
+        assert_eq!(subscription.sender(), Some(sender(5)));
         let mut messages = Vec::new();
         while let Some(message) = subscription.next().await.unwrap() {
             messages.push(message);

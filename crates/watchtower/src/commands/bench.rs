@@ -25,7 +25,7 @@ pub(crate) struct Bench {
 #[derive(Debug, Subcommand)]
 enum Kind {
     /// One publisher, many subscribers: deliveries a second, latency, loss and cost.
-    Fanout(Fanout),
+    Fanout(Box<Fanout>),
     /// Run the bare loop that --floor measures.
     #[command(hide = true)]
     FloorServer,
@@ -37,13 +37,18 @@ Without --server a server is started on a free port, with the default configurat
 changes of it; its CPU time and memory are measured too. Messages are published one at a time unless
 --rate or --window says otherwise.
 
+The publisher speaks tcp, but for webrocket, where it is another connection to the hub, and webtalk,
+where it is an application on the private link.
+
 Examples:
   watchtower bench fanout --subscribers 1000 --floor
   watchtower bench fanout --protocol sse --messages 10000 --window 64 --json
   watchtower bench fanout --rate 500 --size 1024 --plot latency.svg
-  watchtower bench fanout --protocol udp --server 127.0.0.1:3033")]
+  watchtower bench fanout --protocol webrocket --deflate --floor
+  watchtower bench fanout --protocol udp --server 127.0.0.1:3033
+  watchtower bench fanout --protocol webtalk --server 127.0.0.1:3033 --private 127.0.0.1:12344")]
 struct Fanout {
-    /// What the subscribers speak; the publisher speaks tcp.
+    /// What the subscribers speak.
     #[arg(long, value_enum, default_value_t = ProtocolName::Tcp)]
     protocol: ProtocolName,
     /// How many subscribers there are, a connection each.
@@ -67,9 +72,22 @@ struct Fanout {
     /// Measure a server that is running; what it costs cannot be seen then.
     #[arg(long, value_name = "ADDR")]
     server: Option<SocketAddr>,
-    /// The secret of that server, where registering needs it.
-    #[arg(long, value_name = "KEY", requires = "server")]
+    /// The server's secret, where registering needs it; for webrocket the hub's for read-write
+    /// access, for webtalk that of the private link.
+    #[arg(long, value_name = "KEY")]
     secret: Option<String>,
+    /// The hub's secret for read-only access; without it webrocket subscribers use the other one.
+    #[arg(long, value_name = "KEY")]
+    read_only_secret: Option<String>,
+    /// The path of the WebSockets: by default /webrocket or /webtalk.
+    #[arg(long, value_name = "PATH")]
+    path: Option<String>,
+    /// Have messages over WebSocket deflated.
+    #[arg(long)]
+    deflate: bool,
+    /// The private link of that server's WebTalk.
+    #[arg(long, value_name = "ADDR", requires = "server")]
+    private: Option<SocketAddr>,
     /// Set a key of the configuration of the server that is started.
     #[arg(long, value_name = "KEY=VALUE", conflicts_with = "server")]
     set: Vec<String>,
@@ -101,6 +119,12 @@ enum ProtocolName {
     Http,
     /// Server-Sent Events.
     Sse,
+    /// WebRocket: JSON over WebSocket.
+    #[value(name = "webrocket")]
+    WebRocket,
+    /// WebTalk: text over WebSocket.
+    #[value(name = "webtalk")]
+    WebTalk,
 }
 
 impl Bench {
@@ -140,6 +164,9 @@ impl Fanout {
             [OsString::from(&this)].into_iter().chain(arguments).collect()
         };
         let mut server_command = this_with(&["serve", "--listen", "127.0.0.1:0"]);
+        if self.protocol == ProtocolName::WebTalk {
+            server_command.extend(["--set".into(), "webtalk.private=127.0.0.1:0".into()]);
+        }
         for set in self.set {
             server_command.extend(["--set".into(), set.into()]);
         }
@@ -149,6 +176,8 @@ impl Fanout {
                 ProtocolName::Udp => Protocol::Udp,
                 ProtocolName::Http => Protocol::Http,
                 ProtocolName::Sse => Protocol::Sse,
+                ProtocolName::WebRocket => Protocol::WebRocket,
+                ProtocolName::WebTalk => Protocol::WebTalk,
             },
             subscribers: self.subscribers,
             messages: self.messages,
@@ -157,6 +186,10 @@ impl Fanout {
             channels: self.channels,
             server: self.server,
             secret: self.secret,
+            read_only_secret: self.read_only_secret,
+            path: self.path,
+            deflate: self.deflate,
+            webtalk_private: self.private,
             server_command,
             floor: self.floor,
             floor_command: this_with(&["bench", "floor-server"]),

@@ -1,7 +1,7 @@
 //! `watchtower channels`.
 
 use clap::Args;
-use watchtower_client::Protocol;
+use watchtower_client::{ClientError, Protocol};
 
 use super::remote::{AsSender, Remote};
 use crate::failure::Failure;
@@ -23,6 +23,9 @@ pub(crate) struct Channels {
 
 impl Channels {
     pub(crate) fn run(self) -> Result<(), Failure> {
+        if self.remote.protocol(Protocol::Http) == Protocol::WebRocket {
+            return Err(ClientError::CannotList { protocol: Protocol::WebRocket }.into());
+        }
         let channels = runtime::for_client()?.block_on(async {
             let mut client = self.remote.connect_as(&self.who, Protocol::Http).await?;
             Ok::<_, Failure>(client.channels().await?)

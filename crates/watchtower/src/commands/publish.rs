@@ -22,7 +22,9 @@ last line break included. What is valid UTF-8 is published as text, anything els
 Examples:
   watchtower pub 5 'all your base are belong to us'
   date | watchtower pub clock -
-  watchtower pub 5 hello --protocol udp")]
+  watchtower pub 5 hello --protocol udp
+  watchtower pub 5 hello --protocol webrocket --secret \"$SECRET\"
+  watchtower pub news hello --server ws://127.0.0.1:9772/echo")]
 pub(crate) struct Publish {
     /// The channel's number or name.
     #[arg(value_parser = channel_name)]

@@ -1,7 +1,7 @@
 //! `watchtower register`.
 
 use clap::Args;
-use watchtower_client::Protocol;
+use watchtower_client::{ClientError, Protocol};
 
 use super::remote::Remote;
 use crate::failure::Failure;
@@ -20,6 +20,9 @@ pub(crate) struct Register {
 
 impl Register {
     pub(crate) fn run(self) -> Result<(), Failure> {
+        if self.remote.protocol(Protocol::Tcp) == Protocol::WebRocket {
+            return Err(ClientError::CannotRegister { protocol: Protocol::WebRocket }.into());
+        }
         let sender = runtime::for_client()?.block_on(async {
             let mut client = self.remote.connect(Protocol::Tcp).await?;
             Ok::<_, Failure>(client.register().await?)

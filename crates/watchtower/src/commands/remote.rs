@@ -8,14 +8,14 @@ use crate::failure::Failure;
 /// Which server, and how to reach it.
 #[derive(Debug, Args)]
 pub(crate) struct Remote {
-    /// The server's address and port.
+    /// The server's address and port; for webrocket also ws://ADDR/PATH, or wss:// for TLS.
     #[arg(long, value_name = "ADDR", default_value = DEFAULT_SERVER)]
     server: String,
-    /// The server's secret, where registering needs it.
+    /// The server's secret, where registering needs it; for webrocket that of the hub.
     #[arg(long, value_name = "KEY")]
     secret: Option<String>,
-    /// What to speak: by default tcp where it will do, and http for channels with names and to
-    /// list channels, which packets cannot.
+    /// What to speak: by default tcp where it will do, http for channels with names and to list
+    /// channels, which packets cannot, and webrocket with ws:// and wss://.
     #[arg(long, value_enum)]
     protocol: Option<ProtocolName>,
 }
@@ -37,25 +37,41 @@ enum ProtocolName {
     Udp,
     /// Watchtower HTTP.
     Http,
+    /// WebRocket: JSON over WebSocket.
+    #[value(name = "webrocket")]
+    WebRocket,
 }
 
 impl Remote {
-    /// Reaches the server, over `otherwise` unless the command line says what to speak.
-    pub(crate) async fn connect(self, otherwise: Protocol) -> Result<Client, Failure> {
-        let protocol = match self.protocol {
+    /// What to speak, `otherwise` unless the command line says.
+    pub(crate) fn protocol(&self, otherwise: Protocol) -> Protocol {
+        let is_websocket = ["ws://", "wss://"].iter().any(|scheme| self.server.starts_with(scheme));
+        match self.protocol {
             Some(ProtocolName::Tcp) => Protocol::Tcp,
             Some(ProtocolName::Udp) => Protocol::Udp,
             Some(ProtocolName::Http) => Protocol::Http,
+            Some(ProtocolName::WebRocket) => Protocol::WebRocket,
+            None if is_websocket => Protocol::WebRocket,
             None => otherwise,
-        };
+        }
+    }
+
+    /// Reaches the server.
+    pub(crate) async fn connect(self, otherwise: Protocol) -> Result<Client, Failure> {
+        let protocol = self.protocol(otherwise);
         let options = Options { secret: self.secret, ..Options::default() };
         Ok(Client::connect(protocol, &self.server, options).await?)
     }
 
-    /// The same, as a sender.
+    /// The same, as a sender where there are senders.
     pub(crate) async fn connect_as(self, who: &AsSender, otherwise: Protocol) -> Result<Client, Failure> {
+        let has_senders = self.protocol(otherwise) != Protocol::WebRocket;
+        if !has_senders && who.sender.is_some() {
+            return Err(Failure::Usage("over WebRocket there are no senders: leave --sender out".into()));
+        }
         let mut client = self.connect(otherwise).await?;
         match who.sender {
+            _ if !has_senders => Ok(client),
             Some(sender) => Ok(client.with_sender(sender)),
             None => {
                 client.register().await?;
@@ -85,8 +101,10 @@ impl From<ClientError> for Failure {
     fn from(error: ClientError) -> Self {
         match error {
             ClientError::Address { .. }
+            | ClientError::Url { .. }
             | ClientError::NamedChannel { .. }
-            | ClientError::CannotList { .. } => Self::Usage(error.to_string()),
+            | ClientError::CannotList { .. }
+            | ClientError::CannotRegister { .. } => Self::Usage(error.to_string()),
             // Its sources are in its message already.
             _ => Self::Other(anyhow::Error::msg(error.to_string())),
         }

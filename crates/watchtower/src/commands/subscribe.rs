@@ -22,7 +22,8 @@ gone.
 Examples:
   watchtower sub 5
   watchtower sub 5 6 clock --json
-  watchtower sub 5 | head -n 1")]
+  watchtower sub 5 | head -n 1
+  watchtower sub news --server ws://127.0.0.1:9772/echo")]
 pub(crate) struct Subscribe {
     /// The channels' numbers or names.
     #[arg(value_name = "CHANNEL", required = true, value_parser = channel_name)]
@@ -62,9 +63,10 @@ impl Subscribe {
         let client = self.remote.connect_as(&self.who, protocol).await?;
         let subscription = client.subscribe(&self.channels).await?;
         let names: Vec<String> = self.channels.iter().map(ToString::to_string).collect();
-        let (names, sender) = (names.join(", "), subscription.sender());
+        let names = names.join(", ");
+        let sender = subscription.sender().map(|sender| format!(" as sender {sender}")).unwrap_or_default();
         // Beside the point of the command: it goes on where standard error is closed.
-        let _ = writeln!(io::stderr(), "subscribed to {names} as sender {sender}");
+        let _ = writeln!(io::stderr(), "subscribed to {names}{sender}");
         Ok(subscription)
     }
 }

@@ -4,6 +4,7 @@
 mod bench;
 mod client;
 mod config;
+mod hub;
 mod process;
 mod serve;
 mod usage;

@@ -73,10 +73,15 @@ fn a_wrong_command_line_is_code_2_and_says_what_is_right() {
         (&["sub"], "<CHANNEL>"),
         (&["sub", ""], "a channel name is not empty"),
         (&["sub", "5", "--sender", "0"], "a number from 1 to 4294967295"),
-        (&["channels", "--protocol", "pigeon"], "tcp, udp, http"),
+        (&["channels", "--protocol", "pigeon"], "tcp, udp, http, webrocket"),
+        (&["channels", "--protocol", "webrocket"], "over WebRocket channels cannot be listed"),
+        (&["register", "--server", "ws://127.0.0.1:1"], "over WebRocket there are no senders"),
+        (&["sub", "5", "--protocol", "webrocket", "--sender", "7"], "leave --sender out"),
+        (&["sub", "5", "--server", "ws://"], "expected host:port or ws://host:port/path"),
         (&["register", "--server", "nowhere"], "expected host:port"),
         (&["bench", "fanout", "--rate", "5", "--window", "5"], "cannot be used with"),
         (&["bench", "fanout", "--subscribers", "0"], "at least one subscriber"),
+        (&["bench", "fanout", "--deflate"], "but over WebSocket"),
         (&["completions", "cmd"], "bash"),
         (&[], "Usage: watchtower <COMMAND>"),
     ] {
@@ -90,7 +95,8 @@ fn a_wrong_command_line_is_code_2_and_says_what_is_right() {
 fn without_a_server_the_client_commands_fail_with_code_1_and_one_line() {
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let server = port.to_string();
-    for command in [&["register"][..], &["pub", "5", "hello"], &["sub", "5"], &["channels"]] {
+    let over_webrocket = &["sub", "5", "--protocol", "webrocket"];
+    for command in [&["register"][..], &["pub", "5", "hello"], &["sub", "5"], &["channels"], over_webrocket] {
         let ended = run(&[command, &["--server", &server]].concat());
         assert_eq!((ended.code, ended.stdout.as_str()), (Some(1), ""), "{command:?}: {ended:?}");
         assert_eq!(ended.stderr.lines().count(), 1, "{}", ended.stderr);
