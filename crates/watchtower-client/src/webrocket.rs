@@ -32,7 +32,7 @@ pub enum HubError {
     #[error("the secret is not one of the hub's (invalid_credentials)")]
     InvalidCredentials,
     /// `access_denied`.
-    #[error("the hub asks for a secret that gives this access (access_denied)")]
+    #[error("this is not allowed here without the right secret, or a limit is reached (access_denied)")]
     AccessDenied,
     /// `invalid_channel_name`.
     #[error("the hub has no channel of that name and will not make one (invalid_channel_name)")]

@@ -222,7 +222,8 @@ async fn without_a_secret_the_empty_one_is_tried_and_then_none() {
         let error = client.publish(&five, &hi).await.unwrap_err();
         assert_eq!(
             error.to_string(),
-            "the server answered: the hub asks for a secret that gives this access (access_denied)"
+            "the server answered: this is not allowed here without the right secret, \
+             or a limit is reached (access_denied)"
         );
     };
     join!(script, calls);
