@@ -177,10 +177,6 @@ impl FanoutOptions {
     pub fn check(&self) -> Result<(), Error> {
         let (Pace::Window(pace) | Pace::Rate(pace)) = self.pace;
         let datagram_content_max = DATAGRAM_BYTES_MAX - packets::MESSAGE_HEADER_BYTES;
-        let shout_max = webtalk::FRAME_BYTES_MAX - webtalk::SHOUT_BYTES_BESIDE_MAX;
-        let is_webtalk = self.protocol == Protocol::WebTalk;
-        let is_plain_path =
-            |path: &String| path.starts_with('/') && path.bytes().all(|byte| byte.is_ascii_graphic());
         let refusals = [
             (self.subscribers == 0, "there must be at least one subscriber".into()),
             (self.messages == 0, "there must be at least one message".into()),
@@ -205,6 +201,34 @@ impl FanoutOptions {
                 "a secret is at most 255 bytes".into(),
             ),
             (
+                self.server.is_none() && self.server_command.is_empty(),
+                "there is neither a server nor a command to start one".into(),
+            ),
+            (
+                self.floor && self.server.is_some(),
+                "the bare loop can only be compared with a server that is started here: \
+                 what another one costs cannot be seen"
+                    .into(),
+            ),
+            (
+                self.floor && self.floor_command.is_empty(),
+                "there is no command to start the bare loop".into(),
+            ),
+        ];
+        match refusals.into_iter().chain(self.websocket_refusals()).find(|(refused, _)| *refused) {
+            Some((_, reason)) => Err(Error::Options(reason)),
+            None => Ok(()),
+        }
+    }
+
+    /// What of the options for WebSockets does not go together, with the reason.
+    fn websocket_refusals(&self) -> [(bool, String); 5] {
+        let shout_max = webtalk::FRAME_BYTES_MAX - webtalk::SHOUT_BYTES_BESIDE_MAX;
+        let is_webtalk = self.protocol == Protocol::WebTalk;
+        let is_plain_path =
+            |path: &String| path.starts_with('/') && path.bytes().all(|byte| byte.is_ascii_graphic());
+        [
+            (
                 is_webtalk && self.size > shout_max,
                 format!("a message over WebTalk is at most {shout_max} bytes"),
             ),
@@ -224,25 +248,7 @@ impl FanoutOptions {
                 self.protocol != Protocol::WebRocket && self.read_only_secret.is_some(),
                 "there is no secret for reading but over WebRocket".into(),
             ),
-            (
-                self.server.is_none() && self.server_command.is_empty(),
-                "there is neither a server nor a command to start one".into(),
-            ),
-            (
-                self.floor && self.server.is_some(),
-                "the bare loop can only be compared with a server that is started here: \
-                 what another one costs cannot be seen"
-                    .into(),
-            ),
-            (
-                self.floor && self.floor_command.is_empty(),
-                "there is no command to start the bare loop".into(),
-            ),
-        ];
-        match refusals.into_iter().find(|(refused, _)| *refused) {
-            Some((_, reason)) => Err(Error::Options(reason)),
-            None => Ok(()),
-        }
+        ]
     }
 }
 
