@@ -34,3 +34,20 @@ fn the_command_of_the_bare_loop_is_not_shown_to_people() {
     assert!(!run(&["bench", "--help"]).stdout.contains("floor-server"));
     assert!(!run(&["man"]).stdout.contains("floor-server"));
 }
+
+#[test]
+fn a_bench_over_websocket_gives_its_server_what_it_needs() {
+    for protocol in ["webrocket", "webtalk"] {
+        for option in [&[][..], &["--deflate"]] {
+            let arguments = ["bench", "fanout", "--protocol", protocol, "--subscribers", "3"];
+            let more = ["--messages", "20", "--size", "1000", "--floor", "--json"];
+            let ended = run(&[&arguments[..], &more, option].concat());
+            assert_eq!(ended.code, Some(0), "{protocol} {option:?}: {}", ended.stderr);
+            let report: Value = serde_json::from_str(&ended.stdout).unwrap();
+            assert_eq!(report["protocol"], protocol);
+            assert_eq!((&report["deliveries"], &report["lost"]), (&60.into(), &0.into()), "{report}");
+            assert_eq!(report["deflate"], !option.is_empty());
+            assert!(report["floor"]["ratio"].is_number(), "{report}");
+        }
+    }
+}

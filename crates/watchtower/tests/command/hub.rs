@@ -92,7 +92,9 @@ fn sub_prints_the_messages_of_a_hub_and_names_no_sender() {
         hub.answer(r#"{"subscribe":{"channel":"news"}}"#, OK);
         hub.say(r#"{"event":"greeting","channel":"news","data":"in the evening"}"#);
         let mut printed = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut printed).unwrap();
+        // Kept to the end: sub ends when its reader is gone.
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        stdout.read_line(&mut printed).unwrap();
         assert_eq!(printed, line);
         drop(hub);
         let mut said = String::new();
