@@ -42,6 +42,13 @@ pub trait StreamSession: Send {
     /// must say first; `None` while it owes nothing.
     fn patience(&self) -> Option<Duration>;
 
+    /// For how long nothing more of what the client says is to be looked at.
+    /// Asked once after each [`receive`](Self::receive); what that left comes
+    /// again afterwards, and what follows it is not read before.
+    fn pause(&mut self) -> Option<Duration> {
+        None
+    }
+
     /// The patience with the client ran out. `Ok` means to go on: then
     /// [`patience`](Self::patience) is asked again.
     ///

@@ -57,6 +57,8 @@ thread_local! {
 pub(crate) struct Drive<W, S, G = Guest> {
     shutdown: Shutdown,
     phase: Phase,
+    /// Whether nothing is read until the timer is due.
+    is_paused: bool,
     wire: W,
     session: S,
     /// What the wire did not take yet.
@@ -119,6 +121,7 @@ impl<W: Wire, S: StreamSession, G> Drive<W, S, G> {
             answers: Vec::new(),
             unsent: Bytes::new(),
             phase: Phase::Open,
+            is_paused: false,
             timer: None,
             last_sent,
             shutdown,
@@ -157,8 +160,13 @@ impl<W: Wire, S: StreamSession, G> Drive<W, S, G> {
         if self.partial.is_empty() {
             self.partial = Vec::new();
         }
+        let pause = self.session.pause();
         match result {
             Err(Close) => self.flush_and_close(),
+            Ok(_) if let Some(pause) = pause => {
+                self.is_paused = true;
+                self.timer = Some(Timer::at(Instant::now() + pause));
+            }
             // Something was completed: what has begun behind it has its own
             // time. Padding alone completes nothing.
             Ok(done) if self.session.patience().is_none() || (done > 0 && done < length) => self.timer = None,
@@ -175,6 +183,11 @@ impl<W: Wire, S: StreamSession, G> Drive<W, S, G> {
         self.phase = Phase::Flushing;
         self.partial = Vec::new();
         self.timer = Some(Timer::at(Instant::now() + FLUSH_TIMEOUT));
+    }
+
+    /// Not while the client has to wait, or leaves too many answers unread.
+    fn may_read(&self) -> bool {
+        !self.is_paused && self.answers.len() < ANSWERS_BYTES_MAX
     }
 
     /// Reads once; whether there may be more.
@@ -300,7 +313,9 @@ impl<W: Wire, S: StreamSession, G> Drive<W, S, G> {
         ready!(timer.sleep.as_mut().poll(cx));
         self.timer = None;
         if self.phase == Phase::Open {
-            if self.session.patience().is_some() {
+            if std::mem::take(&mut self.is_paused) {
+                self.take(&[]);
+            } else if self.session.patience().is_some() {
                 if self.session.out_of_patience(clock::now(), &mut self.answers).is_err() {
                     self.flush_and_close();
                 }
@@ -335,7 +350,7 @@ impl<W: Wire, S: StreamSession, G> Drive<W, S, G> {
             return Poll::Ready(Ok(()));
         }
         let mut read_more = false;
-        let may_read = self.answers.len() < ANSWERS_BYTES_MAX;
+        let may_read = self.may_read();
         if may_read && let Poll::Ready(read) = self.poll_input(cx) {
             read_more = read?;
             if !read_more && self.phase == Phase::Open {
@@ -363,9 +378,9 @@ impl<W: Wire, S: StreamSession, G> Drive<W, S, G> {
         if self.phase != Phase::Open {
             return Poll::Ready(Ok(()));
         }
-        // Input that had to wait for answers to be read is looked at again:
-        // nothing else would wake this task for it.
-        if read_more || (!may_read && self.answers.len() < ANSWERS_BYTES_MAX) {
+        // Input that had to wait is looked at again: nothing else would wake this
+        // task for it.
+        if read_more || (!may_read && self.may_read()) {
             cx.waker().wake_by_ref();
         }
         Poll::Pending

@@ -6,6 +6,7 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::{Bytes, BytesMut};
@@ -15,6 +16,7 @@ use http::{HeaderMap, StatusCode};
 use watchtower_hub::{ChannelName, Message, Publish, Refused};
 
 use super::namespace::Names;
+use super::slowdown::Slowdown;
 use super::{
     Access, Activity, Codec, Command, CommandName, ErrorCode, Event, Json, Namespace, Observer, Publication,
     Reply, Secret,
@@ -80,6 +82,7 @@ pub struct Connection {
     /// Sorted, and bounded by the hub's limit of channels for one sender. A
     /// list, since for the one or two that most have it takes the least memory.
     subscribed: Vec<ChannelName>,
+    slowdown: Slowdown,
 }
 
 impl WebRocket {
@@ -156,7 +159,12 @@ impl<C: Codec> Handler for WebRocket<C> {
 
     fn open(&self, _client: &mut Client<'_>, request: &Parts) -> Connection {
         let number = self.0.connections.fetch_add(1, Ordering::Relaxed) + 1;
-        let connection = Connection { number, access: Access::None, subscribed: Vec::new() };
+        let connection = Connection {
+            number,
+            access: Access::None,
+            subscribed: Vec::new(),
+            slowdown: Slowdown::default(),
+        };
         self.0.tell(&connection, &Activity::Connected { request });
         connection
     }
@@ -241,6 +249,10 @@ impl<C: Codec> Inner<C> {
         }
         // [webrocket: a failed auth also drops the earlier authentication]
         self.set_access(Access::None, connection, client);
+        let pause = connection.slowdown.after_failure();
+        if pause > Duration::ZERO {
+            client.pause(pause);
+        }
         Err(ErrorCode::InvalidCredentials)
     }
 

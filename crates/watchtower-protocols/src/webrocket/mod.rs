@@ -17,6 +17,7 @@ mod handler;
 mod json;
 mod namespace;
 mod observer;
+mod slowdown;
 
 pub use access::{Access, Secret, UnknownAccess};
 pub use codec::Codec;

@@ -5,6 +5,7 @@
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use watchtower_hub::{
@@ -49,6 +50,8 @@ pub(super) struct Line {
     closer: Option<Closer>,
     /// When something last happened here.
     pub(super) seen: Timestamp,
+    /// For how long the client is not to be listened to.
+    pub(super) pause: Option<Duration>,
 }
 
 impl Line {
@@ -68,6 +71,7 @@ impl Line {
             is_closing: false,
             closer: None,
             seen: now,
+            pause: None,
         }
     }
 
@@ -234,6 +238,12 @@ impl Client<'_> {
     pub fn close(&mut self, code: CloseCode, reason: &str) {
         self.line.deliver(self.out);
         self.line.close(code, reason, self.out);
+    }
+
+    /// Listens to nothing more that the client says for that long: what it
+    /// sends meanwhile waits, and is not lost. What it receives does not wait.
+    pub fn pause(&mut self, pause: Duration) {
+        self.line.pause = Some(pause);
     }
 
     /// Whether [`close`](Self::close) was called.

@@ -124,8 +124,9 @@ struct Partial {
 }
 
 impl Decoder {
-    /// Takes what came, all of it, and gives what it completes to `take`, in
-    /// order, until that breaks off.
+    /// Takes what came and gives what it completes to `take`, in order, until
+    /// that breaks off. Returns how many bytes were taken: all, unless it broke
+    /// off.
     ///
     /// # Errors
     ///
@@ -135,14 +136,15 @@ impl Decoder {
         mut input: &[u8],
         rules: Rules,
         mut take: impl FnMut(Event<'_>) -> ControlFlow<()>,
-    ) -> Result<(), Violation> {
+    ) -> Result<usize, Violation> {
+        let length = input.len();
         while !input.is_empty() {
             if self.frame.is_none() {
                 self.frame = self.read_head(&mut input, rules)?;
             }
             let Some(frame) = self.frame.take() else { continue };
-            let length = usize::try_from(frame.left).unwrap_or(usize::MAX).min(input.len());
-            let (payload, rest) = input.split_at(length);
+            let here = usize::try_from(frame.left).unwrap_or(usize::MAX).min(input.len());
+            let (payload, rest) = input.split_at(here);
             input = rest;
             let flow = if frame.opcode.is_control() {
                 self.read_control(frame, payload, &mut take)?
@@ -153,7 +155,7 @@ impl Decoder {
                 break;
             }
         }
-        Ok(())
+        Ok(length - input.len())
     }
 
     /// How much memory it holds beyond itself.

@@ -41,8 +41,9 @@ impl Default for Settings {
 /// [`Endpoint::accept`](super::Endpoint::accept).
 pub struct WebSocket {
     /// Comes before the line: its handler is told of the end while the hub
-    /// still knows the connection.
-    conversation: Box<dyn Conversation>,
+    /// still knows the connection. `None` once that is closing: for the handler
+    /// it is over then, however long the client takes to see it.
+    conversation: Option<Box<dyn Conversation>>,
     line: Line,
     decoder: Decoder,
     settings: Settings,
@@ -67,13 +68,23 @@ impl WebSocket {
         WebSocket {
             line,
             decoder: Decoder::default(),
-            conversation,
+            conversation: Some(conversation),
             settings,
             opening,
             until_ping: settings.ping_interval.max(PATIENCE_MIN),
             until_patience,
             was_heard: true,
         }
+    }
+}
+
+impl WebSocket {
+    fn end_if_closing(&mut self) -> Result<(), Close> {
+        if self.line.is_closing {
+            self.conversation = None;
+            return Err(Close);
+        }
+        Ok(())
     }
 }
 
@@ -105,7 +116,9 @@ impl StreamSession for WebSocket {
         let result = decoder.decode(input, rules, |event| {
             match event {
                 Event::Message(message) => {
-                    conversation.message(&mut Client { line, now, out }, message);
+                    if let Some(conversation) = conversation {
+                        conversation.message(&mut Client { line, now, out }, message);
+                    }
                 }
                 // What answers a ping is not longer than it was, so that answers
                 // are bounded by the input.
@@ -113,12 +126,18 @@ impl StreamSession for WebSocket {
                 Event::Pong => {}
                 Event::Close(code) => line.answer_close(code, out),
             }
-            if line.is_closing { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            let breaks_off = line.is_closing || line.pause.is_some();
+            if breaks_off { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
-        if let Err(violation) = result {
+        let taken = result.unwrap_or_else(|violation| {
             line.close(violation.close_code(), &violation.to_string(), out);
-        }
-        if line.is_closing { Err(Close) } else { Ok(input.len()) }
+            input.len()
+        });
+        self.end_if_closing().map(|()| taken)
+    }
+
+    fn pause(&mut self) -> Option<Duration> {
+        self.line.pause.take()
     }
 
     /// A client that is gone without a word does not read either: WebSocket
@@ -137,8 +156,10 @@ impl StreamSession for WebSocket {
         self.until_ping = self.until_ping.saturating_sub(waited);
         self.until_patience = self.until_patience.map(|until| until.saturating_sub(waited));
         if self.until_patience.is_some_and(|until| until.is_zero()) {
-            self.conversation.out_of_patience(&mut Client { line: &mut self.line, now, out });
-            self.until_patience = self.conversation.patience().map(|until| until.max(PATIENCE_MIN));
+            self.until_patience = self.conversation.as_mut().and_then(|conversation| {
+                conversation.out_of_patience(&mut Client { line: &mut self.line, now, out });
+                Some(conversation.patience()?.max(PATIENCE_MIN))
+            });
         }
         if self.until_ping.is_zero() && !self.line.is_closing {
             self.until_ping = self.settings.ping_interval.max(PATIENCE_MIN);
@@ -148,22 +169,28 @@ impl StreamSession for WebSocket {
                 self.line.close(CloseCode::POLICY, "no answer to a ping", out);
             }
         }
-        if self.line.is_closing { Err(Close) } else { Ok(()) }
+        self.end_if_closing()
     }
 
     fn poll_close(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) -> Poll<()> {
-        self.line.poll_close(cx, out)
+        let closed = self.line.poll_close(cx, out);
+        if closed.is_ready() {
+            self.conversation = None;
+        }
+        closed
     }
 
     /// With 1008, as other brokers do: 1013 would tell it to stay away, though
     /// it is welcome to come back at once.
     fn lagging(&mut self, out: &mut Vec<u8>) {
         self.line.close(CloseCode::POLICY, "too far behind: read faster, or come back", out);
+        self.conversation = None;
     }
 
     fn shut_down(&mut self, out: &mut Vec<u8>) {
         self.line.deliver(out);
         self.line.close(CloseCode::GOING_AWAY, "the server shuts down", out);
+        self.conversation = None;
     }
 }
 

@@ -144,6 +144,19 @@ fn who_may_not_do_it_learns_nothing_else() {
 }
 
 #[test]
+fn who_gave_wrong_secrets_is_not_read_for_a_while() {
+    // [webrocket: slowed logins]
+    let mut page = Page::open(&core(), options());
+    let frames: Vec<u8> =
+        [BAD_WRITE, WRITE, BAD_READ, WRITE].iter().flat_map(|text| frame(TEXT, text.as_bytes())).collect();
+    let mut out = Vec::new();
+    // The first is free; what comes behind the second has to wait, however
+    // much of it is there already.
+    page.socket.receive(&frames, NOW, &mut out).unwrap();
+    assert_eq!(messages(&out), [INVALID_CREDENTIALS, OK, INVALID_CREDENTIALS]);
+}
+
+#[test]
 fn one_connection_knows_nothing_of_anothers_access() {
     let core = core();
     let hub = WebRocket::new(options());

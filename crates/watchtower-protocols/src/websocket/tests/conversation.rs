@@ -89,7 +89,7 @@ fn what_breaks_the_rules_is_told_and_closed() {
         let input = [masked(TEXT, b"=1"), input.to_vec(), masked(TEXT, b"=2")].concat();
         assert_eq!(connection.send(&input), [frame(TEXT, b"1"), close_frame(code, reason)].concat());
         assert!(connection.is_closed);
-        assert_eq!(parrot.heard(), ["open /", "=1"]);
+        assert_eq!(parrot.heard(), ["open /", "=1", "closed after 1 messages"]);
     };
     check(&frame(TEXT, b"x"), 1002, "a frame of a client must be masked");
     check(&masked(0xc1, b""), 1002, "a reserved bit is set");
