@@ -49,7 +49,7 @@ pub struct Counts {
     pub published_bytes: u64,
     /// Messages handed to sessions.
     pub delivered: u64,
-    /// Subscriptions that fell behind so far that their session was closed.
+    /// Times that a session fell behind so far that it was to be closed.
     pub lagging_closed: u64,
     /// Messages that were skipped for subscriptions that fell behind.
     pub lagging_skipped: u64,

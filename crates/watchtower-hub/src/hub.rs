@@ -26,8 +26,8 @@ pub trait Entropy: Send + Sync {
 #[derive(Clone)]
 pub struct Hub(pub(crate) Arc<Inner>);
 
-/// How a session's protocol takes it when a subscription falls behind too far
-/// ([model: log]).
+/// How a session's protocol takes it when a subscription falls behind too far, or
+/// all of them together ([model: log]).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WhenLagging {
     /// It is closed, with a reason.

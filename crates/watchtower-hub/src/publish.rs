@@ -43,7 +43,7 @@ impl<'a> Publish<'a> {
     }
 
     /// Says who publishes, by a protocol in which a sender need not join a
-    /// channel to publish on it ([webrocket]). The channel must be there.
+    /// channel to publish on it ([webrocket: publish]). The channel must be there.
     #[must_use]
     pub fn by_guest(self, sender: SenderId) -> Publish<'a> {
         Publish { sender: Some(sender), is_guest: true, ..self }

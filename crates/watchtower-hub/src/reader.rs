@@ -49,8 +49,12 @@ pub(crate) struct Reader {
     pub(crate) lagging: bool,
     pub(crate) closed: bool,
     pub(crate) closes_when_lagging: bool,
-    /// The subscriptions that have something to read, in turn.
+    /// The subscriptions that have something to read, in turn; and keys of some
+    /// that ended, or of those that have these keys now.
     pub(crate) ready: VecDeque<u32>,
+    /// How many subscriptions ended with their keys in `ready`, since that was
+    /// last tidied.
+    ended_ready: usize,
     subscriptions: SmallVec<[Option<Subscription>; 1]>,
     free: Vec<u32>,
     /// Channel addresses to keys, once the subscriptions are many.
@@ -189,11 +193,31 @@ impl Reader {
         };
         self.free.push(key);
         if subscription.queued {
-            self.ready.retain(|other| *other != key);
+            // To look for each when many end would be a search for each.
+            self.ended_ready += 1;
+            if self.ended_ready > self.ready.len() / 2 {
+                self.tidy_ready();
+            }
         }
         if let Some(index) = &mut self.index {
             index.remove(&address(&subscription.channel));
         }
+    }
+
+    /// Takes the keys of those that ended out of `ready`, and doubles.
+    fn tidy_ready(&mut self) {
+        let mut ready = std::mem::take(&mut self.ready);
+        for key in &ready {
+            if let Some(subscription) = self.get(*key) {
+                subscription.queued = false;
+            }
+        }
+        let mut is_first = |key: &u32| {
+            self.get(*key).is_some_and(|subscription| !std::mem::replace(&mut subscription.queued, true))
+        };
+        ready.retain(&mut is_first);
+        self.ready = ready;
+        self.ended_ready = 0;
     }
 
     /// How many subscriptions there are.
@@ -211,4 +235,35 @@ impl Reader {
 /// A channel's identity while it is held.
 fn address(channel: &Arc<Channel>) -> usize {
     Arc::as_ptr(channel).addr()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicU64;
+
+    use super::*;
+    use crate::{Content, Entropy, Hub, Publish, Settings, Timestamp, WhenLagging};
+
+    struct Counting(AtomicU64);
+
+    impl Entropy for Counting {
+        fn next_u64(&self) -> u64 {
+            self.0.fetch_add(1, Ordering::Relaxed)
+        }
+    }
+
+    #[test]
+    fn what_ended_unread_is_not_remembered_for_ever() {
+        let now = Timestamp::default();
+        let hub = Hub::new(Settings::default(), Box::new(Counting(AtomicU64::new(1))));
+        let session = hub.open("test", WhenLagging::Close);
+        let id = session.register(now).unwrap();
+        for turn in 0..1_000u32 {
+            let channel = (turn % 7).into();
+            session.unsubscribe(id, &channel, now);
+            session.join(id, &channel, now).unwrap();
+            hub.publish(&channel, Publish::new(Content::text("x")), now).unwrap();
+        }
+        assert!(session.link.reader.lock().ready.len() <= 2 * 7 + 1);
+    }
 }

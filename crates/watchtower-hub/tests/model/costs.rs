@@ -61,8 +61,8 @@ fn an_id_with_few_joins_moves_as_often_as_it_is_named() {
 
 #[test]
 fn a_stream_that_names_a_position_does_not_search_those_who_are_away() {
-    // With a look at each of the others for each of them it would be minutes.
-    const STREAMS: usize = 20_000;
+    // With a look at each of the others for each of them it would be half a minute.
+    const STREAMS: usize = 10_000;
     let hub = hub();
     let publisher = Publish::new(Content::text("x"));
     let join = |id, start| {
@@ -83,4 +83,44 @@ fn a_stream_that_names_a_position_does_not_search_those_who_are_away() {
     }
     seen.epoch = Epoch::from_bits(0);
     assert!(!join(newcomer, Start::After(seen)).1.recovered);
+}
+
+#[test]
+fn a_session_that_has_not_read_very_many_channels_ends_as_one_that_has() {
+    // With a search among the others for each it would be a quarter of a minute.
+    const CHANNELS: u32 = 30_000;
+    let limits = Limits { channels_per_sender_max: CHANNELS as usize, ..Limits::default() };
+    let hub = hub_with(Settings { limits, ..Settings::default() });
+    let client = Client::new(&hub);
+    let id = client.session.register(NOW).unwrap();
+    for channel in 0..CHANNELS {
+        client.session.join(id, &channel.into(), NOW).unwrap();
+        hub.publish(&channel.into(), text(id, "x"), NOW).unwrap();
+    }
+    // It has begun with the first.
+    assert_eq!(client.drain(1).0, "0/1=x;");
+    let next = Client::new(&hub);
+    next.session.attach(id, NOW).unwrap();
+    assert_eq!((client.session.subscriptions(), client.read()), (0, String::new()));
+    assert_eq!(next.read().matches(';').count(), CHANNELS as usize - 1);
+}
+
+#[test]
+fn a_channel_that_is_left_unread_over_and_over_delivers_what_is_new_at_last() {
+    let hub = hub();
+    let client = Client::new(&hub);
+    let id = client.session.register(NOW).unwrap();
+    for turn in 0..1_000u32 {
+        for channel in [five(), (turn % 3).into()] {
+            client.session.join(id, &channel, NOW).unwrap();
+            hub.publish(&channel, text(id, "x"), NOW).unwrap();
+            if turn % 2 == 0 {
+                assert_eq!(client.drain(0).0, "");
+            }
+            client.session.unsubscribe(id, &channel, NOW);
+        }
+    }
+    client.session.join(id, &five(), NOW).unwrap();
+    say(&hub, id, "y");
+    assert_eq!(client.read(), "5/1001=y;");
 }
