@@ -216,8 +216,14 @@ impl<W: Wire, S: StreamSession, G> Drive<W, S, G> {
         Poll::Pending
     }
 
-    /// Writes what was gathered before.
+    /// Writes what was gathered before: nearly always, nothing.
+    #[inline(always)]
     fn poll_unsent(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.has_unsent() { self.poll_rest(cx) } else { Poll::Ready(Ok(())) }
+    }
+
+    #[cold]
+    fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.unsent.is_empty() {
             let written = ready!(self.wire.poll_write(cx, &self.unsent))?;
             self.unsent.advance(written);
