@@ -32,4 +32,8 @@ pub use peers::{Keep, PeerLimits, PeerState};
 pub use seen::SeenLimits;
 
 #[cfg(test)]
+mod network_tests;
+#[cfg(test)]
+mod node_tests;
+#[cfg(test)]
 mod tests;

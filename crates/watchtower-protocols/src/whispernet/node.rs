@@ -458,7 +458,14 @@ impl Node {
     }
 
     fn named(&mut self, addr: SocketAddr, source: IpAddr, now: Timestamp) {
-        if self.own.contains(addr) || self.peers.contains(addr) {
+        if self.own.contains(addr) {
+            return;
+        }
+        if self.peers.contains(addr) {
+            // From the address itself this is no stranger's claim.
+            if source == addr.ip() {
+                self.peers.hasten(addr, now);
+            }
             return;
         }
         let allowed = may_name(source, addr) && self.flood.refused_until(addr.ip(), now).is_none();
@@ -493,6 +500,11 @@ impl Node {
     /// the user's decision after a warning. False when there is no room.
     pub fn pin(&mut self, nick: &str, key: PublicKey) -> bool {
         self.pins.pin(nick, key)
+    }
+
+    /// How many bytes of unfinished objects are kept, for all connections.
+    pub fn unfinished_bytes(&self) -> usize {
+        self.unfinished_bytes
     }
 
     /// What it has done since its start.

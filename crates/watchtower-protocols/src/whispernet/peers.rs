@@ -131,6 +131,14 @@ impl Peers {
         true
     }
 
+    /// It seems to be there: if it waits for long, it does no more.
+    pub(super) fn hasten(&mut self, addr: SocketAddr, now: Timestamp) {
+        let soon = now.after(self.limits.retry_first);
+        if let Some(PeerState::Waiting(at)) = self.table.get_mut(&addr).map(|peer| &mut peer.state) {
+            *at = soon.min(*at);
+        }
+    }
+
     pub(super) fn contains(&self, addr: SocketAddr) -> bool {
         self.table.contains_key(&addr)
     }
@@ -204,9 +212,13 @@ impl Peers {
         }
     }
 
-    /// A dial failed, or a connection ended. `None` when it is no peer.
+    /// A dial failed, or a connection ended. `None` when nobody waits for it any
+    /// more.
     pub(super) fn failed(&mut self, addr: SocketAddr, now: Timestamp) -> Option<Fate> {
         let peer = self.table.get_mut(&addr)?;
+        if let PeerState::Waiting(_) = peer.state {
+            return None;
+        }
         let was_steady = matches!(peer.state, PeerState::Connected(_))
             && peer.reached.is_some_and(|since| now.since(since) >= STEADY_AFTER);
         peer.failures = if was_steady { 1 } else { peer.failures.saturating_add(1) };

@@ -1,0 +1,105 @@
+//! How many messages a second a whispernet node passes on, without its sockets:
+//! what is left of a core is for writing.
+//!
+//! `cargo run --release -p watchtower-protocols --example whispernet_throughput`
+#![expect(clippy::print_stdout, reason = "it prints what it measures")]
+#![expect(clippy::disallowed_methods, reason = "it measures time; the node is handed it")]
+
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use watchtower_hub::Timestamp;
+use watchtower_protocols::whispernet::{
+    Action, ConnectionId, FloodLimits, Identity, Keep, Node, Options, Said, hashed_id,
+};
+
+const NOW: Timestamp = Timestamp::from_millis(1_795_255_200_000);
+const PEERS: u8 = 50;
+const MESSAGES: usize = 100_000;
+
+/// How much one read of a socket brings.
+const CHUNK_BYTES: usize = 64 << 10;
+
+fn main() {
+    let plain = |number: usize| {
+        format!(r#"{{"ID":"plain-{number}","Addr":"10.0.9.9:55555","Body":"message {number} of many"}}"#)
+    };
+    let hashed = |number: usize| {
+        let (body, timestamp) = (format!("message {number} of many"), 1_795_255_200_000_i64);
+        let id = hashed_id("10.0.9.9:55555", &body, timestamp);
+        format!(r#"{{"ID":"{id}","Addr":"10.0.9.9:55555","Body":"{body}","Timestamp":{timestamp}}}"#)
+    };
+    let signed: Vec<String> = signed(MESSAGES / 10);
+    println!("a node with {PEERS} peers, messages of about {} bytes", hashed(1).len());
+    measure("plain ids, each message once", 1, (0..MESSAGES).map(plain));
+    measure("hashed ids, each message once", 1, (0..MESSAGES).map(hashed));
+    measure("hashed ids, each message from every peer", usize::from(PEERS), (0..MESSAGES / 10).map(hashed));
+    measure("signed, each message once", 1, signed.into_iter());
+}
+
+/// Hands the messages to a node on that many connections, and prints how many
+/// it passed on in a second.
+fn measure(what: &str, copies: usize, messages: impl Iterator<Item = String>) {
+    let mut node = node(None);
+    let connections: Vec<ConnectionId> = (1..=PEERS).map(|number| connect(&mut node, number)).collect();
+    let (mut stream, mut count) = (Vec::new(), 0_u64);
+    for message in messages {
+        stream.extend_from_slice(message.as_bytes());
+        count += 1;
+    }
+    let (mut sent, mut shown) = (0_u64, 0_u64);
+    let start = Instant::now();
+    for chunk in stream.chunks(CHUNK_BYTES) {
+        for connection in &connections[..copies] {
+            node.received(*connection, chunk, NOW);
+            while let Some(action) = node.next_action() {
+                match action {
+                    Action::Send { .. } => sent += 1,
+                    Action::Show(_) => shown += 1,
+                    _ => {}
+                }
+            }
+        }
+    }
+    let seconds = start.elapsed().as_secs_f64();
+    assert_eq!((shown, sent), (count, count * u64::from(PEERS)), "all are passed on to all");
+    let (passed_on, sends) = (count as f64 / seconds, sent as f64 / seconds);
+    println!("{what}: {passed_on:.0} messages/s passed on, {sends:.0} sends/s");
+}
+
+/// A node whose peers may send as much as they can.
+fn node(identity: Option<Identity>) -> Node {
+    let listen = SocketAddr::from(([10, 0, 0, 1], 55_555));
+    let flood =
+        FloodLimits { messages_per_second: u64::MAX, bytes_per_second: u64::MAX, ..Default::default() };
+    Node::new(Options { flood, identity, ..Options::new(listen, listen) }, [7; 16], NOW)
+}
+
+/// Connects a node and a peer both ways; returns the connection from the peer.
+fn connect(node: &mut Node, number: u8) -> ConnectionId {
+    let addr = SocketAddr::from(([10, 0, 1, number], 55_555));
+    let end = |port| SocketAddr::from(([10, 0, 0, 1], port));
+    node.connect(addr, Keep::Always, NOW);
+    node.dialled(addr, end(40_000 + u16::from(number)), NOW).expect("the node dialled it");
+    let remote = SocketAddr::from(([10, 0, 1, number], 50_000));
+    let connection = node.accepted(remote, end(55_555), NOW).expect("there is room");
+    while node.next_action().is_some() {}
+    connection
+}
+
+/// Messages of a node with a key.
+fn signed(count: usize) -> Vec<String> {
+    let mut node = node(Some(Identity::from_seed(&[1; 32])));
+    connect(&mut node, 1);
+    let mut messages = Vec::with_capacity(count);
+    for number in 0..count {
+        let body = format!("message {number} of many");
+        node.say(Said { nick: Some("goldy"), body: &body, file: None }, NOW).expect("it is short");
+        while let Some(action) = node.next_action() {
+            if let Action::Send { object, .. } = action {
+                messages.push(String::from_utf8_lossy(&object).into_owned());
+            }
+        }
+    }
+    messages
+}
