@@ -16,6 +16,7 @@ use watchtower_protocols::whispernet::{
 const NOW: Timestamp = Timestamp::from_millis(1_795_255_200_000);
 const PEERS: u8 = 50;
 const MESSAGES: usize = 100_000;
+const ROUNDS: usize = 5;
 
 /// How much one read of a socket brings.
 const CHUNK_BYTES: usize = 64 << 10;
@@ -38,15 +39,23 @@ fn main() {
 }
 
 /// Hands the messages to a node on that many connections, and prints how many
-/// it passed on in a second.
+/// it passed on in a second, in the best of several rounds.
 fn measure(what: &str, copies: usize, messages: impl Iterator<Item = String>) {
-    let mut node = node(None);
-    let connections: Vec<ConnectionId> = (1..=PEERS).map(|number| connect(&mut node, number)).collect();
     let (mut stream, mut count) = (Vec::new(), 0_u64);
     for message in messages {
         stream.extend_from_slice(message.as_bytes());
         count += 1;
     }
+    let rounds = (0..ROUNDS).map(|_| round(&stream, copies, count));
+    let seconds = rounds.fold(f64::INFINITY, f64::min);
+    let passed_on = count as f64 / seconds;
+    println!("{what}: {passed_on:.0} messages/s passed on, {:.0} sends/s", passed_on * f64::from(PEERS));
+}
+
+/// How many seconds it takes to pass on a stream of `count` messages.
+fn round(stream: &[u8], copies: usize, count: u64) -> f64 {
+    let mut node = node(None);
+    let connections: Vec<ConnectionId> = (1..=PEERS).map(|number| connect(&mut node, number)).collect();
     let (mut sent, mut shown) = (0_u64, 0_u64);
     let start = Instant::now();
     for chunk in stream.chunks(CHUNK_BYTES) {
@@ -63,8 +72,7 @@ fn measure(what: &str, copies: usize, messages: impl Iterator<Item = String>) {
     }
     let seconds = start.elapsed().as_secs_f64();
     assert_eq!((shown, sent), (count, count * u64::from(PEERS)), "all are passed on to all");
-    let (passed_on, sends) = (count as f64 / seconds, sent as f64 / seconds);
-    println!("{what}: {passed_on:.0} messages/s passed on, {sends:.0} sends/s");
+    seconds
 }
 
 /// A node whose peers may send as much as they can.

@@ -4,7 +4,7 @@
 //! Opens no connection and asks no name server.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6};
 
 /// How many addresses of its own a node remembers beyond the two that it is
 /// told. A machine has few; where there are more, some are dialled once too often.
@@ -14,15 +14,20 @@ const OWN_MAX: usize = 64;
 /// a v4 address. `None` for a name, or what no peer can listen on.
 pub(super) fn parse_addr(text: &str) -> Option<SocketAddr> {
     let addr = canonical(text.parse().ok()?);
+    // The scope of another machine's address means nothing here.
+    let addr = SocketAddr::new(addr.ip(), addr.port());
     let ip = addr.ip();
     let is_broadcast = ip == IpAddr::V4(Ipv4Addr::BROADCAST);
     let nowhere = addr.port() == 0 || ip.is_unspecified() || ip.is_multicast() || is_broadcast;
     (!nowhere).then_some(addr)
 }
 
-/// The one form of an address.
+/// The one form of an address: a v4 address is no v6 one.
 pub(super) fn canonical(addr: SocketAddr) -> SocketAddr {
-    SocketAddr::new(addr.ip().to_canonical(), addr.port())
+    match (addr, addr.ip().to_canonical()) {
+        (SocketAddr::V6(v6), IpAddr::V6(ip)) => SocketAddrV6::new(ip, v6.port(), 0, v6.scope_id()).into(),
+        (_, ip) => SocketAddr::new(ip, addr.port()),
+    }
 }
 
 /// From where an address can be reached, the nearest first.
@@ -99,6 +104,14 @@ mod tests {
         assert_eq!(addr("192.168.1.53:2345").to_string(), "192.168.1.53:2345");
         assert_eq!(addr("[::ffff:10.0.0.1]:80").to_string(), "10.0.0.1:80");
         assert_eq!(addr("[2001:db8:0::1]:80").to_string(), "[2001:db8::1]:80");
+        assert_eq!(addr("[fe80::1%7]:80").to_string(), "[fe80::1]:80");
+    }
+
+    #[test]
+    fn an_address_of_the_user_keeps_the_interface_that_it_names() {
+        let kept = |text: &str| canonical(text.parse().unwrap()).to_string();
+        assert_eq!(kept("[fe80::1%7]:80"), "[fe80::1%7]:80");
+        assert_eq!(kept("[::ffff:10.0.0.1]:80"), "10.0.0.1:80");
     }
 
     #[test]

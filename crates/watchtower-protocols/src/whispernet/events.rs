@@ -118,8 +118,9 @@ pub enum Action {
         /// What to tell the user.
         reason: CloseReason,
     },
-    /// Show a message.
-    Show(Shown),
+    /// Show a message. In a box, since it is rare and many times as large as
+    /// the others.
+    Show(Box<Shown>),
     /// Tell the user something.
     Tell(Notice),
 }

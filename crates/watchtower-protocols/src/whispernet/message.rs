@@ -91,10 +91,10 @@ impl<'a> Message<'a> {
     }
 
     /// When it was sent, if it says: a `Timestamp` below 10^11 is in seconds,
-    /// others in milliseconds ([whispernet: messages]). What was before the
-    /// Unix epoch is at the epoch.
+    /// others in milliseconds ([whispernet: messages]). What is not after the
+    /// Unix epoch is no time.
     pub fn time(&self) -> Option<Timestamp> {
-        let number = u64::try_from(self.timestamp?).unwrap_or(0);
+        let number = u64::try_from(self.timestamp?).ok().filter(|number| *number > 0)?;
         Some(Timestamp::from_millis(if number < SECONDS_BELOW { number * 1_000 } else { number }))
     }
 }

@@ -497,6 +497,119 @@ fn who_comes_back_is_sent_what_was_said_meanwhile() {
     network.check_shown(&said);
 }
 
+/// Something that may happen to a node, with small numbers to choose by.
+#[derive(Debug, Clone)]
+enum Happening {
+    Accepted(usize),
+    Dialled(usize),
+    DialFailed(usize),
+    Closed(usize),
+    Received(usize, Vec<u8>),
+    Connect(usize),
+    Disconnect(usize),
+    Say(String),
+    Passes(u64),
+}
+
+fn any_happening() -> impl Strategy<Value = Happening> {
+    let number = || 0..6_usize;
+    let piece = prop_oneof![
+        (0..40_u8, number()).prop_map(|(id, from)| {
+            json!({"ID": id.to_string(), "Addr": addr(from).to_string(), "Body": "b"})
+                .to_string()
+                .into_bytes()
+        }),
+        prop::collection::vec(prop::sample::select(b"{}[]\":, a1\\".as_slice()), 0..60),
+        Just(b"{\"ID\":\"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx".to_vec()),
+    ];
+    prop_oneof![
+        2 => number().prop_map(Happening::Accepted),
+        3 => number().prop_map(Happening::Dialled),
+        2 => number().prop_map(Happening::DialFailed),
+        1 => (0..40_usize).prop_map(Happening::Closed),
+        8 => (0..40_usize, piece).prop_map(|(connection, piece)| Happening::Received(connection, piece)),
+        2 => number().prop_map(Happening::Connect),
+        1 => number().prop_map(Happening::Disconnect),
+        1 => "[a-c]{0,2}".prop_map(Happening::Say),
+        2 => (0..100_000_u64).prop_map(Happening::Passes),
+    ]
+}
+
+/// Limits that are soon reached.
+fn tight() -> Options {
+    Options {
+        object_bytes_max: 100,
+        incoming_max: 3,
+        unfinished_bytes_max: 120,
+        seen: SeenLimits { ids: 8, age: Duration::from_secs(60) },
+        flood: FloodLimits { messages_per_second: 6, ..FloodLimits::default() },
+        backlog: BacklogLimits { messages: 2, bytes: 150 },
+        peers: PeerLimits { connected: 3, candidates: 2, dials: 2, ..PeerLimits::default() },
+        ..Options::new(addr(0), addr(0))
+    }
+}
+
+proptest! {
+    /// In whatever order: also what a driver should not do.
+    #[test]
+    fn whatever_happens_a_node_stays_within_its_limits(
+        happenings in prop::collection::vec(any_happening(), 0..80),
+    ) {
+        let mut node = Node::new(tight(), [1; 16], START);
+        let (mut now, mut incoming, mut outgoing) = (START, BTreeSet::new(), BTreeSet::new());
+        let mut connections = Vec::new();
+        for (port, happening) in (1_000_u16..).zip(happenings) {
+            let far = |number: usize| SocketAddr::new(addr(number).ip(), port);
+            let at = |connections: &[ConnectionId], index: usize| {
+                connections.get(index % connections.len().max(1)).copied()
+            };
+            match happening {
+                Happening::Accepted(number) => if let Ok(id) = node.accepted(far(number), addr(0), now) {
+                    connections.push(id);
+                    incoming.insert(id);
+                },
+                Happening::Dialled(number) => if let Ok(id) = node.dialled(addr(number), far(0), now) {
+                    connections.push(id);
+                    outgoing.insert(id);
+                },
+                Happening::DialFailed(number) => node.dial_failed(addr(number), now),
+                Happening::Closed(index) => if let Some(id) = at(&connections, index) {
+                    node.closed(id, now);
+                    incoming.remove(&id);
+                    outgoing.remove(&id);
+                },
+                Happening::Received(index, piece) => if let Some(id) = at(&connections, index) {
+                    node.received(id, &piece, now);
+                },
+                Happening::Connect(number) => node.connect(addr(number), Keep::WhileReachable, now),
+                Happening::Disconnect(number) => drop(node.disconnect(addr(number), now)),
+                Happening::Say(body) => drop(node.say(Said { body: &body, ..Said::default() }, now)),
+                Happening::Passes(millis) => {
+                    now = now.after(Duration::from_millis(millis));
+                    node.tick(now);
+                }
+            }
+            while let Some(action) = node.next_action() {
+                match action {
+                    Action::Send { connection, .. } => prop_assert!(outgoing.contains(&connection)),
+                    Action::Close { connection, .. } => {
+                        prop_assert!(incoming.remove(&connection) || outgoing.remove(&connection));
+                    }
+                    Action::Dial(to) => prop_assert!(to != addr(0)),
+                    Action::Show(_) | Action::Tell(_) => {}
+                }
+            }
+            let count = |wanted: fn(&PeerState) -> bool| node.peers().filter(|(_, state)| wanted(state)).count();
+            let connected = count(|state| matches!(state, PeerState::Connected(_)));
+            let dialling = count(|state| *state == PeerState::Dialling);
+            prop_assert_eq!(connected, outgoing.len());
+            prop_assert!(incoming.len() <= 3 && connected + dialling <= 3 && dialling <= 2);
+            prop_assert!(node.unfinished_bytes() <= 120);
+            prop_assert!(node.deadline().is_none_or(|deadline| deadline > now), "nothing is left undone");
+        }
+    }
+}
+
 /// Names of peers that are not there, and of services that are none.
 #[test]
 fn a_peer_that_lies_about_its_address_harms_nobody() {

@@ -256,7 +256,7 @@ impl Node {
     /// A dial failed, or took too long.
     pub fn dial_failed(&mut self, addr: SocketAddr, now: Timestamp) {
         let addr = canonical(addr);
-        if self.peers.failed(addr, now) == Some(Fate::Forgotten) {
+        if self.peers.failed(addr, PeerState::Dialling, now) == Some(Fate::Forgotten) {
             self.actions.push_back(Action::Tell(Notice::Forgotten(addr)));
         }
         self.tick(now);
@@ -265,7 +265,7 @@ impl Node {
     /// A connection ended. One that the node closed itself needs no mention.
     pub fn closed(&mut self, connection: ConnectionId, now: Timestamp) {
         if let Some(addr) = self.forget(connection) {
-            let fate = self.peers.failed(addr, now);
+            let fate = self.peers.failed(addr, PeerState::Connected(connection), now);
             let notice = if fate == Some(Fate::Forgotten) { Notice::Forgotten } else { Notice::Lost };
             self.actions.push_back(Action::Tell(notice(addr)));
         }
@@ -328,7 +328,6 @@ impl Node {
             }
         }
         self.bound_unfinished();
-        self.tick(now);
     }
 
     /// [whispernet: messages]
@@ -352,6 +351,7 @@ impl Node {
         }
         self.peers.postpone(ip, until);
         self.actions.push_back(Action::Tell(Notice::Refused { ip, until }));
+        self.tick(now);
     }
 
     fn bound_unfinished(&mut self) {
@@ -382,7 +382,7 @@ impl Node {
         self.fan_out(object, origin);
         self.backlog.push(object.clone(), origin, now);
         self.counts.shown += 1;
-        self.actions.push_back(Action::Show(Shown {
+        let shown = Shown {
             time: message.time().unwrap_or(now),
             file,
             mark,
@@ -390,7 +390,8 @@ impl Node {
             addr: message.addr.map(Into::into),
             nick: message.nick.map(Into::into),
             body: message.body.into_owned(),
-        }));
+        };
+        self.actions.push_back(Action::Show(Box::new(shown)));
         if let Some(addr) = origin {
             self.named(addr, source, now);
         }
@@ -453,7 +454,6 @@ impl Node {
     pub fn announced(&mut self, addr: &str, source: IpAddr, now: Timestamp) {
         if let Some(addr) = parse_addr(addr) {
             self.named(addr, source, now);
-            self.tick(now);
         }
     }
 
@@ -469,7 +469,9 @@ impl Node {
             return;
         }
         let allowed = may_name(source, addr) && self.flood.refused_until(addr.ip(), now).is_none();
-        if !(allowed && self.peers.name(addr, now)) {
+        if allowed && self.peers.name(addr, now) {
+            self.tick(now);
+        } else {
             self.counts.not_dialled += 1;
         }
     }

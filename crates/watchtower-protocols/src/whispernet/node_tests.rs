@@ -222,7 +222,7 @@ fn a_message_is_shown_and_passed_on_to_all_but_its_sender() {
         file: None,
         mark: Mark::Unverified,
     };
-    assert_eq!(actions, [send(two, object.clone()), send(three, object), Action::Show(show)]);
+    assert_eq!(actions, [send(two, object.clone()), send(three, object), Action::Show(Box::new(show))]);
 }
 
 #[test]
@@ -735,6 +735,16 @@ fn a_dial_that_nobody_waits_for_is_not_kept() {
     assert_eq!(bench.node.dialled(peer(1), addr("10.0.0.1:40000"), NOW), Err(CloseReason::Unneeded));
     bench.node.dial_failed(peer(1), NOW);
     assert_eq!(bench.actions(), [Action::Dial(peer(1))]);
+}
+
+/// Two dials may be under way when a peer was disconnected and wanted again.
+#[test]
+fn a_dial_that_fails_late_takes_no_connection_away() {
+    let mut bench = Bench::new(options());
+    let connection = bench.dial(peer(1));
+    bench.node.dial_failed(peer(1), NOW);
+    assert_eq!(bench.actions(), []);
+    assert_eq!(bench.states(), [(peer(1), PeerState::Connected(connection))]);
 }
 
 /// [whispernet: 5]

@@ -212,14 +212,11 @@ impl Peers {
         }
     }
 
-    /// A dial failed, or a connection ended. `None` when nobody waits for it any
-    /// more.
-    pub(super) fn failed(&mut self, addr: SocketAddr, now: Timestamp) -> Option<Fate> {
-        let peer = self.table.get_mut(&addr)?;
-        if let PeerState::Waiting(_) = peer.state {
-            return None;
-        }
-        let was_steady = matches!(peer.state, PeerState::Connected(_))
+    /// What was in that state is so no more: a dial failed, or a connection
+    /// ended. `None` when it had changed before.
+    pub(super) fn failed(&mut self, addr: SocketAddr, was: PeerState, now: Timestamp) -> Option<Fate> {
+        let peer = self.table.get_mut(&addr).filter(|peer| peer.state == was)?;
+        let was_steady = matches!(was, PeerState::Connected(_))
             && peer.reached.is_some_and(|since| now.since(since) >= STEADY_AFTER);
         peer.failures = if was_steady { 1 } else { peer.failures.saturating_add(1) };
         if peer.keep == Keep::WhileReachable && peer.failures >= self.limits.failures {
