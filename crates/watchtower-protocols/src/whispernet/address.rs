@@ -10,6 +10,9 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6};
 /// told. A machine has few; where there are more, some are dialled once too often.
 const OWN_MAX: usize = 64;
 
+/// The prefix `64:ff9b::/96`.
+const NAT64: [u8; 12] = [0, 0x64, 0xff, 0x9b, 0, 0, 0, 0, 0, 0, 0, 0];
+
 /// Reads `IP:port`, in one form for every address: a v4 address in a v6 one is
 /// a v4 address. `None` for a name, or what no peer can listen on.
 pub(super) fn parse_addr(text: &str) -> Option<SocketAddr> {
@@ -43,6 +46,11 @@ fn reach(ip: IpAddr) -> Reach {
     match ip.to_canonical() {
         ip if ip.is_loopback() => Reach::Machine,
         IpAddr::V4(ip) if ip.is_private() || ip.is_link_local() || is_shared(ip) => Reach::Network,
+        // What a router turns into a v4 address is as near as that.
+        IpAddr::V6(ip) if ip.octets().starts_with(&NAT64) => {
+            let [.., a, b, c, d] = ip.octets();
+            reach(IpAddr::V4([a, b, c, d].into()))
+        }
         IpAddr::V6(ip) if ip.is_unique_local() || ip.is_unicast_link_local() => Reach::Network,
         _ => Reach::World,
     }
@@ -158,6 +166,9 @@ mod tests {
             (world, "100.64.0.1:1", false),
             (world, "[fe80::1]:1", false),
             (world, "[fd00::1]:1", false),
+            (world, "[64:ff9b::10.0.0.1]:1", false),
+            (network, "[64:ff9b::127.0.0.1]:1", false),
+            (world, "[64:ff9b::203.0.113.1]:1", true),
             (world, "100.128.0.1:1", true),
             (world, "[2001:db8::1]:1", true),
         ] {

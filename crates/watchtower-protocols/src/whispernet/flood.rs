@@ -5,6 +5,7 @@
 //! connects from is another each time.
 
 use std::collections::BTreeMap;
+use std::mem;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -111,8 +112,9 @@ impl Flood {
         self.refused.iter().map(|(ip, until)| (*ip, *until)).filter(move |(_, until)| *until > now)
     }
 
-    pub(super) fn clear_refused(&mut self) {
-        self.refused.clear();
+    /// Refuses nobody any more; returns whom it had refused.
+    pub(super) fn clear_refused(&mut self) -> impl Iterator<Item = IpAddr> + use<> {
+        mem::take(&mut self.refused).into_keys()
     }
 }
 

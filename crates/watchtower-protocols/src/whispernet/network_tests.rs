@@ -581,7 +581,10 @@ proptest! {
                 Happening::Received(index, piece) => if let Some(id) = at(&connections, index) {
                     node.received(id, &piece, now);
                 },
-                Happening::Connect(number) => node.connect(addr(number), Keep::WhileReachable, now),
+                Happening::Connect(number) => {
+                    let is_other = node.connect(addr(number), Keep::WhileReachable, now);
+                    prop_assert_eq!(is_other, number != 0);
+                }
                 Happening::Disconnect(number) => drop(node.disconnect(addr(number), now)),
                 Happening::Say(body) => drop(node.say(Said { body: &body, ..Said::default() }, now)),
                 Happening::Passes(millis) => {

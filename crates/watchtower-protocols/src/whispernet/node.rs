@@ -30,7 +30,8 @@ use super::object::ObjectReader;
 use super::peers::{Fate, Keep, PeerState, Peers};
 use super::seen::SeenIds;
 
-/// A node.
+/// One peer of the whispernet: who it knows, what it has seen, and what it
+/// wants done.
 pub struct Node {
     object_bytes_max: usize,
     incoming_max: usize,
@@ -114,15 +115,18 @@ impl Node {
 
     // The user.
 
-    /// The user wants a peer.
-    pub fn connect(&mut self, addr: SocketAddr, keep: Keep, now: Timestamp) {
+    /// The user wants a peer. False when it is this node itself. An address that
+    /// is refused is dialled when its time is over.
+    pub fn connect(&mut self, addr: SocketAddr, keep: Keep, now: Timestamp) -> bool {
         let addr = canonical(addr);
         // [whispernet: messages] Never to itself.
-        if !self.own.contains(addr) {
-            let at = self.flood.refused_until(addr.ip(), now).unwrap_or(now);
-            self.peers.want(addr, keep, at);
-            self.tick(now);
+        if self.own.contains(addr) {
+            return false;
         }
+        let at = self.flood.refused_until(addr.ip(), now).unwrap_or(now);
+        self.peers.want(addr, keep, at);
+        self.tick(now);
+        true
     }
 
     /// The user wants a peer no more: it is not dialled again until
@@ -211,7 +215,7 @@ impl Node {
             return Err(CloseReason::Flooding(until.since(now)));
         }
         if let Some(own) = self.outgoing.iter().find(|outgoing| outgoing.local == remote) {
-            self.found_itself(own.addr, Some(own.connection));
+            self.found_itself(own.addr, own.connection, now);
             return Err(CloseReason::Itself);
         }
         if self.incoming.len() >= self.incoming_max {
@@ -237,7 +241,7 @@ impl Node {
         let (addr, local) = (canonical(addr), canonical(local));
         let itself = self.incoming.iter().find(|(_, incoming)| incoming.remote == local);
         if let Some(other_end) = itself.map(|(connection, _)| *connection) {
-            self.found_itself(addr, Some(other_end));
+            self.found_itself(addr, other_end, now);
             return Err(CloseReason::Itself);
         }
         let connection = self.new_connection();
@@ -274,12 +278,11 @@ impl Node {
 
     /// The address is this node's own, however it was reached: it is not
     /// dialled again, and the other end of the connection is closed.
-    fn found_itself(&mut self, addr: SocketAddr, other_end: Option<ConnectionId>) {
+    fn found_itself(&mut self, addr: SocketAddr, other_end: ConnectionId, now: Timestamp) {
         self.own.learn(addr);
         self.peers.remove(addr, FOREVER);
-        if let Some(connection) = other_end {
-            self.close(connection, CloseReason::Itself);
-        }
+        self.close(other_end, CloseReason::Itself);
+        self.tick(now);
     }
 
     fn new_connection(&mut self) -> ConnectionId {
@@ -493,9 +496,12 @@ impl Node {
         self.flood.refused(now)
     }
 
-    /// Refuses nobody any more.
-    pub fn clear_refused(&mut self) {
-        self.flood.clear_refused();
+    /// Refuses nobody any more: peers that are kept are dialled at once.
+    pub fn clear_refused(&mut self, now: Timestamp) {
+        for ip in self.flood.clear_refused() {
+            self.peers.resume(ip, now);
+        }
+        self.tick(now);
     }
 
     /// Pins a nick to a key: what a [`Notice::Pinned`] told in another run, or

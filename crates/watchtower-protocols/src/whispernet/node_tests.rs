@@ -505,7 +505,7 @@ fn a_node_does_not_dial_itself() {
     for (number, own) in own.into_iter().enumerate() {
         let object = plain(&number.to_string(), peer(1), "hi").replace(&peer(1).to_string(), own);
         assert_eq!(dials(&bench.receive(incoming, object)), [], "{own}");
-        bench.node.connect(addr(own), Keep::Always, NOW);
+        assert!(!bench.node.connect(addr(own), Keep::Always, NOW));
         bench.node.announced(own, addr("127.0.0.1:1").ip(), NOW);
         assert_eq!(bench.actions(), [], "{own}");
     }
@@ -609,6 +609,20 @@ fn a_peer_that_was_there_and_went_is_retried_and_may_come_back() {
     assert_eq!(bench.actions(), [Action::Tell(Notice::Forgotten(peer(1)))]);
     let incoming = bench.accept(peer(1));
     assert_eq!(dials(&bench.receive(incoming, plain("1", peer(1), "back"))), [peer(1)]);
+}
+
+#[test]
+fn a_peer_that_stays_for_long_may_fail_anew() {
+    let mut bench = Bench::new(options());
+    let mut connection = bench.dial(peer(1));
+    for _ in 0..20 {
+        bench.now = bench.now.after(Duration::from_secs(30));
+        bench.node.closed(connection, bench.now);
+        assert_eq!(bench.actions(), [Action::Tell(Notice::Lost(peer(1)))]);
+        bench.wait();
+        connection = bench.succeed(peer(1));
+        bench.actions();
+    }
 }
 
 #[test]
@@ -763,20 +777,25 @@ fn an_announced_address_is_dialled() {
 /// [whispernet: 11]
 #[test]
 fn a_newly_connected_peer_is_sent_the_last_messages() {
-    let backlog = BacklogLimits { messages: 3, ..BacklogLimits::default() };
+    let backlog = BacklogLimits { messages: 4, ..BacklogLimits::default() };
     let mut bench = Bench::new(Options { backlog, ..options() });
     let incoming = bench.accept(peer(1));
-    let said = bench.node.say(Said { body: "mine", ..Said::default() }, NOW).unwrap();
+    bench.receive(incoming, plain("0", peer(9), "too old"));
+    let first = bench.dial(peer(3));
+    bench.node.say(Said { body: "mine", ..Said::default() }, NOW).unwrap();
+    let actions = bench.actions();
+    let mine = Bytes::copy_from_slice(sent(&actions)[0]);
+    assert_eq!(actions, [send(first, mine.clone())]);
     let objects = [plain("1", peer(9), "a"), plain("2", peer(2), "b"), plain("3", peer(9), "c")];
     bench.receive(incoming, objects.concat());
     bench.node.disconnect(peer(9), NOW);
     bench.actions();
     let two = bench.succeed(peer(2));
-    let expected = [&objects[0], &objects[2]].map(|object| send(two, object.clone()));
+    let expected = [mine, objects[0].clone().into(), objects[2].clone().into()];
+    let expected = expected.map(|object| send(two, object));
     let mut actions = bench.actions();
     assert_eq!(actions.remove(0), Action::Tell(Notice::Connected(peer(2))));
     assert_eq!(actions, expected, "but for its own");
-    assert!(!said.is_empty(), "which was too old");
 }
 
 // Floods.
@@ -806,7 +825,7 @@ fn an_address_that_floods_is_disconnected_and_refused_for_a_while() {
     assert_eq!(dials(&bench.receive(other, plain("y", peer(1), "hi"))), [], "nor dialled");
     assert!(bench.node.accepted(again, addr(OWN), until).is_ok());
 
-    bench.node.clear_refused();
+    bench.node.clear_refused(NOW);
     assert_eq!(bench.node.refused(NOW).count(), 0);
     assert_eq!(dials(&bench.receive(other, plain("z", peer(1), "hi"))), [peer(1)]);
 }
@@ -838,10 +857,13 @@ fn a_kept_peer_that_floods_is_dialled_again_when_its_time_is_over() {
     let (waited, actions) = bench.wait();
     assert_eq!((waited, dials(&actions)), (Duration::from_secs(600), vec![peer(1)]));
 
+    bench.succeed(peer(1));
+    let incoming = bench.accept(peer(1));
+    bench.receive(incoming, "{}".repeat(1_001));
     bench.node.connect(peer(1), Keep::Always, bench.now);
-    bench.node.clear_refused();
-    bench.node.dial_failed(peer(1), bench.now);
-    assert_eq!(bench.wait().1, [Action::Dial(peer(1))]);
+    assert_eq!(bench.actions(), [], "also when the user asks");
+    bench.node.clear_refused(bench.now);
+    assert_eq!(bench.actions(), [Action::Dial(peer(1))], "before it is cleared");
 }
 
 #[test]

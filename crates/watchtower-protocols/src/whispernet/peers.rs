@@ -270,6 +270,15 @@ impl Peers {
         }
     }
 
+    /// The peers at an address need wait no longer.
+    pub(super) fn resume(&mut self, ip: IpAddr, now: Timestamp) {
+        for (_, peer) in self.table.iter_mut().filter(|(addr, _)| addr.ip() == ip) {
+            if let PeerState::Waiting(at) = &mut peer.state {
+                *at = now.min(*at);
+            }
+        }
+    }
+
     fn set(&mut self, addr: SocketAddr, state: PeerState) {
         if let Some(peer) = self.table.get_mut(&addr) {
             peer.state = state;
