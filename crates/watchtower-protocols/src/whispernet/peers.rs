@@ -2,8 +2,8 @@
 //!
 //! Opens no connection: it says what to dial and is told what came of it.
 //! Strangers name addresses, so what they make a node do is bounded by the
-//! table: with the default limits some 25 dials a second at the worst, and never more
-//! than a few to one address.
+//! table: with the default limits some 25 dials a second at the worst, and a
+//! few to one address.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::hash::{Hash, Hasher};
@@ -16,7 +16,8 @@ use watchtower_hub::Timestamp;
 use super::events::ConnectionId;
 
 /// How many addresses are not dialled again that could not be reached, or that
-/// the user disconnected. With more, the one that has waited longest may be named again.
+/// the user disconnected. With more, the one that has waited longest may be
+/// named again.
 const SHUNNED_MAX: usize = 256;
 
 /// How long a connection lasts after which its peer is taken for a steady one.
