@@ -11,3 +11,4 @@ pub mod stream;
 pub mod webrocket;
 pub mod websocket;
 pub mod webtalk;
+pub mod whispernet;

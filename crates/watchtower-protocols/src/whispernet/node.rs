@@ -1,0 +1,525 @@
+//! A node of the whispernet as a state machine.
+//!
+//! A driver tells a node what happened (connections, bytes, the user's words,
+//! the time), and after each such call takes [`Node::next_action`] until there
+//! is none. It calls [`Node::tick`] at [`Node::deadline`]. A node opens no
+//! socket, reads no clock and has no randomness but the key that it is given.
+//!
+//! Connections are one way ([whispernet: messages]): what others opened is read
+//! only, what the node opened is written only. The driver bounds what waits to
+//! be written on a connection, and reports one that takes too little as
+//! [`closed`](Node::closed). The actions that one call leaves behind are
+//! bounded by what it is told: each message makes one for every peer.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use bytes::Bytes;
+use watchtower_hub::Timestamp;
+
+use super::address::{OwnAddresses, canonical, may_name, parse_addr};
+use super::backlog::Backlog;
+use super::events::{Action, CloseReason, ConnectionId, Counts, Notice, Options, Said, Shown, Unsaid};
+use super::file::{File, encode_contents};
+use super::flood::Flood;
+use super::id::{IdKind, check_id, hashed_id};
+use super::identity::{Identity, Mark, Pins, PublicKey, Signed, check_signature};
+use super::message::Message;
+use super::object::ObjectReader;
+use super::peers::{Fate, Keep, PeerState, Peers};
+use super::seen::SeenIds;
+
+/// One peer of the whispernet: who it knows, what it has seen, and what it
+/// wants done.
+pub struct Node {
+    object_bytes_max: usize,
+    incoming_max: usize,
+    unfinished_bytes_max: usize,
+    require_signed: bool,
+    refused_for: Duration,
+    identity: Option<Identity>,
+    own: OwnAddresses,
+    peers: Peers,
+    /// The connected ones of `peers`.
+    outgoing: Vec<Outgoing>,
+    /// Invariant: at most `incoming_max`.
+    incoming: BTreeMap<ConnectionId, Incoming>,
+    /// Invariant: the sum of what the readers of `incoming` keep, and at most
+    /// `unfinished_bytes_max` between calls.
+    unfinished_bytes: usize,
+    seen: SeenIds,
+    backlog: Backlog,
+    flood: Flood,
+    pins: Pins,
+    /// The last message that was originated: its `Body` and `Timestamp`.
+    last_said: Option<(String, i64)>,
+    connections: u64,
+    actions: VecDeque<Action>,
+    counts: Counts,
+}
+
+struct Outgoing {
+    connection: ConnectionId,
+    addr: SocketAddr,
+    local: SocketAddr,
+}
+
+struct Incoming {
+    remote: SocketAddr,
+    reader: ObjectReader,
+}
+
+impl Node {
+    /// A node without peers. `key` is random, and known to nobody.
+    pub fn new(options: Options, key: [u8; 16], now: Timestamp) -> Node {
+        Node {
+            object_bytes_max: options.object_bytes_max,
+            incoming_max: options.incoming_max,
+            unfinished_bytes_max: options.unfinished_bytes_max,
+            require_signed: options.require_signed,
+            refused_for: options.flood.refused_for,
+            identity: options.identity,
+            own: OwnAddresses::new(options.listen, options.announced),
+            peers: Peers::new(options.peers, key),
+            outgoing: Vec::new(),
+            incoming: BTreeMap::new(),
+            unfinished_bytes: 0,
+            seen: SeenIds::new(key, options.seen, now),
+            backlog: Backlog::new(options.backlog, options.seen.age),
+            flood: Flood::new(options.flood),
+            pins: Pins::new(options.pins_max),
+            last_said: None,
+            connections: 0,
+            actions: VecDeque::new(),
+            counts: Counts::default(),
+        }
+    }
+
+    /// What is to be done next, in this order.
+    pub fn next_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// When [`Node::tick`] is due.
+    pub fn deadline(&self) -> Option<Timestamp> {
+        self.peers.deadline()
+    }
+
+    /// Time has passed.
+    pub fn tick(&mut self, now: Timestamp) {
+        for addr in self.peers.due(now) {
+            self.actions.push_back(Action::Dial(addr));
+        }
+    }
+
+    // The user.
+
+    /// The user wants a peer. False when it is this node itself. An address that
+    /// is refused is dialled when its time is over.
+    pub fn connect(&mut self, addr: SocketAddr, keep: Keep, now: Timestamp) -> bool {
+        let addr = canonical(addr);
+        // [whispernet: messages] Never to itself.
+        if self.own.contains(addr) {
+            return false;
+        }
+        let at = self.flood.refused_until(addr.ip(), now).unwrap_or(now);
+        self.peers.want(addr, keep, at);
+        self.tick(now);
+        true
+    }
+
+    /// The user wants a peer no more: it is not dialled again until
+    /// [`connect`](Node::connect) asks for it. False when it is none.
+    pub fn disconnect(&mut self, addr: SocketAddr, now: Timestamp) -> bool {
+        let addr = canonical(addr);
+        let Some(state) = self.peers.remove(addr, FOREVER) else { return false };
+        if let PeerState::Connected(connection) = state {
+            self.close(connection, CloseReason::Disconnected);
+        }
+        self.tick(now);
+        true
+    }
+
+    /// Sends words to all peers, and to those that connect soon after. Returns
+    /// the message's id. `now` is when it was said, and goes with it.
+    ///
+    /// # Errors
+    ///
+    /// [`Unsaid`]; nothing is sent then.
+    pub fn say(&mut self, said: Said<'_>, now: Timestamp) -> Result<String, Unsaid> {
+        if said.body.is_empty() {
+            return Err(Unsaid::Empty);
+        }
+        let addr = self.own.announced().to_string();
+        let (id, timestamp) = self.new_id(&addr, said.body, now);
+        let contents = said.file.map(|(_, contents)| contents);
+        let message = Message {
+            addr: Some(addr.into()),
+            body: said.body.into(),
+            nick: said.nick.filter(|nick| !nick.is_empty()).map(Into::into),
+            timestamp: Some(timestamp),
+            file_type: said.file.map(|(mime_type, _)| mime_type.into()),
+            file_contents: contents.map(|contents| encode_contents(contents).into()),
+            pub_key: self.identity.as_ref().map(|identity| identity.public_key().to_string().into()),
+            sig: self.identity.as_ref().map(|identity| identity.sign(&id, contents).into()),
+            id: id.as_str().into(),
+        };
+        let object = message.encode();
+        if object.len() > self.object_bytes_max {
+            return Err(Unsaid::TooLarge { bytes: object.len(), bytes_max: self.object_bytes_max });
+        }
+        self.seen.insert(&id, now);
+        self.last_said = Some((said.body.to_owned(), timestamp));
+        self.counts.originated += 1;
+        self.fan_out(&object, None);
+        self.backlog.push(object, None, now);
+        Ok(id)
+    }
+
+    /// [whispernet: 4] The timestamp is advanced when two ids would collide.
+    fn new_id(&self, addr: &str, body: &str, now: Timestamp) -> (String, i64) {
+        let mut timestamp = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
+        // The same words many times at once: go on where the last ones are.
+        if let Some((last_body, last)) = &self.last_said
+            && last_body == body
+            && *last >= timestamp
+        {
+            timestamp = last.saturating_add(1);
+        }
+        loop {
+            let id = hashed_id(addr, body, timestamp);
+            if !self.seen.contains(&id) || timestamp == i64::MAX {
+                return (id, timestamp);
+            }
+            timestamp += 1;
+        }
+    }
+
+    // Connections.
+
+    /// A connection from `remote` came in at `local`.
+    ///
+    /// # Errors
+    ///
+    /// [`CloseReason`]: it is to be closed.
+    pub fn accepted(
+        &mut self,
+        remote: SocketAddr,
+        local: SocketAddr,
+        now: Timestamp,
+    ) -> Result<ConnectionId, CloseReason> {
+        let remote = canonical(remote);
+        self.own.learn(local);
+        if let Some(until) = self.flood.refused_until(remote.ip(), now) {
+            return Err(CloseReason::Flooding(until.since(now)));
+        }
+        if let Some(own) = self.outgoing.iter().find(|outgoing| outgoing.local == remote) {
+            self.found_itself(own.addr, own.connection, now);
+            return Err(CloseReason::Itself);
+        }
+        if self.incoming.len() >= self.incoming_max {
+            return Err(CloseReason::TooMany(self.incoming_max));
+        }
+        let connection = self.new_connection();
+        let reader = ObjectReader::new(self.object_bytes_max);
+        self.incoming.insert(connection, Incoming { remote, reader });
+        Ok(connection)
+    }
+
+    /// A dial succeeded, with this node's end at `local`.
+    ///
+    /// # Errors
+    ///
+    /// [`CloseReason`]: it is to be closed.
+    pub fn dialled(
+        &mut self,
+        addr: SocketAddr,
+        local: SocketAddr,
+        now: Timestamp,
+    ) -> Result<ConnectionId, CloseReason> {
+        let (addr, local) = (canonical(addr), canonical(local));
+        let itself = self.incoming.iter().find(|(_, incoming)| incoming.remote == local);
+        if let Some(other_end) = itself.map(|(connection, _)| *connection) {
+            self.found_itself(addr, other_end, now);
+            return Err(CloseReason::Itself);
+        }
+        let connection = self.new_connection();
+        if !self.peers.connected(addr, connection, now) {
+            return Err(CloseReason::Unneeded);
+        }
+        self.outgoing.push(Outgoing { connection, addr, local });
+        self.actions.push_back(Action::Tell(Notice::Connected(addr)));
+        // [whispernet: 11]
+        let backlog = self.backlog.for_peer(addr, now).cloned();
+        self.actions.extend(backlog.map(|object| Action::Send { connection, object }));
+        self.tick(now);
+        Ok(connection)
+    }
+
+    /// A dial failed, or took too long.
+    pub fn dial_failed(&mut self, addr: SocketAddr, now: Timestamp) {
+        let addr = canonical(addr);
+        if self.peers.failed(addr, PeerState::Dialling, now) == Some(Fate::Forgotten) {
+            self.actions.push_back(Action::Tell(Notice::Forgotten(addr)));
+        }
+        self.tick(now);
+    }
+
+    /// A connection ended. One that the node closed itself needs no mention.
+    pub fn closed(&mut self, connection: ConnectionId, now: Timestamp) {
+        if let Some(addr) = self.forget(connection) {
+            let fate = self.peers.failed(addr, PeerState::Connected(connection), now);
+            let notice = if fate == Some(Fate::Forgotten) { Notice::Forgotten } else { Notice::Lost };
+            self.actions.push_back(Action::Tell(notice(addr)));
+        }
+        self.tick(now);
+    }
+
+    /// The address is this node's own, however it was reached: it is not
+    /// dialled again, and the other end of the connection is closed.
+    fn found_itself(&mut self, addr: SocketAddr, other_end: ConnectionId, now: Timestamp) {
+        self.own.learn(addr);
+        self.peers.remove(addr, FOREVER);
+        self.close(other_end, CloseReason::Itself);
+        self.tick(now);
+    }
+
+    fn new_connection(&mut self) -> ConnectionId {
+        self.connections += 1;
+        ConnectionId(self.connections)
+    }
+
+    fn close(&mut self, connection: ConnectionId, reason: CloseReason) {
+        self.forget(connection);
+        self.actions.push_back(Action::Close { connection, reason });
+    }
+
+    /// The peer that the connection led to.
+    fn forget(&mut self, connection: ConnectionId) -> Option<SocketAddr> {
+        if let Some(incoming) = self.incoming.remove(&connection) {
+            self.unfinished_bytes -= incoming.reader.unfinished_bytes();
+        }
+        let at = self.outgoing.iter().position(|outgoing| outgoing.connection == connection)?;
+        Some(self.outgoing.swap_remove(at).addr)
+    }
+
+    // What comes in.
+
+    /// Bytes came on a connection that others opened, or on one that the node
+    /// opened: what comes back there is nobody's, and not looked at.
+    pub fn received(&mut self, connection: ConnectionId, mut input: &[u8], now: Timestamp) {
+        let Some(incoming) = self.incoming.get_mut(&connection) else { return };
+        let ip = incoming.remote.ip();
+        if !self.flood.allows(ip, 0, input.len(), now) {
+            return self.refuse(ip, now);
+        }
+        while let Some(incoming) = self.incoming.get_mut(&connection) {
+            let before = incoming.reader.unfinished_bytes();
+            let read = incoming.reader.read(&mut input);
+            self.unfinished_bytes += incoming.reader.unfinished_bytes();
+            self.unfinished_bytes -= before;
+            match read {
+                Ok(None) => break,
+                Ok(Some(_)) if !self.flood.allows(ip, 1, 0, now) => self.refuse(ip, now),
+                Ok(Some(object)) => {
+                    if let Err(malformed) = self.take(&object, ip, now) {
+                        self.disconnect_malformed(connection, malformed.into());
+                    }
+                }
+                Err(malformed) => self.disconnect_malformed(connection, malformed.into()),
+            }
+        }
+        self.bound_unfinished();
+    }
+
+    /// [whispernet: messages]
+    fn disconnect_malformed(&mut self, connection: ConnectionId, reason: CloseReason) {
+        self.counts.malformed += 1;
+        self.close(connection, reason);
+    }
+
+    /// [whispernet: 12] All that the address has to do with the node ends.
+    fn refuse(&mut self, ip: IpAddr, now: Timestamp) {
+        let until = self.flood.refuse(ip, now);
+        self.counts.flooded += 1;
+        let incoming = self.incoming.iter().filter(|(_, incoming)| incoming.remote.ip() == ip);
+        let outgoing = self.outgoing.iter().filter(|outgoing| outgoing.addr.ip() == ip);
+        let connections: Vec<ConnectionId> = incoming
+            .map(|(connection, _)| *connection)
+            .chain(outgoing.map(|outgoing| outgoing.connection))
+            .collect();
+        for connection in connections {
+            self.close(connection, CloseReason::Flooding(self.refused_for));
+        }
+        self.peers.postpone(ip, until);
+        self.actions.push_back(Action::Tell(Notice::Refused { ip, until }));
+        self.tick(now);
+    }
+
+    fn bound_unfinished(&mut self) {
+        while self.unfinished_bytes > self.unfinished_bytes_max {
+            let length = |(_, incoming): &(&ConnectionId, &Incoming)| incoming.reader.unfinished_bytes();
+            let Some((connection, _)) = self.incoming.iter().max_by_key(length) else { break };
+            self.close(*connection, CloseReason::Unfinished);
+        }
+    }
+
+    /// One object from somebody at `source`.
+    fn take(&mut self, object: &Bytes, source: IpAddr, now: Timestamp) -> Result<(), super::Malformed> {
+        let Some(message) = Message::parse(object)? else {
+            // [whispernet: messages] Not shown, and passed on to nobody:
+            // deployed peers fail on these.
+            self.counts.without_body += 1;
+            return Ok(());
+        };
+        if self.seen.contains(&message.id) {
+            self.counts.repeated += 1;
+            return Ok(());
+        }
+        let Some((file, mark)) = self.judge(&message) else { return Ok(()) };
+        // Not before it is judged: a forgery of a message must not keep the
+        // message itself away.
+        self.seen.insert(&message.id, now);
+        let origin = message.addr.as_deref().and_then(parse_addr);
+        self.fan_out(object, origin);
+        self.backlog.push(object.clone(), origin, now);
+        self.counts.shown += 1;
+        let shown = Shown {
+            time: message.time().unwrap_or(now),
+            file,
+            mark,
+            id: message.id.into_owned(),
+            addr: message.addr.map(Into::into),
+            nick: message.nick.map(Into::into),
+            body: message.body.into_owned(),
+        };
+        self.actions.push_back(Action::Show(Box::new(shown)));
+        if let Some(addr) = origin {
+            self.named(addr, source, now);
+        }
+        Ok(())
+    }
+
+    /// The file in a message, and what is known of its sender. `None` drops it.
+    fn judge(&mut self, message: &Message<'_>) -> Option<(Option<File>, Mark)> {
+        let kind = check_id(message);
+        if kind == IdKind::Mismatch {
+            self.counts.mismatched += 1;
+            return None;
+        }
+        let file = File::of(message);
+        let contents = file.as_ref().ok().and_then(|file| file.as_ref()).map(|file| &*file.contents);
+        // What is no base64 is nothing that a signature could cover.
+        let signed = if file.is_ok() { check_signature(message, contents) } else { Signed::No };
+        let mark = match signed {
+            Signed::Forged => {
+                self.counts.forged += 1;
+                return None;
+            }
+            // A signature covers the words by their hash alone. Without it
+            // anybody can put other words under a signed id.
+            Signed::By(key) if kind == IdKind::Hashed => self.mark(message.nick.as_deref(), key),
+            Signed::By(_) | Signed::No if self.require_signed => {
+                self.counts.unsigned += 1;
+                return None;
+            }
+            Signed::By(_) | Signed::No => Mark::Unverified,
+        };
+        Some((file.ok().flatten(), mark))
+    }
+
+    /// [whispernet: 13] A nick is its first key's.
+    fn mark(&mut self, nick: Option<&str>, key: PublicKey) -> Mark {
+        let Some(nick) = nick else { return Mark::Unverified };
+        match self.pins.key(nick) {
+            Some(first) if first == key => Mark::Verified,
+            Some(_) => Mark::ChangedKey,
+            None if self.pins.pin(nick, key) => {
+                self.actions.push_back(Action::Tell(Notice::Pinned { nick: nick.to_owned(), key }));
+                Mark::Verified
+            }
+            None => Mark::Unverified,
+        }
+    }
+
+    /// Sends an object to all peers except the one that it is from: the one
+    /// place that says who is sent what.
+    fn fan_out(&mut self, object: &Bytes, origin: Option<SocketAddr>) {
+        let others = self.outgoing.iter().filter(|outgoing| Some(outgoing.addr) != origin);
+        self.actions.extend(
+            others.map(|outgoing| Action::Send { connection: outgoing.connection, object: object.clone() }),
+        );
+    }
+
+    /// Somebody at `source` announced an address otherwise than by a message
+    /// ([whispernet: 5]); what cannot be dialled is ignored.
+    pub fn announced(&mut self, addr: &str, source: IpAddr, now: Timestamp) {
+        if let Some(addr) = parse_addr(addr) {
+            self.named(addr, source, now);
+        }
+    }
+
+    fn named(&mut self, addr: SocketAddr, source: IpAddr, now: Timestamp) {
+        if self.own.contains(addr) {
+            return;
+        }
+        if self.peers.contains(addr) {
+            // From the address itself this is no stranger's claim.
+            if source == addr.ip() {
+                self.peers.hasten(addr, now);
+            }
+            return;
+        }
+        let allowed = may_name(source, addr) && self.flood.refused_until(addr.ip(), now).is_none();
+        if allowed && self.peers.name(addr, now) {
+            self.tick(now);
+        } else {
+            self.counts.not_dialled += 1;
+        }
+    }
+
+    // What there is to see.
+
+    /// The address that others connect to.
+    pub fn address(&self) -> SocketAddr {
+        self.own.announced()
+    }
+
+    /// The peers that the node dials, by address.
+    pub fn peers(&self) -> impl Iterator<Item = (SocketAddr, PeerState)> {
+        self.peers.iter()
+    }
+
+    /// The addresses that are refused for sending too much, and until when.
+    pub fn refused(&self, now: Timestamp) -> impl Iterator<Item = (IpAddr, Timestamp)> {
+        self.flood.refused(now)
+    }
+
+    /// Refuses nobody any more: peers that are kept are dialled at once.
+    pub fn clear_refused(&mut self, now: Timestamp) {
+        for ip in self.flood.clear_refused() {
+            self.peers.resume(ip, now);
+        }
+        self.tick(now);
+    }
+
+    /// Pins a nick to a key: what a [`Notice::Pinned`] told in another run, or
+    /// the user's decision after a warning. False when there is no room.
+    pub fn pin(&mut self, nick: &str, key: PublicKey) -> bool {
+        self.pins.pin(nick, key)
+    }
+
+    /// How many bytes of unfinished objects are kept, for all connections.
+    pub fn unfinished_bytes(&self) -> usize {
+        self.unfinished_bytes
+    }
+
+    /// What it has done since its start.
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+}
+
+/// Until the user says otherwise.
+const FOREVER: Timestamp = Timestamp::from_millis(u64::MAX);
