@@ -9,7 +9,9 @@ use std::cell::RefCell;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker, ready};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
@@ -77,11 +79,39 @@ pub(crate) struct Drive<W, S, G = Guest> {
 struct Timer {
     due: Instant,
     sleep: Pin<Box<Sleep>>,
+    /// Set once `sleep` was polled: what it wakes.
+    alarm: Option<Arc<Alarm>>,
+}
+
+/// Remembers that a timer went off, so that a turn that is about something else
+/// need not look at the timer itself.
+struct Alarm {
+    rang: AtomicBool,
+    task: Waker,
+}
+
+impl Wake for Alarm {
+    fn wake(self: Arc<Self>) {
+        self.rang.store(true, Ordering::Release);
+        self.task.wake_by_ref();
+    }
 }
 
 impl Timer {
     fn at(due: Instant) -> Timer {
-        Timer { due, sleep: Box::pin(sleep_until(due)) }
+        Timer { due, sleep: Box::pin(sleep_until(due)), alarm: None }
+    }
+
+    /// Whether it is due. Nearly always it is not, and one look tells.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let is_silent =
+            |alarm: &Arc<Alarm>| !alarm.rang.load(Ordering::Acquire) && alarm.task.will_wake(cx.waker());
+        if self.alarm.as_ref().is_some_and(is_silent) {
+            return Poll::Pending;
+        }
+        let alarm = Arc::new(Alarm { rang: AtomicBool::new(false), task: cx.waker().clone() });
+        self.alarm = Some(alarm.clone());
+        self.sleep.as_mut().poll(&mut Context::from_waker(&Waker::from(alarm)))
     }
 }
 
@@ -316,7 +346,7 @@ impl<W: Wire, S: StreamSession, G> Drive<W, S, G> {
         if sent_now.is_some_and(|now| now < timer.due) {
             return Poll::Pending;
         }
-        ready!(timer.sleep.as_mut().poll(cx));
+        ready!(timer.poll(cx));
         self.timer = None;
         if self.phase == Phase::Open {
             if std::mem::take(&mut self.is_paused) {
@@ -394,7 +424,7 @@ impl<W: Wire, S: StreamSession, G> Drive<W, S, G> {
 
     fn poll_closing(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if let Some(timer) = &mut self.timer
-            && timer.sleep.as_mut().poll(cx).is_ready()
+            && timer.poll(cx).is_ready()
         {
             return Poll::Ready(Ok(()));
         }

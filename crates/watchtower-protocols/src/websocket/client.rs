@@ -3,6 +3,7 @@
 //! Knows no frames beyond asking for them, and no decoder.
 
 use std::fmt;
+use std::ops::Deref;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -40,7 +41,7 @@ pub enum Outgoing<'a> {
 /// One connection's side towards the hub, and how messages to it are framed.
 #[derive(Debug)]
 pub(super) struct Line {
-    pub(super) session: Arc<Session>,
+    pub(super) session: Held,
     pub(super) frames: Arc<Frames>,
     pub(super) compression: Compression,
     /// The sender that was registered for this connection alone.
@@ -48,10 +49,31 @@ pub(super) struct Line {
     /// Invariant: once set, the last thing written is a close frame.
     pub(super) is_closing: bool,
     closer: Option<Closer>,
+    /// Who was last told to the closer.
+    watcher: Option<Waker>,
     /// When something last happened here.
     pub(super) seen: Timestamp,
     /// For how long the client is not to be listened to.
     pub(super) pause: Option<Duration>,
+}
+
+/// The session that a connection delivers: nearly always its own, which is
+/// found here without another step.
+#[derive(Debug)]
+pub(super) enum Held {
+    Own(Session),
+    Shared(Arc<Session>),
+}
+
+impl Deref for Held {
+    type Target = Session;
+
+    fn deref(&self) -> &Session {
+        match self {
+            Held::Own(session) => session,
+            Held::Shared(session) => session,
+        }
+    }
 }
 
 impl Line {
@@ -64,12 +86,13 @@ impl Line {
         // Nobody can come back to a connection that is gone.
         session.end_joins_on_close();
         Line {
-            session: Arc::new(session),
+            session: Held::Own(session),
             frames,
             compression,
             sender: None,
             is_closing: false,
             closer: None,
+            watcher: None,
             seen: now,
             pause: None,
         }
@@ -107,8 +130,12 @@ impl Line {
         if self.is_closing {
             return Poll::Ready(());
         }
-        let said = self.closer.as_ref().and_then(|closer| closer.0.said_or_register(cx.waker()).cloned());
-        let Some((code, reason)) = said else { return Poll::Pending };
+        let Some(Closer(verdict)) = &self.closer else { return Poll::Pending };
+        if !self.watcher.as_ref().is_some_and(|watcher| watcher.will_wake(cx.waker())) {
+            self.watcher = Some(cx.waker().clone());
+            verdict.register(cx.waker());
+        }
+        let Some((code, reason)) = verdict.said.get().cloned() else { return Poll::Pending };
         self.deliver(out);
         self.close(code, &reason, out);
         Poll::Ready(())
@@ -172,7 +199,7 @@ impl Client<'_> {
     /// [suspends](Session::suspend) it when the connection is over.
     pub fn adopt(&mut self, session: Arc<Session>) {
         self.line.forget_sender();
-        self.line.session = session;
+        self.line.session = Held::Shared(session);
     }
 
     /// The hub.
@@ -290,15 +317,9 @@ impl Closer {
 }
 
 impl Verdict {
-    /// What was said; if nothing was yet, `waker` is woken when it is.
-    fn said_or_register(&self, waker: &Waker) -> Option<&(CloseCode, String)> {
-        if self.said.get().is_none() {
-            let mut kept = self.waker.lock();
-            if !kept.as_ref().is_some_and(|kept| kept.will_wake(waker)) {
-                *kept = Some(waker.clone());
-            }
-        }
-        // Looked at once more: it may have been said before the waker was there.
-        self.said.get()
+    /// Wakes `waker` when something is said, if nothing is yet: to be looked at
+    /// after this.
+    fn register(&self, waker: &Waker) {
+        *self.waker.lock() = Some(waker.clone());
     }
 }

@@ -4,7 +4,7 @@
 //! Knows no command, and of WebSocket only what closes one.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -72,7 +72,8 @@ pub(super) struct User {
     /// Outlives its browsers, and keeps what comes between them. It owns the
     /// sender, which therefore does not expire.
     session: Arc<Session>,
-    whispers: Mailbox,
+    /// Made for the first: many are never whispered to.
+    whispers: OnceLock<Mailbox>,
     browser: Mutex<Browser>,
 }
 
@@ -104,9 +105,13 @@ impl User {
             hub.unregister(id, now)?;
             return Err(refused);
         }
-        let whispers = session.mailbox(&ChannelName::from(id.get()));
         let credentials = Credentials { id, salt: Salt::make(entropy) };
-        Ok(User { credentials, session: Arc::new(session), whispers, browser: Mutex::new(Browser::Away) })
+        Ok(User {
+            credentials,
+            session: Arc::new(session),
+            whispers: OnceLock::new(),
+            browser: Mutex::new(Browser::Away),
+        })
     }
 
     pub(super) fn credentials(&self) -> &Credentials {
@@ -132,7 +137,9 @@ impl User {
     ///
     /// [`Refused::TooLarge`].
     pub(super) fn whisper(&self, message: &[u8], now: Timestamp) -> Result<(), Refused> {
-        self.whispers.deliver(Content::sniff(Bytes::copy_from_slice(message)), now)
+        let whispers =
+            self.whispers.get_or_init(|| self.session.mailbox(&ChannelName::from(self.id().get())));
+        whispers.deliver(Content::sniff(Bytes::copy_from_slice(message)), now)
     }
 
     /// Ends it: its browser is closed, its memberships end, and whoever finds
