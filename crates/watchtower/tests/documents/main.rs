@@ -146,3 +146,11 @@ fn links_between_documents_lead_somewhere() {
         }
     }
 }
+
+#[test]
+fn the_page_on_the_library_shows_the_example_as_it_is() {
+    let example = read(&workspace().join("crates/watchtower-server/examples/custom_protocol.rs"));
+    assert!(example.lines().count() < 40);
+    let page = read(&workspace().join("docs/library.md"));
+    assert!(page.contains(&format!("```rust\n{example}```\n")));
+}
