@@ -26,11 +26,13 @@ struct State<T> {
     /// session last looked, or the session has yet to look.
     waker: Option<Waker>,
     woken: bool,
+    /// Whether it was poked since the session last looked with a waker.
+    poked: bool,
 }
 
 impl<T> Bell<T> {
     pub(crate) fn new() -> Bell<T> {
-        Bell(Mutex::new(State { rung: Rung::new(), waker: None, woken: false }))
+        Bell(Mutex::new(State { rung: Rung::new(), waker: None, woken: false, poked: false }))
     }
 
     /// Adds to what the session was rung for, and wakes it unless that was
@@ -55,17 +57,28 @@ impl<T> Bell<T> {
         }
     }
 
+    /// Wakes the session for something that is not published, whether or not
+    /// it was woken before.
+    pub(crate) fn poke(&self) {
+        let mut state = self.0.lock();
+        state.poked = true;
+        if let Some(waker) = &state.waker {
+            waker.wake_by_ref();
+        }
+    }
+
     /// Moves what was rung for to the end of `into`. `waker`, when given, is
-    /// woken by the next ring; rings that came before are in `into`.
-    pub(crate) fn answer(&self, waker: Option<&Waker>, into: &mut Rung<T>) {
+    /// woken by the next ring or poke; rings that came before are in `into`.
+    /// With a waker, tells whether there was a poke since it last was so.
+    pub(crate) fn answer(&self, waker: Option<&Waker>, into: &mut Rung<T>) -> bool {
         let mut state = self.0.lock();
         into.append(&mut state.rung);
-        if let Some(waker) = waker {
-            state.woken = false;
-            if !state.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
-                state.waker = Some(waker.clone());
-            }
+        let Some(waker) = waker else { return false };
+        state.woken = false;
+        if !state.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
+            state.waker = Some(waker.clone());
         }
+        std::mem::take(&mut state.poked)
     }
 
     /// Shows what the session was rung for and has not looked at.
@@ -103,6 +116,24 @@ mod loom_tests {
         fn wake(self: std::sync::Arc<Self>) {
             self.0.fetch_add(1, Ordering::SeqCst);
         }
+    }
+
+    #[test]
+    fn no_poke_is_lost_between_looking_and_going_to_sleep() {
+        loom::model(|| {
+            let bell = Arc::new(Bell::<()>::new());
+            let count = std::sync::Arc::new(Count(AtomicUsize::new(0)));
+            let waker = Waker::from(count.clone());
+            let poker = {
+                let bell = bell.clone();
+                thread::spawn(move || bell.poke())
+            };
+            let mut rung = Rung::new();
+            let seen = bell.answer(Some(&waker), &mut rung);
+            poker.join().unwrap();
+            assert_eq!(count.0.load(Ordering::SeqCst), usize::from(!seen));
+            assert_eq!(bell.answer(Some(&waker), &mut rung), !seen);
+        });
     }
 
     #[test]

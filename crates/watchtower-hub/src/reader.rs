@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::Waker;
+use std::task::{Wake, Waker};
 
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
@@ -33,6 +33,17 @@ pub(crate) struct Link {
     /// How many bytes may be published in its channels, before it is weighed how
     /// many of them it has not read.
     allowance: AtomicU64,
+}
+
+/// For what is not published: see [`Session::poker`](crate::Session::poker).
+impl Wake for Link {
+    fn wake(self: Arc<Self>) {
+        self.bell.poke();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.bell.poke();
+    }
 }
 
 /// A subscription that rested has something to read, from `start` on.
@@ -93,12 +104,14 @@ impl Link {
 
 impl Reader {
     /// Takes note of all that the session was rung for.
-    pub(crate) fn hear(&mut self, bell: &Bell<Ring>, waker: Option<&Waker>) {
+    /// With a waker, tells whether the session was poked.
+    pub(crate) fn hear(&mut self, bell: &Bell<Ring>, waker: Option<&Waker>) -> bool {
         let mut rung = Rung::new();
-        bell.answer(waker, &mut rung);
+        let poked = bell.answer(waker, &mut rung);
         for ring in rung {
             self.answer(ring);
         }
+        poked
     }
 
     fn answer(&mut self, ring: Ring) {

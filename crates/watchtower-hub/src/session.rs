@@ -25,6 +25,9 @@ pub struct Batch {
     pub frames: SmallVec<[Bytes; 4]>,
     /// Their length together.
     pub bytes: usize,
+    /// Whether the session was [poked](Session::poker) since it was last
+    /// drained with a waker.
+    pub poked: bool,
 }
 
 impl Batch {
@@ -184,8 +187,9 @@ impl Session {
         batch: &mut Batch,
     ) -> Drained {
         let mut gather = Gather { format, bytes_max, batch, delivered: 0 };
-        let drained = self.read(waker, &mut gather);
+        let (drained, poked) = self.read(waker, &mut gather);
         self.count(gather.delivered);
+        batch.poked |= poked;
         drained
     }
 
@@ -194,7 +198,7 @@ impl Session {
     /// Ends when `visit` returns `false`, having taken that message too.
     pub fn drain_messages(&self, waker: Option<&Waker>, visit: impl FnMut(&Entry) -> bool) -> Drained {
         let mut show = Show { visit, is_full: false, delivered: 0 };
-        let drained = self.read(waker, &mut show);
+        let (drained, _) = self.read(waker, &mut show);
         self.count(show.delivered);
         drained
     }
@@ -205,11 +209,12 @@ impl Session {
         }
     }
 
-    fn read(&self, waker: Option<&Waker>, visit: &mut impl Visit) -> Drained {
+    /// What was found, and whether the session was poked.
+    fn read(&self, waker: Option<&Waker>, visit: &mut impl Visit) -> (Drained, bool) {
         let mut reader = self.link.reader.lock();
-        reader.hear(&self.link.bell, waker);
+        let poked = reader.hear(&self.link.bell, waker);
         if reader.lagging {
-            return Drained::Lagging;
+            return (Drained::Lagging, poked);
         }
         while let Some(key) = reader.ready.pop_front() {
             let Some(subscription) = reader.get(key) else { continue };
@@ -217,10 +222,20 @@ impl Session {
                 subscription.queued = false;
             } else {
                 reader.ready.push_back(key);
-                return Drained::More;
+                return (Drained::More, poked);
             }
         }
-        Drained::All
+        (Drained::All, poked)
+    }
+
+    /// A waker for what is not published: a socket that has input, a timer.
+    ///
+    /// It wakes whoever waits in [`drain`](Self::drain), and the next drain
+    /// with a waker says so in [`Batch::poked`]. So a driver that is woken and
+    /// not poked need look at nothing but what was published. While nobody
+    /// waits, it wakes nobody.
+    pub fn poker(&self) -> Waker {
+        Waker::from(self.link.clone())
     }
 
     /// The name of the protocol that the session was opened with.

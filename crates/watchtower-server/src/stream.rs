@@ -9,9 +9,7 @@ use std::cell::RefCell;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll, Wake, Waker, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
@@ -59,8 +57,13 @@ thread_local! {
 pub(crate) struct Drive<W, S, G = Guest> {
     shutdown: Shutdown,
     phase: Phase,
+    /// Whether something may have happened besides publications: input, the
+    /// timer, what the session is closed for.
+    is_poked: bool,
     /// Whether nothing is read until the timer is due.
     is_paused: bool,
+    /// What all of that wakes.
+    poker: Waker,
     wire: W,
     session: S,
     /// What the wire did not take yet.
@@ -76,42 +79,15 @@ pub(crate) struct Drive<W, S, G = Guest> {
     _guest: G,
 }
 
-struct Timer {
-    due: Instant,
-    sleep: Pin<Box<Sleep>>,
-    /// Set once `sleep` was polled: what it wakes.
-    alarm: Option<Arc<Alarm>>,
-}
-
-/// Remembers that a timer went off, so that a turn that is about something else
-/// need not look at the timer itself.
-struct Alarm {
-    rang: AtomicBool,
-    task: Waker,
-}
-
-impl Wake for Alarm {
-    fn wake(self: Arc<Self>) {
-        self.rang.store(true, Ordering::Release);
-        self.task.wake_by_ref();
-    }
-}
+struct Timer(Pin<Box<Sleep>>);
 
 impl Timer {
     fn at(due: Instant) -> Timer {
-        Timer { due, sleep: Box::pin(sleep_until(due)), alarm: None }
+        Timer(Box::pin(sleep_until(due)))
     }
 
-    /// Whether it is due. Nearly always it is not, and one look tells.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let is_silent =
-            |alarm: &Arc<Alarm>| !alarm.rang.load(Ordering::Acquire) && alarm.task.will_wake(cx.waker());
-        if self.alarm.as_ref().is_some_and(is_silent) {
-            return Poll::Pending;
-        }
-        let alarm = Arc::new(Alarm { rang: AtomicBool::new(false), task: cx.waker().clone() });
-        self.alarm = Some(alarm.clone());
-        self.sleep.as_mut().poll(&mut Context::from_waker(&Waker::from(alarm)))
+        self.0.as_mut().poll(cx)
     }
 }
 
@@ -144,13 +120,16 @@ impl<W: Wire, S: StreamSession, G> Drive<W, S, G> {
     /// Takes over a connection.
     pub(crate) fn new(wire: W, session: S, guest: G, shutdown: Shutdown) -> Drive<W, S, G> {
         let last_sent = session.heartbeat().map(|_| Instant::now());
+        let poker = session.session().poker();
         let mut drive = Drive {
             wire,
+            poker,
             session,
             partial: Vec::new(),
             answers: Vec::new(),
             unsent: Bytes::new(),
             phase: Phase::Open,
+            is_poked: true,
             is_paused: false,
             timer: None,
             last_sent,
@@ -312,6 +291,7 @@ impl<W: Wire, S: StreamSession, G> Drive<W, S, G> {
         }
         let format = self.session.format();
         let drained = self.session.session().drain(format, Some(cx.waker()), CHUNK_BYTES, &mut batch);
+        self.is_poked |= batch.poked;
         let mut more = drained == Drained::More;
         if drained == Drained::Lagging {
             self.session.lagging(&mut self.answers);
@@ -335,17 +315,11 @@ impl<W: Wire, S: StreamSession, G> Drive<W, S, G> {
     }
 
     /// What has come due; whether there is something new to write.
-    fn poll_timer(&mut self, cx: &mut Context<'_>, sent_before: Option<Instant>) -> Poll<()> {
-        let is_set = self.timer.is_some();
-        if !is_set {
+    fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.timer.is_none() {
             self.timer = self.next_timer();
         }
         let Some(timer) = &mut self.timer else { return Poll::Pending };
-        // After a write the time is known: no look at a timer that is not due.
-        let sent_now = self.last_sent.filter(|_| is_set && self.last_sent != sent_before);
-        if sent_now.is_some_and(|now| now < timer.due) {
-            return Poll::Pending;
-        }
         ready!(timer.poll(cx));
         self.timer = None;
         if self.phase == Phase::Open {
@@ -381,15 +355,33 @@ impl<W: Wire, S: StreamSession, G> Drive<W, S, G> {
             self.deliver_and_close(End::OfServer);
             return Poll::Ready(Ok(()));
         }
-        if self.session.poll_close(cx, &mut self.answers).is_ready() {
+        // Nearly always something was published, and nothing else has happened.
+        if !self.is_poked && !self.has_unsent() {
+            let output = self.poll_output(cx);
+            if let Poll::Ready(Err(error)) = output {
+                return Poll::Ready(Err(error));
+            }
+        }
+        if (self.is_poked || self.has_unsent()) && self.phase == Phase::Open {
+            return self.poll_all(cx);
+        }
+        if self.phase == Phase::Open { Poll::Pending } else { Poll::Ready(Ok(())) }
+    }
+
+    /// Looks at everything that may have happened.
+    fn poll_all(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let poker = self.poker.clone();
+        let poked_cx = &mut Context::from_waker(&poker);
+        self.is_poked = false;
+        if self.session.poll_close(poked_cx, &mut self.answers).is_ready() {
             self.flush_and_close();
             return Poll::Ready(Ok(()));
         }
-        let mut read_more = false;
         let may_read = self.may_read();
-        if may_read && let Poll::Ready(read) = self.poll_input(cx) {
-            read_more = read?;
-            if !read_more && self.phase == Phase::Open {
+        if may_read && let Poll::Ready(read) = self.poll_input(poked_cx) {
+            // There may be more.
+            self.is_poked = read?;
+            if !self.is_poked && self.phase == Phase::Open {
                 if !self.session.reads_after_end_of_input() {
                     return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
                 }
@@ -397,9 +389,8 @@ impl<W: Wire, S: StreamSession, G> Drive<W, S, G> {
                 return Poll::Ready(Ok(()));
             }
         }
-        let sent_before = self.last_sent;
         let mut output = self.poll_output(cx);
-        while self.phase == Phase::Open && self.poll_timer(cx, sent_before).is_ready() {
+        while self.phase == Phase::Open && self.poll_timer(poked_cx).is_ready() {
             output = self.poll_output(cx);
         }
         if let Poll::Ready(Err(error)) = output {
@@ -414,12 +405,24 @@ impl<W: Wire, S: StreamSession, G> Drive<W, S, G> {
         if self.phase != Phase::Open {
             return Poll::Ready(Ok(()));
         }
+        self.follow_session();
         // Input that had to wait is looked at again: nothing else would wake this
-        // task for it.
-        if read_more || (!may_read && self.may_read()) {
+        // task for it. What poked before the first drain woke nobody.
+        self.is_poked |= !may_read && self.may_read();
+        if self.is_poked {
             cx.waker().wake_by_ref();
         }
         Poll::Pending
+    }
+
+    /// Is poked by the session that is delivered now, if that has changed.
+    fn follow_session(&mut self) {
+        let poker = self.session.session().poker();
+        if !poker.will_wake(&self.poker) {
+            self.poker = poker;
+            self.wire.forget_waker();
+            self.is_poked = true;
+        }
     }
 
     fn poll_closing(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -432,6 +435,8 @@ impl<W: Wire, S: StreamSession, G> Drive<W, S, G> {
             ready!(self.poll_output(cx))?;
             ready!(self.wire.poll_shutdown(cx))?;
             self.phase = Phase::Lingering { discarded: 0 };
+            // From here on nothing is drained, so nobody is poked.
+            self.wire.forget_waker();
             self.timer = Some(Timer::at(Instant::now() + LINGER));
             cx.waker().wake_by_ref();
         }

@@ -28,11 +28,16 @@ impl Connection for TlsStream<TcpStream> {
 
 /// Both directions of a connection, for one task that polls them.
 ///
-/// What is pending wakes the task of the last `Context` that was handed in for
-/// that direction. Dropping a wire closes the connection.
+/// What is pending wakes the task of a `Context` that was handed in for that
+/// direction: the last one, save that reads may stay with an earlier one until
+/// [`forget_waker`](Self::forget_waker). Dropping a wire closes the connection.
 pub(crate) trait Wire: Unpin {
     /// Reads what there is, as far as it fits; nothing at the end of the input.
     fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>>;
+
+    /// Takes the next read's `Context` for a new one, however alike the last
+    /// was.
+    fn forget_waker(&mut self) {}
 
     /// Takes bytes to be written, as many as it says; pending when it takes
     /// none.
@@ -92,6 +97,10 @@ impl Wire for Plain {
                 read => return Poll::Ready(read),
             }
         }
+    }
+
+    fn forget_waker(&mut self) {
+        self.awaits_input = false;
     }
 
     #[inline]
