@@ -75,12 +75,14 @@ pub(crate) const BINARY_LIKE_TEXT: Content =
 pub(crate) struct Sent {
     pub(crate) content: Content,
     pub(crate) event: &'static str,
+    /// Further fields of WebRocket, each with a comma before it.
+    pub(crate) further: &'static str,
     pub(crate) direct: bool,
 }
 
 impl Sent {
     pub(crate) fn plain(content: Content) -> Sent {
-        Sent { content, event: "message", direct: false }
+        Sent { content, event: "message", further: "", direct: false }
     }
 
     pub(crate) fn direct(content: Content) -> Sent {

@@ -80,8 +80,8 @@ impl Server {
 
 /// The event that subscribers get [webrocket: a subscriber receives].
 fn event(channel: u32, message: &Sent) -> String {
-    let (event, data) = (message.event, data(message.content));
-    format!(r#"{{"event": "{event}", "channel": "{channel}", "data": {data}}}"#)
+    let (event, data, further) = (message.event, data(message.content), message.further);
+    format!(r#"{{"event": "{event}", "channel": "{channel}", "data": {data}{further}}}"#)
 }
 
 fn publication(channel: u32, message: &Sent) -> String {

@@ -114,7 +114,10 @@ fn what_is_published_over_webrocket_reaches_every_wire() {
             sent.iter().for_each(|message| publisher.publish(channel, message));
             everyone.see(publisher.id, channel, &sent);
         }
-        let events = ["greeting", "message", "grüße"].map(|event| Sent { event, ..Sent::plain(TEXT) });
+        let events =
+            [("greeting", ""), ("message", r#", "id": 7"#), ("grüße", r#", "to": ["ü"], "x": null"#)];
+        // Further fields are for WebRocket alone.
+        let events = events.map(|(event, further)| Sent { event, further, ..Sent::plain(TEXT) });
         events.iter().for_each(|message| publisher.publish(5, message));
         everyone.see(publisher.id, 5, &events);
     }
