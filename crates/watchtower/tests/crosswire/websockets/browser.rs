@@ -74,6 +74,7 @@ impl Browser {
         let pages = Pages::default();
         let (here, for_here) = Peer::new();
         let (elsewhere, for_elsewhere) = Peer::new();
+        // Headless, it opens one page by itself: this one opens the other.
         here.make(&json!({ "do": "frame", "url": origin(address, "localhost") }));
         let site = Site {
             pages: pages.clone(),

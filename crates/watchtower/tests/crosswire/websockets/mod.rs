@@ -175,7 +175,7 @@ impl Socket {
 
     /// What comes next.
     #[track_caller]
-    pub(crate) fn next(&self) -> Told {
+    fn next(&self) -> Told {
         self.told.recv_timeout(PATIENCE).expect("something comes")
     }
 
