@@ -189,6 +189,31 @@ async fn packets_within_tls_are_packets() {
 }
 
 #[tokio::test]
+async fn a_websocket_opens_within_tls_and_loses_nothing_that_came_with_the_request() {
+    let server = serve(|_| {}).await;
+    let request = b"GET /webrocket HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+                    Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    let unknown = b"\x81\x82\0\0\0\0{}";
+    let input = [&request[..], unknown].concat();
+    for record in [1, input.len() - 1, input.len()] {
+        let mut tls = server.connect().await;
+        for record in input.chunks(record) {
+            tls.write_all(record).await.expect("open");
+        }
+        tls.flush().await.expect("open");
+        expect(&mut tls, b"HTTP/1.1 101 Switching Protocols\r\n").await;
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.extend(read(&mut tls, 1).await);
+        }
+        expect(&mut tls, b"\x81\x17{\"err\": \"invalid_data\"}").await;
+        // A close is answered in kind.
+        tls.write_all(b"\x88\x82\0\0\0\0\x03\xe8").await.expect("open");
+        assert_eq!(rest(&mut tls).await, b"\x88\x02\x03\xe8");
+    }
+}
+
+#[tokio::test]
 async fn a_request_within_tls_is_answered_and_so_is_the_next() {
     let server = serve(|_| {}).await;
     let mut config = client(&server.issued, &[&TLS12, &TLS13]);

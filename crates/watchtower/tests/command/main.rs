@@ -5,6 +5,7 @@ mod bench;
 mod client;
 mod config;
 mod hub;
+mod originals;
 mod process;
 mod serve;
 mod usage;

@@ -1,8 +1,12 @@
 //! Running the real binary, away from the environment of whoever runs the tests.
 
 use std::ffi::OsStr;
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Child, ChildStderr, ChildStdout, Command, Output, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
 
 /// The binary, with nothing in its environment but a path to find the shell's tools.
 pub(crate) fn watchtower<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> Command {
@@ -39,5 +43,72 @@ impl From<Output> for Ended {
             stdout: String::from_utf8(output.stdout).unwrap(),
             stderr: String::from_utf8(output.stderr).unwrap(),
         }
+    }
+}
+
+/// A server that has said that it is ready.
+pub(crate) struct Running {
+    child: Child,
+    stdout: BufReader<ChildStdout>,
+    pub(crate) stderr: BufReader<ChildStderr>,
+    /// The lines that it printed before that.
+    pub(crate) listening: Vec<String>,
+}
+
+impl Running {
+    pub(crate) fn start(folder: &Path, arguments: &[&str]) -> Self {
+        let mut child = watchtower(arguments)
+            .current_dir(folder)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        let mut running = Self { child, stdout, stderr, listening: Vec::new() };
+        loop {
+            let mut line = String::new();
+            let bytes = running.stdout.read_line(&mut line).unwrap();
+            assert_ne!(bytes, 0, "ended before it was ready");
+            if line == "ready\n" {
+                return running;
+            }
+            running.listening.push(line);
+        }
+    }
+
+    /// Where its listener is, of which it said that protocol.
+    pub(crate) fn listener(&self, protocol: &str) -> SocketAddr {
+        let line = self.listening.iter().find(|line| line.trim_end().split(' ').nth(3) == Some(protocol));
+        line.unwrap_or_else(|| panic!("{:?}", self.listening)).split(' ').nth(2).unwrap().parse().unwrap()
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// Sends the signal, and waits for its end.
+    pub(crate) fn ended_by(self, signal: Signal) -> (Option<i32>, String) {
+        self.signal(signal);
+        self.ended()
+    }
+
+    /// Waits for its end; its code and what was on standard error, where nothing more was on
+    /// standard output.
+    pub(crate) fn ended(mut self) -> (Option<i32>, String) {
+        let (mut said, mut printed) = (String::new(), String::new());
+        self.stderr.read_to_string(&mut said).unwrap();
+        self.stdout.read_to_string(&mut printed).unwrap();
+        assert_eq!(printed, "");
+        (self.child.wait().unwrap().code(), said)
+    }
+}
+
+/// A test that fails leaves no server behind.
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }

@@ -6,74 +6,24 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::{Child, ChildStderr, ChildStdout, Stdio};
+use std::process::Stdio;
 use std::thread;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use serde_json::Value;
 
-use super::process::{run, run_in, watchtower};
+use super::process::{Running, run, run_in, watchtower};
 
-/// A server that has said that it is ready.
-struct Running {
-    child: Child,
-    stdout: BufReader<ChildStdout>,
-    stderr: BufReader<ChildStderr>,
-    listening: Vec<String>,
-}
-
-impl Running {
-    fn start(folder: &Path, options: &[&str]) -> Self {
-        let arguments = [&["serve", "--listen", "127.0.0.1:0"], options].concat();
-        let mut child = watchtower(arguments)
-            .current_dir(folder)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let stdout = BufReader::new(child.stdout.take().unwrap());
-        let stderr = BufReader::new(child.stderr.take().unwrap());
-        let mut running = Self { child, stdout, stderr, listening: Vec::new() };
-        loop {
-            let mut line = String::new();
-            let bytes = running.stdout.read_line(&mut line).unwrap();
-            assert_ne!(bytes, 0, "ended before it was ready");
-            if line == "ready\n" {
-                return running;
-            }
-            running.listening.push(line);
-        }
-    }
-
-    fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(&self.child), signal).unwrap();
-    }
-
-    /// Sends the signal; what was on standard error, and that nothing more was on standard output.
-    fn ended_by(mut self, signal: Signal) -> (Option<i32>, String) {
-        self.signal(signal);
-        let (mut said, mut printed) = (String::new(), String::new());
-        self.stderr.read_to_string(&mut said).unwrap();
-        self.stdout.read_to_string(&mut printed).unwrap();
-        assert_eq!(printed, "");
-        (self.child.wait().unwrap().code(), said)
-    }
-}
-
-/// A test that fails leaves no server behind.
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+/// `watchtower serve` on a free port, with these options.
+fn serve(folder: &Path, options: &[&str]) -> Running {
+    Running::start(folder, &[&["serve", "--listen", "127.0.0.1:0"], options].concat())
 }
 
 #[test]
 fn when_ready_it_prints_its_listeners_and_nothing_else_and_ends_well_on_a_signal() {
     for signal in [Signal::TERM, Signal::INT] {
         let folder = tempfile::tempdir().unwrap();
-        let server = Running::start(folder.path(), &["--secret", "3f9c-aa01"]);
+        let server = serve(folder.path(), &["--secret", "3f9c-aa01"]);
         for line in &server.listening {
             assert!(line.starts_with("listening "), "{line}");
             assert!(line.contains(" 127.0.0.1:") && !line.contains(":0 "), "{line}");
@@ -89,7 +39,7 @@ fn when_ready_it_prints_its_listeners_and_nothing_else_and_ends_well_on_a_signal
 #[test]
 fn what_is_published_from_the_command_line_reaches_a_subscriber_over_either_packet_protocol() {
     let folder = tempfile::tempdir().unwrap();
-    let server = Running::start(folder.path(), &[]);
+    let server = serve(folder.path(), &[]);
     let address = server.listening[0].split(' ').nth(2).unwrap().to_owned();
     for (subscriber, publisher) in [("tcp", "udp"), ("udp", "tcp")] {
         let remote = |protocol| ["--server", &address, "--protocol", protocol].map(str::to_owned);
@@ -113,7 +63,7 @@ fn what_is_published_from_the_command_line_reaches_a_subscriber_over_either_pack
 #[test]
 fn a_secret_is_made_at_the_first_start_shown_once_and_kept_for_its_owner_alone() {
     let folder = tempfile::tempdir().unwrap();
-    let first = Running::start(folder.path(), &["--data-dir", "data"]);
+    let first = serve(folder.path(), &["--data-dir", "data"]);
     let file = folder.path().join("data/secret_key");
     let secret = fs::read_to_string(&file).unwrap();
     let secret = secret.trim_end();
@@ -123,7 +73,7 @@ fn a_secret_is_made_at_the_first_start_shown_once_and_kept_for_its_owner_alone()
     let (_, said) = first.ended_by(Signal::TERM);
     assert_eq!(said.matches(secret).count(), 1, "{said}");
 
-    let (code, said) = Running::start(folder.path(), &["--data-dir", "data"]).ended_by(Signal::TERM);
+    let (code, said) = serve(folder.path(), &["--data-dir", "data"]).ended_by(Signal::TERM);
     assert_eq!(code, Some(0));
     assert!(!said.contains(secret), "{said}");
     assert_eq!(fs::read_to_string(&file).unwrap().trim_end(), secret);
@@ -132,7 +82,7 @@ fn a_secret_is_made_at_the_first_start_shown_once_and_kept_for_its_owner_alone()
 #[test]
 fn as_json_every_line_on_standard_error_is_an_object() {
     let folder = tempfile::tempdir().unwrap();
-    let (_, said) = Running::start(folder.path(), &["--log-format", "json"]).ended_by(Signal::TERM);
+    let (_, said) = serve(folder.path(), &["--log-format", "json"]).ended_by(Signal::TERM);
     assert!(said.lines().count() >= 2, "{said}");
     for line in said.lines() {
         let object: Value = serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}"));
@@ -145,7 +95,7 @@ fn a_reload_of_a_wrong_file_is_logged_and_changes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("watchtower.toml");
     fs::write(&file, "limits.max_senders = 5\n").unwrap();
-    let mut server = Running::start(folder.path(), &["--config", "watchtower.toml"]);
+    let mut server = serve(folder.path(), &["--config", "watchtower.toml"]);
     fs::write(&file, "limits.max_sendres = 6\n").unwrap();
     server.signal(Signal::HUP);
     wait_for(&mut server.stderr, "did you mean \"limits.max_senders\"?");
@@ -164,8 +114,7 @@ fn a_reload_of_a_certificate_that_cannot_be_used_is_logged_and_so_is_a_key_that_
     fs::write(&cert, issued.cert.pem()).unwrap();
     fs::write(&key, issued.signing_key.serialize_pem()).unwrap();
     fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
-    let mut server =
-        Running::start(folder.path(), &["--set", "tls.cert=cert.pem", "--set", "tls.key=key.pem"]);
+    let mut server = serve(folder.path(), &["--set", "tls.cert=cert.pem", "--set", "tls.key=key.pem"]);
     let told = wait_for(&mut server.stderr, "every user of this machine can read this private key");
     assert!(told.contains("tls.key = \"key.pem\"") && told.contains("chmod 600 key.pem"), "{told}");
     fs::write(&key, "").unwrap();
@@ -194,7 +143,7 @@ fn wait_for(stderr: &mut impl BufRead, part: &str) -> String {
 fn a_second_signal_ends_it_at_once_even_if_a_session_is_still_owed_something() {
     let folder = tempfile::tempdir().unwrap();
     let patient = ["--set", "shutdown_grace=1h", "--set", "limits.lag_bytes=100000000"];
-    let mut server = Running::start(folder.path(), &patient);
+    let mut server = serve(folder.path(), &patient);
     let address = server.listening[0].split(' ').nth(2).unwrap();
     // This one never reads what it is sent.
     let (_subscriber, _) = join_channel_5(address);

@@ -1,5 +1,6 @@
 //! Every wire reaches every wire: the real binary, and clients that write and read the bytes of
-//! its protocols' pages themselves, so that no fault of the codecs can hide behind itself.
+//! its protocols' pages themselves, so that no fault of the codecs can hide behind itself. Over
+//! WebSocket they are a browser and a package that others wrote.
 
 mod callbacks;
 mod commands;
@@ -7,7 +8,11 @@ mod http;
 mod messages;
 mod operation;
 mod packets;
+mod pages;
 mod receiver;
 mod resume;
 mod server;
+mod webrocket;
+mod websockets;
+mod webtalk;
 mod wires;

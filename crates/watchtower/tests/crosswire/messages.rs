@@ -8,6 +8,9 @@ use super::http::{Stream, header};
 use super::packets::{Packets, delivered};
 use super::receiver::Receiver;
 use super::server::Server;
+use super::webrocket::WebRocket;
+use super::websockets::EVERY_CLIENT;
+use super::webtalk::{Link, User, WEBTALK};
 
 /// A content: its bytes, which are what a packet holds, and what stands for it in JSON.
 #[derive(Clone, Copy)]
@@ -22,10 +25,19 @@ impl Content {
         std::str::from_utf8(self.bytes).unwrap()
     }
 
+    pub(crate) fn is_binary(self) -> bool {
+        self.json.ends_with(",\"encoding\":\"base64\"")
+    }
+
+    /// What stands for it where no lines are counted: a string for text and binary, and JSON as it
+    /// is, ends of lines included.
+    pub(crate) fn value(self) -> &'static str {
+        if self.json.starts_with('"') { self.json } else { self.text() }
+    }
+
     /// The body of a publishing request.
     pub(crate) fn request(self, channel: u32, sender: u32, more: &Value) -> String {
-        // A string stands for text and binary; JSON is sent as it is, ends of lines included.
-        let message = if self.json.starts_with('"') { self.json } else { self.text() };
+        let message = self.value();
         let more = more.as_object().unwrap().iter().map(|(key, value)| format!(",\"{key}\":{value}"));
         let more: String = more.collect();
         format!("{{\"channels\":[{channel}],\"sender\":{sender},\"message\":{message}{more}}}")
@@ -63,12 +75,14 @@ pub(crate) const BINARY_LIKE_TEXT: Content =
 pub(crate) struct Sent {
     pub(crate) content: Content,
     pub(crate) event: &'static str,
+    /// Further fields of WebRocket, each with a comma before it.
+    pub(crate) further: &'static str,
     pub(crate) direct: bool,
 }
 
 impl Sent {
     pub(crate) fn plain(content: Content) -> Sent {
-        Sent { content, event: "message", direct: false }
+        Sent { content, event: "message", further: "", direct: false }
     }
 
     pub(crate) fn direct(content: Content) -> Sent {
@@ -84,6 +98,10 @@ pub(crate) struct Everyone {
     events: Stream,
     octets: Stream,
     callbacks: Receiver,
+    rockets: Vec<WebRocket>,
+    users: Vec<User>,
+    /// WebTalk's application, which has given out the channels.
+    pub(crate) link: Link,
     /// The senders that these are.
     pub(crate) ids: Vec<u32>,
     epochs: HashMap<u32, String>,
@@ -92,7 +110,7 @@ pub(crate) struct Everyone {
 
 impl Everyone {
     pub(crate) fn gather() -> Everyone {
-        let server = Server::start(&[]);
+        let server = Server::start(&WEBTALK);
         let packets = vec![Packets::tcp(&server, &[5, 7]), Packets::udp(&server, &[5, 7])];
         let mut ids: Vec<u32> = packets.iter().map(|packets| packets.id).collect();
         let sender = |ids: &mut Vec<u32>| {
@@ -106,11 +124,35 @@ impl Everyone {
         let join = json!({ "sender": sender(&mut ids), "channels": [5, 7], "callback_url": callbacks.url() });
         server.post("/channels/join/async", &join.to_string()).is(200, r#"{"channels":[5,7]}"#);
 
+        let mut rockets = Vec::new();
+        for by in EVERY_CLIENT {
+            let rocket = WebRocket::following(&server, by, &[5, 7], &ids);
+            ids.push(rocket.id);
+            rockets.push(rocket);
+        }
+        let mut link = Link::open(server.listener("webtalk-private"));
+        link.channels_up_to(7);
+        let users: Vec<User> = EVERY_CLIENT.map(|by| User::listening(&server, &mut link, by, &[5, 7])).into();
+        ids.extend(users.iter().map(|user| user.id));
+
         let epochs: HashMap<_, _> =
             [5, 7].map(|channel| (channel, server.epoch(ids[0], &channel.to_string()))).into();
         events.expect(format!("id: {}:0,{}:0\n\n", epochs[&5], epochs[&7]).as_bytes());
         let offsets = HashMap::from([(5, 0), (7, 0)]);
-        Everyone { server, packets, lines, events, octets, callbacks, ids, epochs, offsets }
+        Everyone {
+            server,
+            packets,
+            lines,
+            events,
+            octets,
+            callbacks,
+            rockets,
+            users,
+            link,
+            ids,
+            epochs,
+            offsets,
+        }
     }
 
     /// What `POST /broadcast` and `/send` answer to the message after `ahead` others that were not
@@ -130,6 +172,8 @@ impl Everyone {
             let packet = delivered(sender, channel, message.direct, message.content.bytes);
             self.packets.iter_mut().for_each(|packets| packets.expect(&packet));
             self.octets.expect(&packet);
+            self.rockets.iter().for_each(|rocket| rocket.sees(channel, message));
+            self.users.iter().for_each(|user| user.hears(message));
 
             let position = format!("{}:{}", self.epochs[&channel], self.offsets[&channel]);
             let line = self.lines.line();

@@ -38,6 +38,8 @@ pub(crate) struct Server {
     folder: TempDir,
     pub(crate) tcp: SocketAddr,
     pub(crate) udp: SocketAddr,
+    /// What it printed of further listeners.
+    others: Vec<String>,
 }
 
 impl Server {
@@ -69,8 +71,14 @@ impl Server {
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         let mut lines = stdout.by_ref().lines().map(Result::unwrap);
         let (tcp, udp) = (address(lines.next(), "tcp"), address(lines.next(), "udp"));
-        assert_eq!(lines.next().as_deref(), Some("ready"));
-        Server { child, stdout, folder, tcp, udp }
+        let others: Vec<String> = lines.take_while(|line| line != "ready").collect();
+        Server { child, stdout, folder, tcp, udp, others }
+    }
+
+    /// Where a listener of its own is, of which it said that protocol.
+    pub(crate) fn listener(&self, protocol: &str) -> SocketAddr {
+        let line = self.others.iter().find(|line| line.split(' ').nth(3) == Some(protocol));
+        address(line.cloned(), "tcp")
     }
 
     pub(crate) fn terminate(&self) {

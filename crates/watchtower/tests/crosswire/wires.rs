@@ -8,13 +8,15 @@ use super::messages::{
 };
 use super::packets::{Packets, delivered};
 use super::server::Server;
+use super::webrocket::WebRocket;
+use super::websockets::EVERY_CLIENT;
 
 /// Contents that one publisher sends to a channel in one go. Channel 5 takes anything, channel 7
 /// takes JSON, which text is on the way in.
 type Table = &'static [(u32, &'static [Content])];
 
-/// Packets are text where they can be [model: projection].
-const PACKETS: Table =
+/// Packets, and what is shouted, are text where they can be [model: projection].
+const BYTES: Table =
     &[(5, &[TEXT, BINARY, TEXT_LIKE_JSON, EMPTY, TEXT]), (7, &[JSON, JSON_NUMBER, JSON]), (5, &[TEXT])];
 
 #[test]
@@ -30,7 +32,7 @@ fn what_is_published_over_udp_reaches_every_wire() {
 fn packets_reach_every_wire(connect: fn(&Server, &[u32]) -> Packets) {
     let mut everyone = Everyone::gather();
     let mut publisher = connect(&everyone.server, &[5, 7]);
-    for &(channel, contents) in PACKETS {
+    for &(channel, contents) in BYTES {
         contents.iter().for_each(|content| publisher.publish(channel, content.bytes));
         everyone.see(publisher.id, channel, &contents.iter().copied().map(Sent::plain).collect::<Vec<_>>());
         // Its own come back to it [model: delivery promises].
@@ -93,6 +95,40 @@ fn bodies_reach_every_wire(content_type: &str, table: Table) {
             answer.is(200, &everyone.published(channel, ahead));
         }
         everyone.see(sender, channel, &contents.iter().copied().map(Sent::plain).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn what_is_published_over_webrocket_reaches_every_wire() {
+    for by in EVERY_CLIENT {
+        let mut everyone = Everyone::gather();
+        // It follows neither of the channels that it publishes on.
+        let publisher = WebRocket::following(&everyone.server, by, &[9], &[]);
+        let table: Table = &[
+            (5, &[TEXT, BINARY, JSON, TEXT_LIKE_JSON, BINARY_LIKE_TEXT, JSON_NUMBER, EMPTY]),
+            (7, &[JSON, JSON_NUMBER]),
+            (5, &[TEXT]),
+        ];
+        for &(channel, contents) in table {
+            let sent: Vec<_> = contents.iter().copied().map(Sent::plain).collect();
+            sent.iter().for_each(|message| publisher.publish(channel, message));
+            everyone.see(publisher.id, channel, &sent);
+        }
+        let events =
+            [("greeting", ""), ("message", r#", "id": 7"#), ("grüße", r#", "to": ["ü"], "x": null"#)];
+        // Further fields are for WebRocket alone.
+        let events = events.map(|(event, further)| Sent { event, further, ..Sent::plain(TEXT) });
+        events.iter().for_each(|message| publisher.publish(5, message));
+        everyone.see(publisher.id, 5, &events);
+    }
+}
+
+#[test]
+fn what_is_shouted_over_webtalk_reaches_every_wire_from_nobody() {
+    let mut everyone = Everyone::gather();
+    for &(channel, contents) in BYTES {
+        contents.iter().for_each(|content| everyone.link.shout(channel, *content));
+        everyone.see(0, channel, &contents.iter().copied().map(Sent::plain).collect::<Vec<_>>());
     }
 }
 

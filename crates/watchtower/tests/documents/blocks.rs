@@ -30,6 +30,8 @@ pub(crate) enum Output {
     Text(String),
     /// Such JSON values, see [`is_alike`].
     Json(String),
+    /// The same but for its numbers, see [`without_numbers`].
+    Example(String),
 }
 
 /// A file to be written.
@@ -64,6 +66,10 @@ pub(crate) fn read(document: &str) -> Vec<Block> {
             ["sh", ..] => panic!("line {}: {info} is none of the blocks there are", index + 1),
             ["output"] => {
                 expect(&mut blocks, Output::Text(text), index + 1);
+                continue;
+            }
+            ["output", "example"] => {
+                expect(&mut blocks, Output::Example(text), index + 1);
                 continue;
             }
             ["json"] if index == after_last => {
@@ -113,8 +119,22 @@ impl Output {
         match self {
             Output::Text(shown) => fits(shown, text),
             Output::Json(shown) => is_alike(shown, text),
+            Output::Example(shown) => without_numbers(shown) == without_numbers(text),
         }
     }
+}
+
+/// A text with 0 for each of its numbers, hexadecimal ones included, as different ones stand there
+/// each time; and without white space at its ends.
+fn without_numbers(text: &str) -> String {
+    let mut without = String::new();
+    for piece in text.trim().split_inclusive(|c: char| !c.is_ascii_hexdigit()) {
+        let number = piece.trim_end_matches(|c: char| !c.is_ascii_hexdigit());
+        let is_number = number.contains(|c: char| c.is_ascii_digit());
+        without.push_str(if is_number { "0" } else { number });
+        without.push_str(&piece[number.len()..]);
+    }
+    without
 }
 
 /// Whether both are as many JSON values, of the same kinds and with the same names in them:
@@ -150,6 +170,18 @@ fn json_is_compared_by_its_shape() {
         ("not", "not", false),
     ] {
         assert_eq!(is_alike(shown, text), expected, "{shown} {text}");
+    }
+}
+
+#[test]
+fn the_numbers_of_an_example_may_be_others() {
+    for (text, expected) in [
+        ("00048[ok] 2718281828!5d41402abc", "0[ok] 0!0"),
+        ("\na bad face\n", "a bad face"),
+        ("12", "0"),
+        ("", ""),
+    ] {
+        assert_eq!(without_numbers(text), expected);
     }
 }
 

@@ -10,6 +10,7 @@
 //! | `sh listen` | goes on beside the blocks that follow; these wait for its first output |
 //! | `sh unchecked` | nothing: it needs what a test has not |
 //! | `output` | what the block before it prints; `…` stands for anything |
+//! | `output example` | the same, in which numbers, hexadecimal ones too, are examples |
 //! | `json`, right behind a block | JSON that is printed by that; numbers and texts are examples |
 //! | a language and a file's name, such as `python receive.py` | is written to that file |
 //!

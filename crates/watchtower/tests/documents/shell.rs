@@ -21,8 +21,12 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The port of the server in the documents.
 const SERVER_PORT: &str = "3033";
-/// The port of other programs that listen there.
-const OTHER_PORT: &str = "8080";
+/// The ports of the server, each with the protocols that it prints behind it. They are free ones
+/// whose numbers are known once it listens.
+const SERVER_PORTS: [(&str, &str); 2] =
+    [(SERVER_PORT, "packets,http,websocket"), ("12344", "webtalk-private")];
+/// The ports of programs that are told where to listen: a receiver, and `watchtower rocket`.
+const OTHER_PORTS: [&str; 2] = ["8080", "9772"];
 /// Before and after a block, so that its variables are there in those that follow.
 const TAKE_VARIABLES: &str = "set -a; if [ -f .variables ]; then . ./.variables; fi";
 const KEEP_VARIABLES: &str = "export -p > .variables";
@@ -56,8 +60,8 @@ impl Shell {
         fs::write(bin.join("watchtower"), AS_CLIENT_OF_THE_SERVER).unwrap();
         fs::set_permissions(bin.join("watchtower"), Permissions::from_mode(0o755)).unwrap();
         // Taken from the system and given back: a script must be told a port before it binds it.
-        let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let ports = vec![(OTHER_PORT, free.to_string())];
+        let free = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let ports = OTHER_PORTS.map(|printed| (printed, free().to_string())).to_vec();
         Shell { document: document.to_owned(), folder, ports, server: None, listening: Vec::new() }
     }
 
@@ -80,17 +84,19 @@ impl Shell {
     pub(crate) fn serve(&mut self, script: &Script) {
         self.settle();
         self.server = None;
-        self.ports.retain(|(printed, _)| *printed != SERVER_PORT);
-        self.ports.push((SERVER_PORT, "0".to_owned()));
+        self.ports.truncate(OTHER_PORTS.len());
+        self.ports.extend(SERVER_PORTS.map(|(printed, _)| (printed, "0".to_owned())));
         let mut server = self.start(script, "", &[("WATCHTOWER_LISTEN", "127.0.0.1:0")]);
         server.read_until(|said| said.contains("\nready\n"));
         let said = server.said();
-        let port = said
-            .split_once("listening tcp 127.0.0.1:")
-            .and_then(|(_, rest)| rest.split(' ').next())
-            .unwrap_or_else(|| panic!("{}: {said}", server.title));
-        self.ports.pop();
-        self.ports.push((SERVER_PORT, port.to_owned()));
+        self.ports.truncate(OTHER_PORTS.len());
+        for (printed, protocols) in SERVER_PORTS {
+            let line = said.lines().find(|line| line.split(' ').nth(3) == Some(protocols));
+            if let Some((_, port)) = line.and_then(|line| line.split(' ').nth(2)?.rsplit_once(':')) {
+                self.ports.push((printed, port.to_owned()));
+            }
+        }
+        assert!(self.ports.len() > OTHER_PORTS.len(), "{}: {said}", server.title);
         self.server = Some(server);
     }
 
@@ -126,6 +132,7 @@ impl Shell {
         match output {
             Output::Text(text) => Output::Text(self.here(text)),
             Output::Json(text) => Output::Json(self.here(text)),
+            Output::Example(text) => Output::Example(self.here(text)),
         }
     }
 
@@ -192,7 +199,7 @@ impl Running {
 
     fn compare(&self, shown: &Output) {
         let said = self.said();
-        let (Output::Text(text) | Output::Json(text)) = shown;
+        let (Output::Text(text) | Output::Json(text) | Output::Example(text)) = shown;
         assert!(shown.is_met_by(&said), "{} shows\n{text}\nand printed\n{said}", self.title);
     }
 }
