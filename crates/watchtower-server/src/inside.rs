@@ -65,19 +65,10 @@ impl Subscriber {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicU64, Ordering};
-
-    use watchtower_hub::{Content, Entropy, Publish, Settings};
+    use watchtower_hub::{Content, Publish, Settings};
 
     use super::*;
-
-    struct Counting(AtomicU64);
-
-    impl Entropy for Counting {
-        fn next_u64(&self) -> u64 {
-            self.0.fetch_add(1, Ordering::Relaxed)
-        }
-    }
+    use crate::clock::SystemEntropy;
 
     fn publish(hub: &Hub, channel: &ChannelName, text: &str) {
         let message = Publish::new(Content::text(text)).event("said");
@@ -86,7 +77,7 @@ mod tests {
 
     #[tokio::test]
     async fn messages_of_several_channels_come_in_order_and_wake_who_waits() {
-        let hub = Hub::new(Settings::default(), Box::new(Counting(AtomicU64::new(1))));
+        let hub = Hub::new(Settings::default(), Box::new(SystemEntropy));
         let channels = ["5", "news"].map(|name| ChannelName::parse(name).expect("a name"));
         let mut subscriber = Subscriber::new(&hub, &channels).expect("room");
         for number in 0..200 {
