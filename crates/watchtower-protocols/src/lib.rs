@@ -6,6 +6,7 @@
 //! knows another.
 
 pub mod http;
+mod json;
 pub mod packets;
 pub mod stream;
 pub mod webrocket;

@@ -6,6 +6,7 @@
 
 use std::future::{Future, poll_fn};
 use std::io;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::task::ready;
 use std::time::Duration;
@@ -77,6 +78,13 @@ impl Door {
         }
     }
 
+    /// Whether what is spoken there may be spoken without TLS by who connects to
+    /// `local`. A secret that goes beyond this machine does not go in plain
+    /// ([webtalk: private link]).
+    fn takes_plain(self, local: IpAddr) -> bool {
+        self != Door::WebTalkPrivate || local.to_canonical().is_loopback()
+    }
+
     fn http(self, shared: &Shared) -> &Http {
         match self {
             Door::WebRocket => &shared.websockets.webrocket_http,
@@ -138,6 +146,10 @@ impl Arrival {
         if first.first() == Some(&TLS_HANDSHAKE) {
             // In a box, so that those who say nothing do not pay for it.
             return Box::pin(self.greet_within_tls(socket, first)).await;
+        }
+        let takes_plain = socket.local_addr().is_ok_and(|local| self.door.takes_plain(local.ip()));
+        if !takes_plain {
+            return tracing::warn!(door = self.door.protocols(), "closed a connection without TLS");
         }
         self.serve(socket, first).await;
     }
@@ -266,4 +278,21 @@ async fn read_more(io: &mut (impl AsyncRead + Unpin), bytes: &mut Vec<u8>) -> io
         Ok(chunk.filled().len()).into()
     })
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn webtalks_private_link_is_plain_on_this_machine_alone() {
+        let takes_plain = |door: Door, local: &str| door.takes_plain(local.parse().expect("an address"));
+        for local in ["127.0.0.1", "::1", "::ffff:127.0.0.1"] {
+            assert!(takes_plain(Door::WebTalkPrivate, local), "{local}");
+        }
+        for local in ["192.0.2.1", "2001:db8::1"] {
+            assert!(!takes_plain(Door::WebTalkPrivate, local), "{local}");
+            assert!(takes_plain(Door::WebTalk, local) && takes_plain(Door::Shared, local), "{local}");
+        }
+    }
 }

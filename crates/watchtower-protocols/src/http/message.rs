@@ -4,14 +4,13 @@
 //! holds a raw CR or LF, so that it is one line of NDJSON and one `data:` of
 //! SSE, whatever was published.
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::{BufMut, BytesMut};
 use jiff::fmt::StdFmtWrite;
 use jiff::fmt::temporal::DateTimePrinter;
 use watchtower_hub::{ChannelName, Content, ContentKind, Format, FormatId, Message, Position, Timestamp};
 
 use super::framing::Chunked;
+use crate::json::{write_base64, write_string};
 
 /// Messages as lines of JSON.
 pub(super) static NDJSON: Ndjson = Ndjson;
@@ -69,12 +68,6 @@ pub fn write_time(time: Timestamp, out: &mut BytesMut) {
     out.put_u8(b'"');
 }
 
-/// Appends a JSON string.
-pub fn write_string(text: &str, out: &mut BytesMut) {
-    let written = serde_json::to_writer(out.writer(), text);
-    debug_assert!(written.is_ok(), "a buffer takes all that is written to it");
-}
-
 /// [model: projection]
 fn write_content(content: &Content, out: &mut BytesMut) {
     match content.kind() {
@@ -98,14 +91,6 @@ fn write_on_one_line(json: &[u8], out: &mut BytesMut) {
             *byte = b' ';
         }
     }
-}
-
-fn write_base64(bytes: &[u8], out: &mut BytesMut) {
-    let start = out.len();
-    let length = bytes.len().div_ceil(3) * 4;
-    out.resize(start + length, 0);
-    let written = BASE64.encode_slice(bytes, &mut out[start..]);
-    debug_assert_eq!(written, Ok(length));
 }
 
 fn write_number(number: u64, out: &mut BytesMut) {

@@ -11,5 +11,5 @@ mod stream;
 mod tests;
 
 pub use framing::{Chunked, Framing};
-pub use message::{MessageJson, write_channel, write_message, write_string, write_time};
+pub use message::{MessageJson, write_channel, write_message, write_time};
 pub use stream::{Form, HttpStream, Octets, Opening};

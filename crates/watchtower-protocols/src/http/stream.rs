@@ -12,7 +12,8 @@ use bytes::BytesMut;
 use watchtower_hub::{Batch, ChannelName, Drained, Format, Joined, Session, Timestamp};
 
 use super::framing::Framing;
-use super::message::{NDJSON, NDJSON_CHUNKED, SSE, SSE_CHUNKED, write_channel, write_string};
+use super::message::{NDJSON, NDJSON_CHUNKED, SSE, SSE_CHUNKED, write_channel};
+use crate::json::write_string;
 use crate::stream::{Close, StreamSession};
 
 /// What messages look like on a stream.

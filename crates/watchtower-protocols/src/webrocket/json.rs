@@ -16,6 +16,7 @@ use serde_json::value::RawValue;
 use watchtower_hub::{Content, ContentKind};
 
 use super::{Access, Codec, Command, CommandName, ErrorCode, Event, Malformed, Publication, Reply};
+use crate::json::{write_base64, write_string};
 use crate::websocket::{Incoming, MessageKind, Outgoing};
 
 /// How many fields an object may have that is read here: a command, and what a
@@ -150,19 +151,6 @@ fn write_content(content: &Content, out: &mut BytesMut) {
             out.extend_from_slice(b"\", \"encoding\": \"base64\"");
         }
     }
-}
-
-fn write_base64(bytes: &[u8], out: &mut BytesMut) {
-    let start = out.len();
-    let length = bytes.len().div_ceil(3) * 4;
-    out.resize(start + length, 0);
-    let written = BASE64.encode_slice(bytes, &mut out[start..]);
-    debug_assert_eq!(written, Ok(length));
-}
-
-fn write_string(text: &str, out: &mut BytesMut) {
-    let written = serde_json::to_writer(out.writer(), text);
-    debug_assert!(written.is_ok(), "a buffer takes all that is written to it");
 }
 
 /// The text of a JSON string; `None` for anything else.

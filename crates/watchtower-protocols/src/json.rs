@@ -1,0 +1,20 @@
+//! Writing JSON into the buffer of a frame. Knows no protocol.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use bytes::{BufMut, BytesMut};
+
+/// Appends a JSON string.
+pub(crate) fn write_string(text: &str, out: &mut BytesMut) {
+    let written = serde_json::to_writer(out.writer(), text);
+    debug_assert!(written.is_ok(), "a buffer takes all that is written to it");
+}
+
+/// Appends base64, without quotes.
+pub(crate) fn write_base64(bytes: &[u8], out: &mut BytesMut) {
+    let start = out.len();
+    let length = bytes.len().div_ceil(3) * 4;
+    out.resize(start + length, 0);
+    let written = BASE64.encode_slice(bytes, &mut out[start..]);
+    debug_assert_eq!(written, Ok(length));
+}
