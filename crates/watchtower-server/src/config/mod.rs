@@ -236,8 +236,8 @@ keys! {
         /// Where the application that owns the users connects, such as "127.0.0.1:12344".
         /// Empty: WebTalk is off.
         private: Option<Listen> = None;
-        /// The secret that the application says first, as [login] SECRET. Beyond loopback it
-        /// must be set, and TLS too.
+        /// The secret that the application shows first, with the command login. Beyond loopback
+        /// it must be set, and TLS too.
         secret: SecretKey = SecretKey::default();
     }
 }
