@@ -193,6 +193,9 @@ keys! {
         /// How often a client is pinged. One that says nothing at all between two pings is
         /// disconnected.
         heartbeat: Duration = Duration::from_secs(30), within(DURATION_MIN..=DURATION_MAX);
+        /// The most bytes that a client's message may have, before and after decompression. JSON
+        /// needs up to six bytes for one of content.
+        max_message_bytes: usize = 1_048_576, within(1..=MESSAGE_BYTES_MAX);
     }
 }
 
