@@ -81,6 +81,14 @@ impl<T> Bell<T> {
         std::mem::take(&mut state.poked)
     }
 
+    /// Has `waker` woken by what comes next, with nothing taken. What came
+    /// before woke nobody or another, so that the caller has to look.
+    pub(crate) fn wait(&self, waker: &Waker) {
+        let mut state = self.0.lock();
+        state.woken = false;
+        state.waker = Some(waker.clone());
+    }
+
     /// Shows what the session was rung for and has not looked at.
     pub(crate) fn peek(&self, show: impl FnMut(&T)) {
         self.0.lock().rung.iter().for_each(show);

@@ -228,6 +228,13 @@ impl Session {
         (Drained::All, poked)
     }
 
+    /// Wakes `waker` from now on, as the last [drain](Self::drain) would have:
+    /// for a driver that cannot drain yet. What poked before is not lost: the
+    /// next drain says so.
+    pub fn wait(&self, waker: &Waker) {
+        self.link.bell.wait(waker);
+    }
+
     /// A waker for what is not published: a socket that has input, a timer.
     ///
     /// It wakes whoever waits in [`drain`](Self::drain), and the next drain

@@ -405,7 +405,7 @@ impl<W: Wire, S: StreamSession, G> Drive<W, S, G> {
         if self.phase != Phase::Open {
             return Poll::Ready(Ok(()));
         }
-        self.follow_session();
+        self.follow_session(cx);
         // Input that had to wait is looked at again: nothing else would wake this
         // task for it. What poked before the first drain woke nobody.
         self.is_poked |= !may_read && self.may_read();
@@ -416,9 +416,13 @@ impl<W: Wire, S: StreamSession, G> Drive<W, S, G> {
     }
 
     /// Is poked by the session that is delivered now, if that has changed.
-    fn follow_session(&mut self) {
-        let poker = self.session.session().poker();
+    fn follow_session(&mut self, cx: &Context<'_>) {
+        let session = self.session.session();
+        let poker = session.poker();
         if !poker.will_wake(&self.poker) {
+            // While the client takes nothing, the new session is not drained,
+            // and whatever poked it would wake nobody.
+            session.wait(cx.waker());
             self.poker = poker;
             self.wire.forget_waker();
             self.is_poked = true;

@@ -29,6 +29,16 @@ pub enum Incoming<'a> {
     Binary(&'a [u8]),
 }
 
+impl Incoming<'_> {
+    /// How many bytes it has.
+    pub(super) fn length(&self) -> usize {
+        match self {
+            Incoming::Text(text) => text.len(),
+            Incoming::Binary(bytes) => bytes.len(),
+        }
+    }
+}
+
 /// A message to one client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outgoing<'a> {

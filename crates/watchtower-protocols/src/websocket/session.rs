@@ -20,6 +20,13 @@ use crate::stream::{Close, StreamSession};
 /// The shortest pause between two calls of a handler that ran out of patience.
 const PATIENCE_MIN: Duration = Duration::from_millis(1);
 
+/// How much of a client's messages is looked at before others get their turn. A
+/// few bytes can stand for much, once they are inflated.
+const LOOK_BYTES_MAX: usize = 128 * 1024;
+
+/// How long the client waits then for its next turn.
+const BREATH: Duration = Duration::from_millis(1);
+
 /// What a server sets for all its WebSockets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Settings {
@@ -113,9 +120,11 @@ impl StreamSession for WebSocket {
             message_bytes_max: settings.message_bytes_max,
             may_deflate: line.compression != Compression::None,
         };
+        let mut looked_at = 0;
         let result = decoder.decode(input, rules, |event| {
             match event {
                 Event::Message(message) => {
+                    looked_at += message.length();
                     if let Some(conversation) = conversation {
                         conversation.message(&mut Client { line, now, out }, message);
                     }
@@ -125,6 +134,9 @@ impl StreamSession for WebSocket {
                 Event::Ping(payload) => frame::write_control(Opcode::Pong, payload, out),
                 Event::Pong => {}
                 Event::Close(code) => line.answer_close(code, out),
+            }
+            if looked_at > LOOK_BYTES_MAX {
+                line.pause.get_or_insert(BREATH);
             }
             let breaks_off = line.is_closing || line.pause.is_some();
             if breaks_off { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }

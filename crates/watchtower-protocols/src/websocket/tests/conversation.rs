@@ -381,3 +381,18 @@ fn a_session_that_was_there_before_is_delivered_and_stays() {
 fn an_idle_connection_holds_little_memory() {
     assert!(size_of::<WebSocket>() <= 400, "{}", size_of::<WebSocket>());
 }
+
+#[test]
+fn who_sends_much_at_once_waits_for_the_turns_of_others() {
+    // Few bytes stand for many once they are inflated: the driver is to get a
+    // word in between two such messages.
+    let mut connection = Connection::open(&new_hub(), Parrot::default());
+    let long = masked(BINARY, &[0; 1 << 18]);
+    let mut out = Vec::new();
+    let taken = connection.socket.receive(&long.repeat(2), Timestamp::from_millis(0), &mut out);
+    assert_eq!(taken, Ok(long.len()), "the second is left for later");
+    assert_eq!(connection.socket.pause(), Some(Duration::from_millis(1)));
+    assert_eq!(connection.socket.pause(), None);
+    connection.send(&masked(BINARY, &[0; 1 << 16]).repeat(2));
+    assert_eq!(connection.socket.pause(), None, "what fits one turn does not wait");
+}
