@@ -158,6 +158,11 @@ impl Decoder {
         Ok(length - input.len())
     }
 
+    /// Whether a message has begun that is not complete.
+    pub(super) fn is_amid_message(&self) -> bool {
+        self.message.is_some() || self.frame.as_ref().is_some_and(|frame| !frame.opcode.is_control())
+    }
+
     /// How much memory it holds beyond itself.
     #[cfg(test)]
     pub(super) fn kept_bytes(&self) -> usize {

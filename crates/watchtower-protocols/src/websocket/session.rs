@@ -36,11 +36,18 @@ pub struct Settings {
     /// How often a client is pinged. One that says nothing at all between two
     /// pings is closed.
     pub ping_interval: Duration,
+    /// How long a client may take to complete a message that it has begun. It
+    /// is looked at when a ping is due.
+    pub message_timeout: Duration,
 }
 
 impl Default for Settings {
     fn default() -> Settings {
-        Settings { message_bytes_max: 1 << 20, ping_interval: Duration::from_secs(30) }
+        Settings {
+            message_bytes_max: 1 << 20,
+            ping_interval: Duration::from_secs(30),
+            message_timeout: Duration::from_secs(10),
+        }
     }
 }
 
@@ -62,6 +69,8 @@ pub struct WebSocket {
     until_patience: Option<Duration>,
     /// Whether anything came since the last ping, or since the opening.
     was_heard: bool,
+    /// Since when a message is not complete.
+    unfinished_since: Option<Timestamp>,
 }
 
 impl WebSocket {
@@ -81,6 +90,7 @@ impl WebSocket {
             until_ping: settings.ping_interval.max(PATIENCE_MIN),
             until_patience,
             was_heard: true,
+            unfinished_since: None,
         }
     }
 }
@@ -141,6 +151,12 @@ impl StreamSession for WebSocket {
             let breaks_off = line.is_closing || line.pause.is_some();
             if breaks_off { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
+        if !self.decoder.is_amid_message() {
+            self.unfinished_since = None;
+        } else if self.unfinished_since.is_none() || looked_at > 0 {
+            self.unfinished_since = Some(now);
+        }
+        let line = &mut self.line;
         let taken = result.unwrap_or_else(|violation| {
             line.close(violation.close_code(), &violation.to_string(), out);
             input.len()
@@ -175,7 +191,10 @@ impl StreamSession for WebSocket {
         }
         if self.until_ping.is_zero() && !self.line.is_closing {
             self.until_ping = self.settings.ping_interval.max(PATIENCE_MIN);
-            if std::mem::take(&mut self.was_heard) {
+            let unfinished = self.unfinished_since.map_or(Duration::ZERO, |since| now.since(since));
+            if unfinished >= self.settings.message_timeout && self.unfinished_since.is_some() {
+                self.line.close(CloseCode::POLICY, "a message took too long", out);
+            } else if std::mem::take(&mut self.was_heard) {
                 frame::write_control(Opcode::Ping, &[], out);
             } else {
                 self.line.close(CloseCode::POLICY, "no answer to a ping", out);

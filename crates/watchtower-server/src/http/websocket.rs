@@ -77,8 +77,12 @@ fn open(state: &HttpState, endpoint: &Endpoint, request: &Parts, accepted: Accep
     let Some(takeover) = request.extensions.get::<Takeover>() else {
         return ApiError::Internal.into_response();
     };
-    let config = state.config.load().websocket.clone();
-    let settings = Settings { message_bytes_max: config.max_message_bytes, ping_interval: config.heartbeat };
+    let config = state.config.load();
+    let settings = Settings {
+        message_bytes_max: config.websocket.max_message_bytes,
+        ping_interval: config.websocket.heartbeat,
+        message_timeout: config.limits.header_timeout,
+    };
     let socket = endpoint.accept(&state.hub, request, accepted.compression, settings, state.now());
     state.metrics.websockets.get_or_create(&ByProtocol { protocol: endpoint.protocol() }).inc();
     takeover.upgrade(socket);

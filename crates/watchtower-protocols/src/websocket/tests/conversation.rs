@@ -206,6 +206,20 @@ fn a_client_is_pinged_and_one_that_gives_no_sign_of_life_is_closed() {
 }
 
 #[test]
+fn a_message_that_is_never_completed_is_not_kept_for_ever() {
+    let mut connection = Connection::open(&new_hub(), Parrot::default());
+    let begun = masked(TEXT, b"=hello");
+    assert_eq!(connection.send(&begun[..8]), b"");
+    assert_eq!(connection.waits().1, close_frame(1008, "a message took too long"));
+    assert!(connection.is_closed);
+    // One that is completed, and one that has begun just now, are none.
+    let mut connection = Connection::open(&new_hub(), Parrot::default());
+    assert_eq!(connection.send(&begun[..8]), b"");
+    assert_eq!(connection.send(&begun[8..]), frame(TEXT, b"hello"));
+    assert!(connection.waits().1.starts_with(b"\x89"));
+}
+
+#[test]
 fn a_handler_is_asked_when_its_patience_is_over_between_pings() {
     let parrot = Parrot { patience: Some(Duration::from_secs(20)), ..Parrot::default() };
     let mut connection = Connection::open(&new_hub(), parrot.clone());
