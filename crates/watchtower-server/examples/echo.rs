@@ -31,7 +31,9 @@ impl Handler for Echo {
 async fn main() -> Result<(), StartError> {
     let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:3033".to_owned());
     let listen = address.parse().expect("an address to listen on, such as 127.0.0.1:3033");
-    let server = Server::builder(Config { listen, ..Config::default() }).handle("/echo", Echo).bind().await?;
+    let mut config = Config { listen, ..Config::default() };
+    config.websocket.max_message_bytes = 16 << 20;
+    let server = Server::builder(config).handle("/echo", Echo).bind().await?;
     for listener in server.listeners() {
         println!("listening {listener}");
     }
