@@ -191,6 +191,8 @@ async fn a_path_that_speaks_websocket_says_so_to_whom_asks_otherwise() {
         (asked("Sec-WebSocket-Key", "Sec-WebSocket-Kay"), 400, ""),
         (request(&format!("{ASKED}Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n")), 400, ""),
         (request(&format!("{ASKED}Host: y\r\n")), 400, ""),
+        (request(&format!("{ASKED}Content-Length: 5\r\n")), 400, ""),
+        (request(&format!("{ASKED}Transfer-Encoding: chunked\r\n")), 400, ""),
         (request(ASKED).replace("/webrocket", "/nowhere"), 404, ""),
     ] {
         let mut client = server.connect().await;

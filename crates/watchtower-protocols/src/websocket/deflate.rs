@@ -71,6 +71,11 @@ pub(super) fn deflate(compression: Compression, payload: &[u8]) -> Scratch {
     out
 }
 
+/// How many blocks of one message may say that they are the last. Each costs a
+/// new beginning, and takes two bytes of a sender that means ill; one that means
+/// well ends a message once.
+const ENDS_MAX: usize = 64;
+
 /// What a compressed payload stands for. No more memory is taken than for
 /// `bytes_max` bytes, however many it claims to be.
 pub(super) fn inflate(payload: &[u8], bytes_max: usize) -> Result<Scratch, InflateError> {
@@ -85,9 +90,11 @@ fn inflate_into(payload: &[u8], bytes_max: usize, out: &mut Vec<u8>) -> Result<(
             decompress.get_or_insert_with(|| Decompress::new_with_window_bits(false, WINDOW_BITS));
         decompress.reset(false);
         let mut rest = payload;
+        let mut ends_left = ENDS_MAX;
         while !rest.is_empty() {
             let ended = inflate_piece(decompress, &mut rest, out, bytes_max)?;
             if ended {
+                ends_left = usize::checked_sub(ends_left, 1).ok_or(InflateError::Broken)?;
                 // A block may say that it is the last, and others follow, which
                 // may point back before it (RFC 7692 7.2.3.4).
                 decompress.reset(false);
@@ -266,5 +273,13 @@ mod tests {
                 prop_assert!(out.len() <= 10_000);
             }
         }
+    }
+
+    #[test]
+    fn a_message_may_end_a_few_times_and_not_without_limit() {
+        // An empty last block with fixed codes (RFC 1951 3.2.6).
+        let ends = |count: usize| inflated(&[3, 0].repeat(count));
+        assert_eq!(ends(ENDS_MAX), Ok(Vec::new()));
+        assert_eq!(ends(ENDS_MAX + 1), Err(InflateError::Broken));
     }
 }

@@ -57,6 +57,9 @@ pub enum HandshakeError {
     /// No header `Connection: Upgrade`.
     #[error("the header Connection: Upgrade is missing")]
     Connection,
+    /// A body, whose end another server on the way could take to be elsewhere.
+    #[error("a request for a WebSocket has no body")]
+    Body,
     /// Another version of the protocol.
     #[error("Sec-WebSocket-Version must be 13")]
     Version,
@@ -74,6 +77,7 @@ impl HandshakeError {
             HandshakeError::HttpVersion
             | HandshakeError::Host
             | HandshakeError::Connection
+            | HandshakeError::Body
             | HandshakeError::Key => StatusCode::BAD_REQUEST,
         }
     }
@@ -93,6 +97,7 @@ impl HandshakeError {
             HandshakeError::HttpVersion
             | HandshakeError::Host
             | HandshakeError::Connection
+            | HandshakeError::Body
             | HandshakeError::Key => {}
         }
         headers
@@ -121,6 +126,10 @@ pub fn handshake(request: &Parts) -> Result<Accepted, HandshakeError> {
     }
     if !has_token(&request.headers, header::CONNECTION, "upgrade") {
         return Err(HandshakeError::Connection);
+    }
+    let has_length = request.headers.get(header::CONTENT_LENGTH).is_some_and(|length| length != "0");
+    if has_length || request.headers.contains_key(header::TRANSFER_ENCODING) {
+        return Err(HandshakeError::Body);
     }
     if only(&request.headers, header::SEC_WEBSOCKET_VERSION).is_none_or(|version| version != VERSION) {
         return Err(HandshakeError::Version);
