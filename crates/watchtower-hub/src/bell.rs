@@ -7,7 +7,7 @@ use std::task::Waker;
 
 use smallvec::SmallVec;
 
-use crate::sync::Mutex;
+use crate::sync::{Mutex, warm};
 
 /// What a session was rung for; most sessions read few channels.
 pub(crate) type Rung<T> = SmallVec<[T; 1]>;
@@ -33,6 +33,11 @@ struct State<T> {
 impl<T> Bell<T> {
     pub(crate) fn new() -> Bell<T> {
         Bell(Mutex::new(State { rung: Rung::new(), waker: None, woken: false, poked: false }))
+    }
+
+    /// Loads what a call looks at into the processor's caches.
+    pub(crate) fn warm(&self) {
+        warm(&self.0);
     }
 
     /// Adds to what the session was rung for, and wakes it unless that was

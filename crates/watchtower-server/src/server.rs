@@ -26,6 +26,7 @@ use crate::listeners::{ListenerInfo, Listeners};
 use crate::metrics::Metrics;
 use crate::request_limiter::RequestLimiter;
 use crate::shutdown::ShutdownControl;
+use crate::stream::Groups;
 use crate::tcp::{self, Guests};
 use crate::tls::{CertificateError, Tls};
 use crate::udp;
@@ -46,6 +47,7 @@ pub(crate) struct Shared {
     pub(crate) websockets: WebSockets,
     callbacks: Callbacks,
     pub(crate) guests: Guests,
+    pub(crate) groups: Arc<Groups>,
     pub(crate) tls: Tls,
     pub(crate) shutdown: ShutdownControl,
     /// This, for the packet protocol.
@@ -93,6 +95,7 @@ impl Shared {
             websockets,
             callbacks,
             guests: Guests::default(),
+            groups: Arc::default(),
             tls,
             shutdown: ShutdownControl::default(),
             gate: Arc::new(Gate(ArcSwap::from_pointee(config.clone()))),

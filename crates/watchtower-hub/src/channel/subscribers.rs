@@ -147,11 +147,16 @@ impl State {
 
     pub(super) fn wake_all(&mut self, place: &Arc<Place>) {
         for (index, set) in self.sets.iter().enumerate() {
-            let mut resting = set.wake_all();
-            while resting != 0 {
-                let slot = index * SLOTS_PER_SET as usize + resting.trailing_zeros() as usize;
-                resting &= resting - 1;
-                if let Some(Some(slot)) = self.slots.get_mut(slot) {
+            let resting = set.wake_all();
+            let first = index * SLOTS_PER_SET as usize;
+            let slots = self.slots.get_mut(first..).unwrap_or_default();
+            // The processor loads many bells at a time, as long as nothing is
+            // written between.
+            for slot in bits(resting).filter_map(|at| slots.get(at)?.as_ref()) {
+                slot.link.bell.warm();
+            }
+            for at in bits(resting) {
+                if let Some(Some(slot)) = slots.get_mut(at) {
                     slot.ring(place);
                 }
             }
@@ -170,6 +175,15 @@ impl State {
             }
         }
     }
+}
+
+/// The places of the bits that are set.
+fn bits(mut set: u64) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let at = (set != 0).then_some(set.trailing_zeros() as usize)?;
+        set &= set - 1;
+        Some(at)
+    })
 }
 
 impl Slot {

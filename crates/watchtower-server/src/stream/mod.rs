@@ -5,9 +5,12 @@
 //! the input buffer is shared by all connections of a thread, and output is
 //! written from the bytes that all subscribers share.
 
+mod group;
+
 use std::cell::RefCell;
-use std::future::Future;
+use std::hint;
 use std::io;
+use std::mem;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
@@ -21,6 +24,9 @@ use crate::clock;
 use crate::shutdown::Shutdown;
 use crate::tcp::Guest;
 use crate::wire::Wire;
+
+pub(crate) use group::Groups;
+use group::Member;
 
 /// What one read takes, and one write about.
 const CHUNK_BYTES: usize = 64 * 1024;
@@ -55,19 +61,20 @@ thread_local! {
 /// its turn comes.
 #[repr(C)]
 pub(crate) struct Drive<W, S, G = Guest> {
-    shutdown: Shutdown,
     phase: Phase,
+    gathered: Gathered,
     /// Whether something may have happened besides publications: input, the
     /// timer, what the session is closed for.
     is_poked: bool,
     /// Whether nothing is read until the timer is due.
     is_paused: bool,
-    /// What all of that wakes.
-    poker: Waker,
-    wire: W,
-    session: S,
     /// What the wire did not take yet.
     unsent: Bytes,
+    shutdown: Shutdown,
+    wire: W,
+    session: S,
+    /// What is woken by all but publications.
+    poker: Waker,
     /// Answers that wait for `unsent`.
     answers: Vec<u8>,
     /// When the client's patience, a heartbeat, or the end of a phase is due.
@@ -107,6 +114,18 @@ enum Phase {
     },
 }
 
+/// What the first half of a turn has brought into `unsent`.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Gathered {
+    /// It was not looked for.
+    #[default]
+    Nothing,
+    /// Some of it.
+    Some,
+    /// All that there was.
+    All,
+}
+
 /// Why a connection is closed that is told all that was published before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum End {
@@ -129,6 +148,7 @@ impl<W: Wire, S: StreamSession, G> Drive<W, S, G> {
             answers: Vec::new(),
             unsent: Bytes::new(),
             phase: Phase::Open,
+            gathered: Gathered::Nothing,
             is_poked: true,
             is_paused: false,
             timer: None,
@@ -216,7 +236,7 @@ impl<W: Wire, S: StreamSession, G> Drive<W, S, G> {
     fn poll_output(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         for _ in 0..WRITES_PER_TURN {
             ready!(self.poll_unsent(cx))?;
-            if !self.write_what_is_ready(cx)? {
+            if !self.fill(cx) {
                 return self.poll_unsent(cx);
             }
         }
@@ -225,19 +245,13 @@ impl<W: Wire, S: StreamSession, G> Drive<W, S, G> {
         Poll::Pending
     }
 
-    /// Writes what was gathered before: nearly always, nothing.
-    #[inline(always)]
+    /// Writes what was gathered, as far as the wire takes it.
     fn poll_unsent(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.has_unsent() { self.poll_rest(cx) } else { Poll::Ready(Ok(())) }
-    }
-
-    #[cold]
-    fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.unsent.is_empty() {
             let written = ready!(self.wire.poll_write(cx, &self.unsent))?;
             self.unsent.advance(written);
         }
-        self.wire.poll_flush(cx)
+        if self.wire.holds_back() { self.wire.poll_flush(cx) } else { Poll::Ready(Ok(())) }
     }
 
     /// Whether the client has yet to take what was written for it.
@@ -245,44 +259,31 @@ impl<W: Wire, S: StreamSession, G> Drive<W, S, G> {
         !self.unsent.is_empty() || self.wire.holds_back()
     }
 
-    /// Gathers answers and messages, and writes them at once as far as the
-    /// wire takes them; the rest is `unsent`. Whether there is more.
-    fn write_what_is_ready(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
-        let (batch, more) = self.gather(cx);
-        if self.answers.is_empty() && batch.frames.is_empty() {
-            return Ok(more);
+    /// Gathers answers and messages, to be written at once. Whether there is more
+    /// behind them. Not to be called while something is unsent.
+    fn fill(&mut self, cx: &mut Context<'_>) -> bool {
+        let (mut batch, more) = self.gather_batch(cx);
+        match (batch.frames.as_mut_slice(), self.answers.is_empty()) {
+            ([], true) => return more,
+            // Nearly always: one frame, or one run of frames, that is shared.
+            ([frame], true) => self.unsent = mem::take(frame),
+            (frames, _) => {
+                // One piece costs less than a list of pieces, while it is small.
+                let mut joined = mem::take(&mut self.answers);
+                joined.reserve_exact(batch.bytes);
+                frames.iter().for_each(|frame| joined.extend_from_slice(frame));
+                self.unsent = joined.into();
+            }
         }
         if self.last_sent.is_some() {
             self.last_sent = Some(Instant::now());
         }
-        if let ([frame], true) = (batch.frames.as_slice(), self.answers.is_empty()) {
-            // Nearly always: one frame, or one run of frames, that is shared.
-            let written = written(self.wire.poll_write(cx, frame))?;
-            if written < frame.len() {
-                self.unsent = frame.slice(written..);
-            }
-            return Ok(more);
-        }
-        let answers = std::mem::take(&mut self.answers);
-        if batch.frames.is_empty() {
-            let written = written(self.wire.poll_write(cx, &answers))?;
-            self.unsent = Bytes::from(answers).split_off(written);
-            return Ok(more);
-        }
-        // One piece costs less than a list of pieces, while it is small.
-        let mut joined = Vec::with_capacity(answers.len() + batch.bytes);
-        joined.extend_from_slice(&answers);
-        batch.frames.iter().for_each(|frame| joined.extend_from_slice(frame));
-        let written = written(self.wire.poll_write(cx, &joined))?;
-        if written < joined.len() {
-            self.unsent = Bytes::from(joined).split_off(written);
-        }
-        Ok(more)
+        more
     }
 
     /// What the hub has for the client now, and whether there is more; at the
     /// end of it, the last words.
-    fn gather(&mut self, cx: &mut Context<'_>) -> (Batch, bool) {
+    fn gather_batch(&mut self, cx: &mut Context<'_>) -> (Batch, bool) {
         let mut batch = Batch::default();
         let is_over = matches!(self.phase, Phase::Ending { bytes_left: 0, .. });
         if is_over || !matches!(self.phase, Phase::Open | Phase::Ending { .. }) {
@@ -323,7 +324,7 @@ impl<W: Wire, S: StreamSession, G> Drive<W, S, G> {
         ready!(timer.poll(cx));
         self.timer = None;
         if self.phase == Phase::Open {
-            if std::mem::take(&mut self.is_paused) {
+            if mem::take(&mut self.is_paused) {
                 self.take(&[]);
             } else if self.session.patience().is_some() {
                 if self.session.out_of_patience(clock::now(), &mut self.answers).is_err() {
@@ -355,9 +356,13 @@ impl<W: Wire, S: StreamSession, G> Drive<W, S, G> {
             self.deliver_and_close(End::OfServer);
             return Poll::Ready(Ok(()));
         }
-        // Nearly always something was published, and nothing else has happened.
-        if !self.is_poked && !self.has_unsent() {
-            let output = self.poll_output(cx);
+        let gathered = mem::take(&mut self.gathered);
+        if gathered != Gathered::Nothing && !self.is_poked {
+            // Nearly always something was published, and nothing else has happened.
+            let mut output = self.poll_unsent(cx);
+            if gathered == Gathered::Some && matches!(output, Poll::Ready(Ok(()))) {
+                output = self.poll_output(cx);
+            }
             if let Poll::Ready(Err(error)) = output {
                 return Poll::Ready(Err(error));
             }
@@ -455,23 +460,30 @@ impl<W: Wire, S: StreamSession, G> Drive<W, S, G> {
     }
 }
 
-impl<W: Wire, S: StreamSession + Unpin, G: Unpin> Future for Drive<W, S, G> {
-    /// An error means that the client is gone.
-    type Output = io::Result<()>;
+impl<W: Wire + Send, S: StreamSession, G: Send> Member for Drive<W, S, G> {
+    fn warm(&self) {
+        hint::black_box(self.is_poked);
+        self.session.session().warm();
+    }
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        if this.phase == Phase::Open {
-            ready!(this.poll_open(cx))?;
+    fn gather(&mut self, cx: &mut Context<'_>) {
+        if self.phase == Phase::Open && !self.is_poked && !self.has_unsent() {
+            let more = self.fill(cx);
+            self.gathered = if more { Gathered::Some } else { Gathered::All };
         }
-        this.poll_closing(cx)
+    }
+
+    fn turn(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        // An error means that the client is gone.
+        self.poll(cx).map(drop)
     }
 }
 
-/// A write's result, where "not now" is nothing written.
-fn written(result: Poll<io::Result<usize>>) -> io::Result<usize> {
-    match result {
-        Poll::Pending => Ok(0),
-        Poll::Ready(result) => result,
+impl<W: Wire, S: StreamSession, G> Drive<W, S, G> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.phase == Phase::Open {
+            ready!(self.poll_open(cx))?;
+        }
+        self.poll_closing(cx)
     }
 }
