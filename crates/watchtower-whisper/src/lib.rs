@@ -22,6 +22,7 @@ mod names;
 mod options;
 mod outbox;
 mod pace;
+pub mod page;
 mod peer;
 
 pub use event::{Event, Events, Skipped};
