@@ -17,6 +17,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use watchtower_protocols::whispernet::ConnectionId;
 
 use crate::driver::{Closed, Driver};
+use crate::names;
 use crate::outbox::Outbox;
 use crate::pace::Pace;
 
@@ -84,9 +85,18 @@ async fn receive(driver: Arc<Driver>, mut stream: TcpStream, connection: Connect
 
 /// Dials a peer, and writes to it until either side ends.
 pub(crate) async fn dial(driver: Arc<Driver>, addr: SocketAddr) {
-    let dialled = timeout(DIAL_TIMEOUT, connect(addr)).await;
-    let Ok(Ok((stream, local))) = dialled else {
-        return driver.update(|state, now| state.node.dial_failed(addr, now));
+    let name = driver.look(|state| state.name(addr));
+    let dialled = match name {
+        Some(name) => connect_by_name(&name, addr).await,
+        None => connect(addr).await,
+    };
+    let Dialled { stream, addr, local } = match dialled {
+        Ok(dialled) if dialled.addr == addr => dialled,
+        Ok(dialled) => {
+            driver.update(|state, _| state.moved(addr, dialled.addr));
+            dialled
+        }
+        Err(error) => return driver.update(|state, now| state.dial_failed(addr, &error, now)),
     };
     let outbox = driver.outbox();
     let opened = driver.update(|state, now| {
@@ -104,12 +114,40 @@ pub(crate) async fn dial(driver: Arc<Driver>, addr: SocketAddr) {
     driver.closed(connection);
 }
 
-async fn connect(addr: SocketAddr) -> io::Result<(TcpStream, SocketAddr)> {
-    let stream = TcpStream::connect(addr).await?;
+/// A connection that was dialled.
+struct Dialled {
+    stream: TcpStream,
+    /// Where it leads to.
+    addr: SocketAddr,
+    /// This side's address.
+    local: SocketAddr,
+}
+
+/// Looks the name up and tries what it finds: first `known`, if that is still
+/// an address of it.
+async fn connect_by_name(name: &str, known: SocketAddr) -> io::Result<Dialled> {
+    let mut addrs = names::look_up(name).await?;
+    addrs.sort_by_key(|addr| *addr != known);
+    let mut result = Err(io::ErrorKind::NotFound.into());
+    for addr in addrs {
+        result = connect(addr).await;
+        if result.is_ok() {
+            break;
+        }
+    }
+    result
+}
+
+async fn connect(addr: SocketAddr) -> io::Result<Dialled> {
+    let timed_out = |_| io::Error::new(io::ErrorKind::TimedOut, "no answer");
+    let stream = timeout(DIAL_TIMEOUT, TcpStream::connect(addr)).await.map_err(timed_out)??;
     let local = set_up(&stream)?;
     // Where nobody listens, a connection may be given the port that it dials,
     // and meet itself.
-    if local == addr { Err(io::ErrorKind::ConnectionRefused.into()) } else { Ok((stream, local)) }
+    if local == addr {
+        return Err(io::ErrorKind::ConnectionRefused.into());
+    }
+    Ok(Dialled { stream, addr, local })
 }
 
 /// This side's address.

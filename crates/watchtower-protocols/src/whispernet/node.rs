@@ -267,6 +267,12 @@ impl Node {
         self.tick(now);
     }
 
+    /// The peer that is being dialled at `from` was found at `to`, and is that
+    /// from now on.
+    pub fn moved(&mut self, from: SocketAddr, to: SocketAddr) {
+        self.peers.moved(canonical(from), canonical(to));
+    }
+
     /// A connection ended. One that the node closed itself needs no mention.
     pub fn closed(&mut self, connection: ConnectionId, now: Timestamp) {
         if let Some(addr) = self.forget(connection) {

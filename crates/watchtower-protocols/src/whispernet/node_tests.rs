@@ -937,3 +937,37 @@ fn what_a_node_says_is_shown_to_its_user_as_to_others() {
     bench.node.pin("goldy", Identity::from_seed(&[8; 32]).public_key());
     assert_eq!(bench.node.shown(&id, said, NOW).mark, Mark::ChangedKey);
 }
+
+/// A name that the user gave has another address than before.
+#[test]
+fn a_peer_that_moved_is_kept_where_it_is_now() {
+    let mut bench = Bench::new(options());
+    bench.node.connect(peer(1), Keep::Always, NOW);
+    assert_eq!(bench.actions(), [Action::Dial(peer(1))]);
+    bench.node.moved(peer(1), peer(2));
+    let connection = bench.succeed(peer(2));
+    assert_eq!(bench.states(), [(peer(2), PeerState::Connected(connection))]);
+    bench.actions();
+    for _ in 0..20 {
+        if let Some((_, PeerState::Connected(connection))) = bench.states().first() {
+            bench.node.closed(*connection, bench.now);
+        } else {
+            bench.node.dial_failed(peer(2), bench.now);
+        }
+        assert_eq!(bench.wait().1.last(), Some(&Action::Dial(peer(2))), "it is kept");
+    }
+}
+
+#[test]
+fn a_peer_that_moved_to_anothers_address_is_that_one() {
+    let mut bench = Bench::new(options());
+    let known = bench.dial(peer(2));
+    bench.node.connect(peer(1), Keep::Always, NOW);
+    bench.actions();
+    bench.node.moved(peer(1), peer(2));
+    let local = bench.local();
+    assert_eq!(bench.node.dialled(peer(2), local, NOW), Err(CloseReason::Unneeded));
+    assert_eq!(bench.states(), [(peer(2), PeerState::Connected(known))]);
+    bench.node.moved(peer(2), peer(3));
+    assert_eq!(bench.states(), [(peer(2), PeerState::Connected(known))], "only what is being dialled moves");
+}

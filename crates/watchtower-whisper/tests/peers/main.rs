@@ -1,5 +1,7 @@
 //! Peers that talk over real sockets.
 
+mod discovering;
+mod keys;
 mod talking;
 
 use std::net::SocketAddr;
