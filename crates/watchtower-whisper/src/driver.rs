@@ -25,6 +25,7 @@ use watchtower_protocols::whispernet::{
 use crate::event::{Event, Events, Watchers, shown_bytes};
 use crate::keys::Pins;
 use crate::outbox::{Full, Outbox};
+use crate::tls::Tls;
 use crate::{clock, connections};
 
 /// For how long what is said waits for a peer that takes little. After that the
@@ -59,6 +60,7 @@ pub(crate) struct Driver {
     pinned: Notify,
     tasks: Mutex<JoinSet<()>>,
     pub(crate) flood: FloodLimits,
+    pub(crate) tls: Option<Tls>,
 }
 
 /// What is behind the lock.
@@ -98,7 +100,7 @@ struct Connection {
 pub(crate) type Closed = oneshot::Receiver<Infallible>;
 
 impl Driver {
-    pub(crate) fn new(node: Node, pins: Pins, key: PublicKey, limits: Limits) -> Driver {
+    pub(crate) fn new(node: Node, pins: Pins, key: PublicKey, tls: Option<Tls>, limits: Limits) -> Driver {
         let mut state = State {
             node,
             nick: None,
@@ -122,6 +124,7 @@ impl Driver {
             pinned: Notify::new(),
             tasks: Mutex::default(),
             flood: limits.flood,
+            tls,
         }
     }
 
@@ -160,8 +163,10 @@ impl Driver {
             Action::Close { connection, reason } => {
                 let closed = state.connections.remove(&connection);
                 self.progress.notify_waiters();
-                if let Some(closed) = closed {
-                    state.warn_of_closing(closed.addr, reason, now);
+                if let Some(closed) = closed
+                    && is_news(reason)
+                {
+                    state.warn_of_closing(closed.addr, &reason.to_string(), now);
                 }
             }
             Action::Show(shown) => {
@@ -201,6 +206,15 @@ impl Driver {
             state.node.closed(connection, now);
         });
         self.progress.notify_waiters();
+    }
+
+    /// A connection from another peer comes to nothing.
+    pub(crate) fn refused(&self, connection: ConnectionId, reason: &str) {
+        self.look(|state| {
+            if let Some(addr) = state.connections.get(&connection).map(|open| open.addr) {
+                state.warn_of_closing(addr, reason, clock::now());
+            }
+        });
     }
 
     /// Keeps the node's time.
@@ -435,17 +449,21 @@ impl State {
         Ok(id)
     }
 
-    /// Tells why a connection is closed where a person would ask.
-    fn warn_of_closing(&mut self, addr: SocketAddr, reason: CloseReason, now: Timestamp) {
-        let is_news =
-            matches!(reason, CloseReason::Malformed(_) | CloseReason::Unfinished | CloseReason::TooSlow);
+    /// Tells why a connection is closed, where a person would ask and not more
+    /// often than one can read.
+    fn warn_of_closing(&mut self, addr: SocketAddr, reason: &str, now: Timestamp) {
         let is_early =
             self.warned.is_some_and(|warned| now >= warned && now.since(warned) < WARNING_INTERVAL);
-        if is_news && !is_early {
+        if !is_early {
             self.warned = Some(now);
             self.warn(format!("{addr} was disconnected: {reason}"));
         }
     }
+}
+
+/// Whether a person would ask why a connection was closed.
+fn is_news(reason: CloseReason) -> bool {
+    matches!(reason, CloseReason::Malformed(_) | CloseReason::Unfinished | CloseReason::TooSlow)
 }
 
 /// What was last said.

@@ -12,6 +12,7 @@
 //! | `connections` | what runs on each connection |
 //! | `names`, `discovery` | peers that are given by a name, and that are heard nearby |
 //! | `keys`, `local` | what is kept on disk, and this machine's addresses |
+//! | `tls` | who may have a connection at all |
 //! | `outbox`, `pace` | what waits to be written to a peer, and how fast it is |
 //! | `event` | what those who watch are told |
 
@@ -27,6 +28,7 @@ mod options;
 mod outbox;
 mod pace;
 mod peer;
+mod tls;
 
 pub use event::{Event, Events, Skipped};
 pub use options::{Options, TlsFiles};

@@ -17,7 +17,8 @@ use watchtower_protocols::whispernet::{
 
 use crate::driver::{Driver, Limits};
 use crate::keys::{PINS_MAX, Pins};
-use crate::{Events, Options, clock, connections, discovery, keys, local, names};
+use crate::tls::Tls;
+use crate::{Events, Options, TlsFiles, clock, connections, discovery, keys, local, names};
 
 /// A running peer. Clones are the same; it ends when
 /// [`shut_down`](Peer::shut_down) was called or all of them are dropped.
@@ -105,10 +106,7 @@ impl Peer {
     /// [`StartError`].
     pub async fn start(options: Options) -> Result<Peer, StartError> {
         let peers = names::parse(&options.peers)?;
-        let (identity, pins) = match options.data_dir.clone() {
-            Some(dir) => read_keys(dir).await?,
-            None => (Identity::from_seed(&clock::random()), Pins::default()),
-        };
+        let (identity, pins, tls) = read_files(options.data_dir.clone(), options.tls.clone()).await?;
         let key = identity.public_key();
         let cannot_listen = |error| StartError::Listen { addr: options.listen, error };
         let listener = TcpListener::bind(options.listen).await.map_err(cannot_listen)?;
@@ -117,7 +115,7 @@ impl Peer {
         let address = node.announced;
         let node = Node::new(node, clock::random(), clock::now());
         let limits = Limits { backlog: options.backlog, flood: options.flood };
-        let driver = Arc::new(Driver::new(node, pins, key, limits));
+        let driver = Arc::new(Driver::new(node, pins, key, tls, limits));
         driver.look(|state| {
             state.set_nick(options.nick);
             driver.spawn(state, connections::accept(driver.clone(), listener));
@@ -252,11 +250,19 @@ impl Peer {
     }
 }
 
-/// Reads what is kept, or begins to keep it.
-async fn read_keys(dir: PathBuf) -> Result<(Identity, Pins), StartError> {
-    let unread = dir.clone();
-    let read = spawn_blocking(move || Ok((keys::identity(&dir)?, Pins::load(&dir)?)));
-    read.await.unwrap_or_else(|error| Err(StartError::File { path: unread, reason: error.to_string() }))
+/// Reads what is kept, or begins to keep it, and the files of TLS.
+async fn read_files(
+    data_dir: Option<PathBuf>,
+    tls: Option<TlsFiles>,
+) -> Result<(Identity, Pins, Option<Tls>), StartError> {
+    let read = spawn_blocking(move || {
+        let tls = tls.as_ref().map(Tls::load).transpose()?;
+        Ok(match data_dir {
+            Some(dir) => (keys::identity(&dir)?, Pins::load(&dir)?, tls),
+            None => (Identity::from_seed(&clock::random()), Pins::default(), tls),
+        })
+    });
+    read.await.expect("reading files does not panic")
 }
 
 fn node_options(options: &Options, listen: SocketAddr, identity: Identity) -> NodeOptions {

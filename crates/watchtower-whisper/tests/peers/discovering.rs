@@ -3,7 +3,7 @@
 //! Two network namespaces are two machines with a cable between them. That
 //! takes root and iproute2; without them the test says so and is skipped.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -123,8 +123,7 @@ async fn a_peer_in_a_namespace_finds_the_others() {
 }
 
 fn say(word: &str) {
-    use std::io::Write as _;
-    writeln!(std::io::stdout(), "{word}").unwrap();
+    std::io::stdout().write_all(format!("{word}\n").as_bytes()).unwrap();
 }
 
 /// [whispernet: 5] "A busy port … is a warning, not a failure"

@@ -3,6 +3,7 @@
 mod discovering;
 mod keys;
 mod talking;
+mod tls;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
