@@ -847,6 +847,21 @@ fn bytes_and_objects_without_a_body_are_a_flood_too() {
     }
 }
 
+/// [whispernet: 12] Peers that pass on what others say are many at one address.
+#[test]
+fn what_had_come_before_is_hardly_a_flood() {
+    let mut bench = Bench::new(options());
+    let connections: Vec<_> = (0..9).map(|_| bench.accept(peer(1))).collect();
+    let objects: String = (0..500).map(|id| plain(&id.to_string(), peer(2), "hi")).collect();
+    for connection in &connections[..8] {
+        bench.receive(*connection, &objects);
+    }
+    assert_eq!((bench.node.counts().shown, bench.node.counts().repeated), (500, 7 * 500));
+    assert_eq!(bench.node.counts().flooded, 0);
+    bench.receive(connections[8], objects.repeat(2));
+    assert_eq!(bench.node.counts().flooded, 1, "there is an end to it");
+}
+
 #[test]
 fn a_kept_peer_that_floods_is_dialled_again_when_its_time_is_over() {
     let mut bench = Bench::new(options());
@@ -875,6 +890,22 @@ fn no_more_connections_are_taken_than_allowed() {
     assert_eq!(third, Err(CloseReason::TooMany(2)));
     bench.node.closed(first, NOW);
     bench.accept(peer(3));
+}
+
+#[test]
+fn who_has_most_connections_makes_room_for_who_has_fewer() {
+    let mut bench = Bench::new(Options { incoming_max: 3, ..options() });
+    let connections = [peer(1), peer(1), peer(1)].map(|from| bench.accept(from));
+    let two = bench.accept(peer(2));
+    let close = |connection| Action::Close { connection, reason: CloseReason::TooMany(3) };
+    assert_eq!(bench.actions(), [close(connections[2])]);
+    for from in [peer(1), peer(2)] {
+        let refused = bench.node.accepted(SocketAddr::new(from.ip(), 1), addr(OWN), NOW);
+        assert_eq!(refused, Err(CloseReason::TooMany(3)), "would have as many");
+    }
+    assert_eq!(shown(&bench.receive(two, plain("1", peer(2), "hi"))).len(), 1);
+    bench.accept(peer(3));
+    assert_eq!(bench.actions(), [close(connections[1])]);
 }
 
 /// Many connections with a large unfinished object each take bounded memory.

@@ -1,7 +1,10 @@
 //! Peers that talk over real sockets.
 
+mod deployed;
 mod discovering;
+mod hostile;
 mod keys;
+mod plain;
 mod talking;
 mod tls;
 
