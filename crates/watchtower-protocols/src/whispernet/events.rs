@@ -218,6 +218,9 @@ pub enum CloseReason {
     /// There are too many.
     #[error("there are {0} connections already")]
     TooMany(usize),
+    /// It takes less than it is sent.
+    #[error("it takes too little of what it is sent")]
+    TooSlow,
     /// All unfinished objects together are too long, and its one is the longest.
     #[error("too many unfinished objects")]
     Unfinished,
@@ -245,6 +248,11 @@ pub struct Counts {
     pub malformed: u64,
     /// Addresses refused for sending too much.
     pub flooded: u64,
+    /// Connections closed since the peer took too little.
+    pub slow: u64,
+    /// Objects that were not sent to a peer, since there is more than may be
+    /// sent to any.
+    pub unsent: u64,
     /// Addresses named by others and not taken up, though they were new.
     pub not_dialled: u64,
 }

@@ -29,6 +29,7 @@ use super::message::Message;
 use super::object::ObjectReader;
 use super::part::{FilePart, Part};
 use super::peers::{Fate, Keep, PeerState, Peers};
+use super::safe_text::safe_file_name;
 use super::seen::SeenIds;
 
 /// One peer of the whispernet: who it knows, what it has seen, and what it
@@ -310,6 +311,19 @@ impl Node {
         self.tick(now);
     }
 
+    /// A peer takes too little: more waits to be written to it than is kept.
+    pub fn too_slow(&mut self, connection: ConnectionId, now: Timestamp) {
+        self.counts.slow += 1;
+        self.actions.push_back(Action::Close { connection, reason: CloseReason::TooSlow });
+        self.closed(connection, now);
+    }
+
+    /// An object was not sent to a peer, since there is more than may be sent
+    /// to any: it counts.
+    pub fn unsent(&mut self) {
+        self.counts.unsent += 1;
+    }
+
     /// The address is this node's own, however it was reached: it is not
     /// dialled again, and the other end of the connection is closed.
     fn found_itself(&mut self, addr: SocketAddr, other_end: ConnectionId, now: Timestamp) {
@@ -543,6 +557,36 @@ impl Node {
             self.peers.resume(ip, now);
         }
         self.tick(now);
+    }
+
+    /// What [`say`](Node::say) said, as others are shown it.
+    pub fn shown(&self, id: &str, said: Said<'_>, time: Timestamp) -> Shown {
+        let nick = said.nick.filter(|nick| !nick.is_empty());
+        let file = said.file.map(|(mime_type, contents)| File {
+            name: safe_file_name(said.body),
+            mime_type: mime_type.to_owned(),
+            contents: Bytes::copy_from_slice(contents),
+        });
+        let own = self.identity.as_ref().map(Identity::public_key);
+        let mark = match (nick.and_then(|nick| self.pins.key(nick)), own) {
+            (Some(first), Some(own)) if first == own => Mark::Verified,
+            (Some(_), Some(_)) => Mark::ChangedKey,
+            _ => Mark::Unverified,
+        };
+        Shown {
+            id: id.to_owned(),
+            addr: Some(self.own.announced().to_string()),
+            nick: nick.map(str::to_owned),
+            body: said.body.to_owned(),
+            time,
+            file,
+            mark,
+        }
+    }
+
+    /// The key that a nick is pinned to.
+    pub fn pinned(&self, nick: &str) -> Option<PublicKey> {
+        self.pins.key(nick)
     }
 
     /// Pins a nick to a key: what a [`Notice::Pinned`] told in another run, or

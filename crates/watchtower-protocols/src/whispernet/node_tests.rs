@@ -906,3 +906,36 @@ fn what_is_to_be_done_is_shown_without_contents() {
         "[Send(ConnectionId(1), 48 bytes), Show(6 bytes of body, Some(File(3 bytes)), None, Unverified)]";
     assert_eq!(format!("{actions:?}"), expected);
 }
+
+// What the driver cannot do.
+
+#[test]
+fn a_peer_that_takes_too_little_is_disconnected_and_dialled_again() {
+    let mut bench = Bench::new(options());
+    let connection = bench.dial(peer(1));
+    bench.node.too_slow(connection, NOW);
+    let close = Action::Close { connection, reason: CloseReason::TooSlow };
+    assert_eq!(bench.actions(), [close, Action::Tell(Notice::Lost(peer(1)))]);
+    assert_eq!(bench.wait().1, [Action::Dial(peer(1))]);
+    bench.node.unsent();
+    assert_eq!((bench.node.counts().slow, bench.node.counts().unsent), (1, 1));
+}
+
+/// [whispernet: 13]
+#[test]
+fn what_a_node_says_is_shown_to_its_user_as_to_others() {
+    let identity = Identity::from_seed(&[9; 32]);
+    let own = identity.public_key();
+    let mut bench = Bench::new(Options { identity: Some(identity), ..options() });
+    let said = Said { nick: Some("goldy"), body: "a/cat.gif", file: Some(("image/gif", b"GIF8")) };
+    let id = bench.node.say(said, NOW).unwrap();
+    let shown = bench.node.shown(&id, said, NOW);
+    let file = shown.file.as_ref().unwrap();
+    assert_eq!((&*shown.body, &*file.name, &*file.contents), ("a/cat.gif", "cat.gif", &b"GIF8"[..]));
+    assert_eq!((shown.addr.as_deref(), shown.mark), (Some(OWN), Mark::Unverified));
+    bench.node.pin("goldy", own);
+    assert_eq!(bench.node.pinned("goldy"), Some(own));
+    assert_eq!(bench.node.shown(&id, said, NOW).mark, Mark::Verified);
+    bench.node.pin("goldy", Identity::from_seed(&[8; 32]).public_key());
+    assert_eq!(bench.node.shown(&id, said, NOW).mark, Mark::ChangedKey);
+}

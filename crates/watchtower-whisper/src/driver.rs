@@ -1,0 +1,356 @@
+//! The node, and what it wants done.
+//!
+//! The node is behind one lock, which nobody holds while it waits: whoever has
+//! news (a connection's bytes, the user's words, the time) tells the node and
+//! carries out its actions at once. Writing and dialling are tasks of their own.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::{Notify, oneshot};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout_at};
+use watchtower_hub::Timestamp;
+use watchtower_protocols::whispernet::{
+    Action, BacklogLimits, CloseReason, ConnectionId, FloodLimits, Node, Notice, PublicKey, Said, Shown,
+    Unsaid,
+};
+
+use crate::event::{Event, Events, Watchers, shown_bytes};
+use crate::outbox::{Full, Outbox};
+use crate::{clock, connections};
+
+/// For how long what is said waits for a peer that takes little. After that the
+/// peer is disconnected.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How often users are told why connections are closed, at most: strangers make
+/// as many of them as they like.
+const WARNING_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The longest sleep: the clock may be set meanwhile.
+const SLEEP_MAX: Duration = Duration::from_secs(60);
+
+/// How long the end waits for what was said to be written.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// A running node. Its tasks share it, until it [ends](Driver::end).
+pub(crate) struct Driver {
+    state: Mutex<State>,
+    /// Told of what others wait for: written objects, and connections that
+    /// begin or end.
+    progress: Arc<Notify>,
+    /// The node's deadline has changed.
+    rescheduled: Notify,
+    tasks: Mutex<JoinSet<()>>,
+    pub(crate) flood: FloodLimits,
+}
+
+/// What is behind the lock.
+pub(crate) struct State {
+    pub(crate) node: Node,
+    pub(crate) nick: Option<String>,
+    key: PublicKey,
+    /// Those that the node has, and no others.
+    connections: BTreeMap<ConnectionId, Connection>,
+    watchers: Watchers,
+    recent: Recent,
+    deadline: Option<Timestamp>,
+    warned: Option<Timestamp>,
+    is_ending: bool,
+}
+
+/// A connection that is open as long as this exists.
+struct Connection {
+    /// The other end.
+    addr: SocketAddr,
+    /// Where this peer dialled.
+    outbox: Option<Arc<Outbox>>,
+    _open: oneshot::Sender<Infallible>,
+}
+
+/// Completes when the connection is to be closed.
+pub(crate) type Closed = oneshot::Receiver<Infallible>;
+
+impl Driver {
+    pub(crate) fn new(node: Node, nick: Option<String>, key: PublicKey, limits: Limits) -> Driver {
+        let state = State {
+            node,
+            nick: None,
+            key,
+            connections: BTreeMap::new(),
+            watchers: Watchers::default(),
+            recent: Recent { limits: limits.backlog, bytes: 0, messages: VecDeque::new() },
+            deadline: None,
+            warned: None,
+            is_ending: false,
+        };
+        let driver = Driver {
+            state: Mutex::new(state),
+            progress: Arc::default(),
+            rescheduled: Notify::new(),
+            tasks: Mutex::default(),
+            flood: limits.flood,
+        };
+        driver.state.lock().set_nick(nick);
+        driver
+    }
+
+    /// Tells the node something, and does what it wants done.
+    pub(crate) fn update<R>(self: &Arc<Self>, tell: impl FnOnce(&mut State, Timestamp) -> R) -> R {
+        let mut state = self.state.lock();
+        let now = clock::now();
+        let result = tell(&mut state, now);
+        while let Some(action) = state.node.next_action() {
+            self.carry_out(&mut state, action, now);
+        }
+        let deadline = state.node.deadline();
+        if state.deadline != deadline {
+            state.deadline = deadline;
+            self.rescheduled.notify_one();
+        }
+        result
+    }
+
+    /// Looks at what there is.
+    pub(crate) fn look<R>(&self, look: impl FnOnce(&mut State) -> R) -> R {
+        look(&mut self.state.lock())
+    }
+
+    fn carry_out(self: &Arc<Self>, state: &mut State, action: Action, now: Timestamp) {
+        match action {
+            Action::Dial(addr) => self.spawn(state, connections::dial(self.clone(), addr)),
+            Action::Send { connection, object } => {
+                let outbox = state.connections.get(&connection).and_then(|open| open.outbox.as_ref());
+                match outbox.map_or(Ok(()), |outbox| outbox.push(object)) {
+                    Ok(()) => {}
+                    Err(Full::Slow) => state.node.too_slow(connection, now),
+                    Err(Full::Paced) => state.node.unsent(),
+                }
+            }
+            Action::Close { connection, reason } => {
+                let closed = state.connections.remove(&connection);
+                self.progress.notify_waiters();
+                if let Some(closed) = closed {
+                    state.warn_of_closing(closed.addr, reason, now);
+                }
+            }
+            Action::Show(shown) => {
+                let shown = Arc::new(*shown);
+                state.recent.push(shown.clone());
+                state.watchers.tell(&Event::Shown(shown));
+            }
+            Action::Tell(notice) => {
+                if let Notice::Connected(_) = notice {
+                    self.progress.notify_waiters();
+                }
+                state.watchers.tell(&Event::Notice(notice));
+            }
+        }
+    }
+
+    /// Starts a task that ends with the peer.
+    pub(crate) fn spawn(&self, state: &State, task: impl Future<Output = ()> + Send + 'static) {
+        let mut tasks = self.tasks.lock();
+        while tasks.try_join_next().is_some() {}
+        if !state.is_ending {
+            tasks.spawn(task);
+        }
+    }
+
+    /// An outbox for a peer.
+    pub(crate) fn outbox(&self) -> Arc<Outbox> {
+        Arc::new(Outbox::new(self.progress.clone()))
+    }
+
+    /// A connection ended by itself.
+    pub(crate) fn closed(self: &Arc<Self>, connection: ConnectionId) {
+        self.update(|state, now| {
+            state.connections.remove(&connection);
+            state.node.closed(connection, now);
+        });
+        self.progress.notify_waiters();
+    }
+
+    /// Keeps the node's time.
+    pub(crate) async fn keep_time(self: Arc<Self>) {
+        loop {
+            let deadline = self.look(|state| state.deadline);
+            let wait = deadline.map_or(SLEEP_MAX, |deadline| deadline.since(clock::now()));
+            tokio::select! {
+                () = sleep(wait.min(SLEEP_MAX)) => self.update(|state, now| state.node.tick(now)),
+                () = self.rescheduled.notified() => {}
+            }
+        }
+    }
+
+    /// Says something, once no peer is far behind.
+    pub(crate) async fn say(self: &Arc<Self>, said: Said<'_>) -> Result<String, Unsaid> {
+        self.make_room().await;
+        self.update(|state, now| state.say(said, now))
+    }
+
+    /// Waits until no peer is far behind. A peer that stays so is disconnected.
+    async fn make_room(self: &Arc<Self>) {
+        let in_time = Instant::now() + PATIENCE;
+        let nobody_is_behind = |state: &mut State| state.behind().next().is_none();
+        if !self.wait_until(in_time, nobody_is_behind).await {
+            self.update(|state, now| {
+                let slow = state.behind().filter(|(_, why)| *why == Full::Slow);
+                let slow: Vec<ConnectionId> = slow.map(|(connection, _)| connection).collect();
+                for connection in slow {
+                    state.node.too_slow(connection, now);
+                }
+            });
+        }
+    }
+
+    /// Waits until all is written and somebody is there to have got it.
+    pub(crate) async fn flush(&self, within: Duration) -> bool {
+        let is_written =
+            |state: &mut State| state.outboxes().next().is_some() && state.outboxes().all(|o| o.is_empty());
+        self.wait_until(Instant::now() + within, is_written).await
+    }
+
+    /// Whether `holds` did before `deadline`.
+    async fn wait_until(&self, deadline: Instant, mut holds: impl FnMut(&mut State) -> bool) -> bool {
+        loop {
+            let mut progress = std::pin::pin!(self.progress.notified());
+            progress.as_mut().enable();
+            if self.look(&mut holds) {
+                return true;
+            }
+            if timeout_at(deadline, progress).await.is_err() {
+                return false;
+            }
+        }
+    }
+
+    /// Ends every connection, after what was said is written or a while has
+    /// passed.
+    pub(crate) async fn shut_down(&self) {
+        self.look(|state| {
+            state.is_ending = true;
+            state.connections.retain(|_, open| open.outbox.is_some());
+            state.outboxes().for_each(|outbox| outbox.finish());
+        });
+        self.wait_until(Instant::now() + LINGER, |state| state.connections.is_empty()).await;
+        self.end();
+    }
+
+    /// Ends at once.
+    pub(crate) fn end(&self) {
+        self.look(|state| {
+            state.is_ending = true;
+            state.connections.clear();
+            state.watchers.end();
+        });
+        self.tasks.lock().abort_all();
+    }
+}
+
+/// What the driver bounds itself.
+#[derive(Clone, Copy)]
+pub(crate) struct Limits {
+    pub(crate) backlog: BacklogLimits,
+    pub(crate) flood: FloodLimits,
+}
+
+impl State {
+    /// A connection that is open from now on; what completes when it is to be
+    /// closed. `None` when all ends.
+    pub(crate) fn open(
+        &mut self,
+        connection: ConnectionId,
+        addr: SocketAddr,
+        outbox: Option<Arc<Outbox>>,
+    ) -> Option<Closed> {
+        if self.is_ending {
+            return None;
+        }
+        let (open, closed) = oneshot::channel();
+        self.connections.insert(connection, Connection { addr, outbox, _open: open });
+        Some(closed)
+    }
+
+    fn outboxes(&self) -> impl Iterator<Item = &Arc<Outbox>> {
+        self.connections.values().filter_map(|open| open.outbox.as_ref())
+    }
+
+    /// The connections to peers that are far behind.
+    fn behind(&self) -> impl Iterator<Item = (ConnectionId, Full)> {
+        self.connections
+            .iter()
+            .filter_map(|(connection, open)| Some((*connection, open.outbox.as_ref()?.is_behind()?)))
+    }
+
+    pub(crate) fn watch(&mut self) -> Events {
+        self.watchers.watch()
+    }
+
+    pub(crate) fn warn(&mut self, warning: String) {
+        self.watchers.tell(&Event::Warning(warning));
+    }
+
+    pub(crate) fn recent(&self) -> Vec<Arc<Shown>> {
+        self.recent.messages.iter().cloned().collect()
+    }
+
+    /// The user's nick is the user's key's, unless it was another's before.
+    pub(crate) fn set_nick(&mut self, nick: Option<String>) {
+        self.nick = nick.filter(|nick| !nick.is_empty());
+        if let Some(nick) = &self.nick
+            && self.node.pinned(nick).is_none()
+        {
+            self.node.pin(nick, self.key);
+        }
+    }
+
+    fn say(&mut self, said: Said<'_>, now: Timestamp) -> Result<String, Unsaid> {
+        let id = self.node.say(said, now)?;
+        let shown = Arc::new(self.node.shown(&id, said, now));
+        self.recent.push(shown.clone());
+        self.watchers.tell(&Event::Said(shown));
+        Ok(id)
+    }
+
+    /// Tells why a connection is closed where a person would ask.
+    fn warn_of_closing(&mut self, addr: SocketAddr, reason: CloseReason, now: Timestamp) {
+        let is_news =
+            matches!(reason, CloseReason::Malformed(_) | CloseReason::Unfinished | CloseReason::TooSlow);
+        let is_early =
+            self.warned.is_some_and(|warned| now >= warned && now.since(warned) < WARNING_INTERVAL);
+        if is_news && !is_early {
+            self.warned = Some(now);
+            self.warn(format!("{addr} was disconnected: {reason}"));
+        }
+    }
+}
+
+/// What was last said.
+struct Recent {
+    limits: BacklogLimits,
+    /// Invariant: the sum of what they keep.
+    bytes: usize,
+    /// Invariant: within `limits`.
+    messages: VecDeque<Arc<Shown>>,
+}
+
+impl Recent {
+    fn push(&mut self, shown: Arc<Shown>) {
+        let bytes = shown_bytes(&shown);
+        if bytes > self.limits.bytes || self.limits.messages == 0 {
+            return;
+        }
+        while self.messages.len() >= self.limits.messages || self.bytes + bytes > self.limits.bytes {
+            let Some(eldest) = self.messages.pop_front() else { break };
+            self.bytes -= shown_bytes(&eldest);
+        }
+        self.bytes += bytes;
+        self.messages.push_back(shown);
+    }
+}

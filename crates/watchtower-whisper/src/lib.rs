@@ -1,0 +1,32 @@
+//! A peer of the whispernet: the node of `watchtower-protocols` with sockets,
+//! a clock, keys on disk, and files.
+//!
+//! [`Peer::start`] listens and dials; the [`Peer`] that it returns is a handle,
+//! by which a terminal, a page or a server's channel says things and sees what
+//! others said. Knows no terminal and no channel.
+//!
+//! | file | for |
+//! | --- | --- |
+//! | `peer` | the handle |
+//! | `driver` | the node, its actions and its clock |
+//! | `connections` | what runs on each connection |
+//! | `names` | peers that are given by a name |
+//! | `outbox`, `pace` | what waits to be written to a peer, and how fast it is |
+//! | `event` | what those who watch are told |
+
+mod clock;
+mod connections;
+mod driver;
+mod event;
+mod names;
+mod options;
+mod outbox;
+mod pace;
+mod peer;
+
+pub use event::{Event, Events, Skipped};
+pub use options::{Options, TlsFiles};
+pub use peer::{Peer, PeerStatus, StartError, Unsendable};
+
+/// The node, its messages, and what makes them safe to show.
+pub use watchtower_protocols::whispernet as protocol;

@@ -1,0 +1,244 @@
+//! The handle of a running peer.
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use thiserror::Error;
+use tokio::net::TcpListener;
+use watchtower_hub::Timestamp;
+use watchtower_protocols::whispernet::{
+    Counts, Identity, Keep, Node, Options as NodeOptions, PeerState, PublicKey, Said, Shown, Unsaid,
+};
+
+use crate::driver::{Driver, Limits};
+use crate::{Events, Options, clock, connections, names};
+
+/// A running peer. Clones are the same; it ends when
+/// [`shut_down`](Peer::shut_down) was called or all of them are dropped.
+#[derive(Clone)]
+pub struct Peer(Arc<Running>);
+
+/// Ends what runs with the last handle.
+struct Running {
+    driver: Arc<Driver>,
+    address: SocketAddr,
+    key: PublicKey,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.driver.end();
+    }
+}
+
+impl fmt::Debug for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Peer({})", self.0.address)
+    }
+}
+
+/// How it stands with a peer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerStatus {
+    /// Where it listens.
+    pub addr: SocketAddr,
+    /// Whether it is connected to; else it is being dialled, or will be.
+    pub connected: bool,
+}
+
+/// Why a peer cannot start.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The port is taken, or the address is not this machine's.
+    #[error("cannot listen on {addr}: {error}")]
+    Listen {
+        /// The address.
+        addr: SocketAddr,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// A file is missing, unreadable or not what it should be.
+    #[error("{}: {reason}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it, and what would be right.
+        reason: String,
+    },
+    /// A peer's address that is none.
+    #[error("{peer}: expected HOST:PORT")]
+    Peer {
+        /// What was given.
+        peer: String,
+    },
+}
+
+/// Why a file cannot be sent.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum Unsendable {
+    /// It cannot be read.
+    #[error("{}: {error}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// As with words.
+    #[error(transparent)]
+    Unsaid(#[from] Unsaid),
+}
+
+impl Peer {
+    /// Listens, dials the given peers, and goes on in tasks of its own.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`].
+    pub async fn start(options: Options) -> Result<Peer, StartError> {
+        let peers = names::parse(&options.peers)?;
+        let cannot_listen = |error| StartError::Listen { addr: options.listen, error };
+        let listener = TcpListener::bind(options.listen).await.map_err(cannot_listen)?;
+        let listen = listener.local_addr().map_err(cannot_listen)?;
+        let announced = options.announced.unwrap_or(listen);
+        let identity = Identity::from_seed(&clock::random());
+        let key = identity.public_key();
+        let node = NodeOptions {
+            flood: options.flood,
+            backlog: options.backlog,
+            peers: options.limits,
+            identity: Some(identity),
+            require_signed: options.require_signed,
+            ..NodeOptions::new(listen, announced)
+        };
+        let node = Node::new(node, clock::random(), clock::now());
+        let address = node.address();
+        let limits = Limits { backlog: options.backlog, flood: options.flood };
+        let driver = Arc::new(Driver::new(node, options.nick, key, limits));
+        driver.look(|state| {
+            driver.spawn(state, connections::accept(driver.clone(), listener));
+            driver.spawn(state, driver.clone().keep_time());
+            for peer in peers {
+                driver.spawn(state, names::keep(driver.clone(), peer));
+            }
+        });
+        Ok(Peer(Arc::new(Running { driver, address, key })))
+    }
+
+    /// The address that others connect to.
+    pub fn address(&self) -> SocketAddr {
+        self.0.address
+    }
+
+    /// This peer's public key.
+    pub fn public_key(&self) -> PublicKey {
+        self.0.key
+    }
+
+    /// What happens from now on.
+    pub fn events(&self) -> Events {
+        self.0.driver.look(|state| state.watch())
+    }
+
+    /// What was last said, by others and here: at most the backlog, oldest first.
+    pub async fn recent(&self) -> Vec<Arc<Shown>> {
+        self.0.driver.look(|state| state.recent())
+    }
+
+    /// Who speaks.
+    pub fn nick(&self) -> Option<String> {
+        self.0.driver.look(|state| state.nick.clone())
+    }
+
+    /// Who speaks from now on. Others are warned of who takes the nick with
+    /// another key; so is this peer, unless the nick was another's before.
+    pub fn set_nick(&self, nick: Option<String>) {
+        self.0.driver.look(|state| state.set_nick(nick));
+    }
+
+    /// Says something to all peers; returns the message's id. Waits while a
+    /// peer has yet to take much of what was said before, and disconnects one
+    /// that takes too little for seconds.
+    ///
+    /// # Errors
+    ///
+    /// [`Unsaid`]; nothing is sent then.
+    pub async fn say(&self, body: &str) -> Result<String, Unsaid> {
+        self.say_as(self.nick().as_deref(), body).await
+    }
+
+    /// As [`say`](Peer::say), by another nick: for who speaks for others.
+    ///
+    /// # Errors
+    ///
+    /// As [`say`](Peer::say).
+    pub async fn say_as(&self, nick: Option<&str>, body: &str) -> Result<String, Unsaid> {
+        self.0.driver.say(Said { nick, body, file: None }).await
+    }
+
+    /// Sends a file; returns its number in
+    /// [`Event::Progress`](crate::Event::Progress) once the first part is out.
+    ///
+    /// # Errors
+    ///
+    /// [`Unsendable`].
+    pub async fn send_file(&self, path: &Path) -> Result<u64, Unsendable> {
+        let unreadable = |error| Unsendable::Read { path: path.to_owned(), error };
+        let contents = tokio::fs::read(path).await.map_err(unreadable)?;
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let nick = self.nick();
+        let file = Some(("application/octet-stream", &*contents));
+        self.0.driver.say(Said { nick: nick.as_deref(), body: &name, file }).await?;
+        Ok(0)
+    }
+
+    /// Dials a peer, and again while it is unreachable for a while. False when it
+    /// is this peer itself.
+    pub async fn connect(&self, addr: SocketAddr) -> bool {
+        self.0.driver.update(|state, now| state.node.connect(addr, Keep::WhileReachable, now))
+    }
+
+    /// Ends the connection to a peer and dials it no more. False when it is none.
+    pub async fn disconnect(&self, addr: SocketAddr) -> bool {
+        self.0.driver.update(|state, now| state.node.disconnect(addr, now))
+    }
+
+    /// The peers, by address.
+    pub async fn peers(&self) -> Vec<PeerStatus> {
+        let status = |(addr, state)| PeerStatus { addr, connected: matches!(state, PeerState::Connected(_)) };
+        self.0.driver.look(|state| state.node.peers().map(status).collect())
+    }
+
+    /// The addresses that are refused for sending too much, and until when.
+    pub async fn refused(&self) -> Vec<(IpAddr, Timestamp)> {
+        self.0.driver.look(|state| state.node.refused(clock::now()).collect())
+    }
+
+    /// Refuses nobody any more.
+    pub async fn clear_refused(&self) {
+        self.0.driver.update(|state, now| state.node.clear_refused(now));
+    }
+
+    /// What it has done since its start.
+    pub async fn counts(&self) -> Counts {
+        self.0.driver.look(|state| state.node.counts())
+    }
+
+    /// Waits until all that was said is written to the peers that are connected
+    /// (and files with it), and at least one is; false when that takes longer.
+    pub async fn flush(&self, within: Duration) -> bool {
+        self.0.driver.flush(within).await
+    }
+
+    /// Ends every connection, after what was said is written or a second has
+    /// passed, and keeps what is to be kept.
+    pub async fn shut_down(&self) {
+        self.0.driver.shut_down().await;
+    }
+}
