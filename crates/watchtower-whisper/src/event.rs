@@ -52,6 +52,9 @@ pub enum Event {
         name: String,
         /// The MIME type as the sender says.
         mime_type: String,
+        /// The MIME type of an image that is safe to show, whatever the sender
+        /// says: by the contents.
+        image: Option<&'static str>,
         /// Where it is.
         path: PathBuf,
         /// Who sent it, as it came.
@@ -209,6 +212,8 @@ mod tests {
             body: String::new(),
             time: Timestamp::default(),
             file: Some(file),
+            part: None,
+            key: None,
             mark: Mark::Unverified,
         }))
     }

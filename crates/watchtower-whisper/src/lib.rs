@@ -12,10 +12,13 @@
 //! | `connections` | what runs on each connection |
 //! | `names` | peers that are given by a name |
 //! | `outbox`, `pace` | what waits to be written to a peer, and how fast it is |
+//! | `downloads`, `uploads`, `disk` | files that arrive and that go out, and reading them |
 //! | `event` | what those who watch are told |
 
 mod clock;
 mod connections;
+mod disk;
+mod downloads;
 mod driver;
 mod event;
 mod names;
@@ -23,6 +26,7 @@ mod options;
 mod outbox;
 mod pace;
 mod peer;
+mod uploads;
 
 pub use event::{Event, Events, Skipped};
 pub use options::{Options, TlsFiles};

@@ -195,7 +195,9 @@ impl Assembler {
 
     fn may_begin(&self, whole: &Whole, sender: Sender) -> Result<(), TransferError> {
         let FileLimits { file_bytes, bytes, files, files_per_sender, .. } = self.limits;
-        whole.check_parts()?;
+        if whole.parts() > PARTS_MAX {
+            return Err(TransferError::TooManyParts(whole.parts()));
+        }
         if whole.bytes() > file_bytes {
             return Err(TransferError::TooLarge { bytes: whole.bytes(), bytes_max: file_bytes });
         }

@@ -31,7 +31,7 @@ pub use identity::{Identity, Mark, PublicKey};
 pub use message::Message;
 pub use node::Node;
 pub use object::{Malformed, OBJECT_DEPTH_MAX, ObjectReader};
-pub use part::{FilePart, NotItsPart, PART_BYTES, PARTS_MAX, Part, Whole};
+pub use part::{FilePart, NotItsPart, PART_BYTES, PARTS_MAX, Part, WHOLE_BYTES_MAX, Whole};
 pub use peers::{Keep, PeerLimits, PeerState};
 pub use seen::SeenLimits;
 

@@ -580,6 +580,8 @@ impl Node {
             body: said.body.to_owned(),
             time,
             file,
+            part: None,
+            key: own,
             mark,
         }
     }

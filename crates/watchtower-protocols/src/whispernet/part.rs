@@ -34,6 +34,9 @@ pub const PART_BYTES: u64 = 768 << 10;
 /// for each.
 pub const PARTS_MAX: u64 = 1 << 16;
 
+/// The largest file that is sent, in bytes.
+pub const WHOLE_BYTES_MAX: u64 = PARTS_MAX * PART_BYTES;
+
 /// How long a MIME type is at most.
 const TYPE_BYTES_MAX: usize = 255;
 
@@ -63,7 +66,7 @@ impl Whole {
     ///
     /// # Errors
     ///
-    /// [`TransferError::TooManyParts`].
+    /// [`TransferError::TooLarge`] above [`WHOLE_BYTES_MAX`].
     pub fn new(
         name: &str,
         mime_type: &str,
@@ -71,25 +74,22 @@ impl Whole {
         sha256: [u8; 32],
         transfer: [u8; 16],
     ) -> Result<Whole, TransferError> {
-        let whole = Whole {
+        if bytes > WHOLE_BYTES_MAX {
+            return Err(TransferError::TooLarge { bytes, bytes_max: WHOLE_BYTES_MAX });
+        }
+        Ok(Whole {
             transfer: hex(&transfer),
             name: safe_file_name(name),
             mime_type: mime_type[..mime_type.floor_char_boundary(TYPE_BYTES_MAX)].to_owned(),
             bytes,
             part_bytes: PART_BYTES,
             sha256: hex(&sha256),
-        };
-        whole.check_parts().map(|()| whole)
+        })
     }
 
     #[cfg(test)]
     pub(super) fn with_part_bytes(self, part_bytes: u64) -> Whole {
         Whole { part_bytes, ..self }
-    }
-
-    pub(super) fn check_parts(&self) -> Result<(), TransferError> {
-        let parts = self.parts();
-        if parts > PARTS_MAX { Err(TransferError::TooManyParts(parts)) } else { Ok(()) }
     }
 
     /// A safe name.

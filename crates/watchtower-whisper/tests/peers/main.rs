@@ -1,5 +1,6 @@
 //! Peers that talk over real sockets.
 
+mod files;
 mod talking;
 
 use std::net::SocketAddr;
