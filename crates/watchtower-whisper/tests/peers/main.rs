@@ -1,7 +1,13 @@
 //! Peers that talk over real sockets.
 
+mod deployed;
+mod discovering;
 mod files;
+mod hostile;
+mod keys;
+mod plain;
 mod talking;
+mod tls;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
