@@ -52,14 +52,15 @@ impl Plain<'_> {
         }
         let (lines, mut answers) = speaker::start(peer.clone(), self.form.zone.clone(), 1);
         let (failed, mut failure) = mpsc::channel(1);
-        // Not one of the runtime's threads: it may wait for input for ever.
+        // Not one of the runtime's threads: it may wait for input for ever. What it failed at is told
+        // before it lets go of the lines.
         thread::spawn(move || {
             if let Err(error) = forward(io::stdin().lock(), &lines) {
                 let _ = failed.blocking_send(error);
             }
         });
         let Some(spoken) = self.until(heed(&mut answers)).await? else { return Ok(()) };
-        if let Some(error) = failure.recv().await {
+        if let Ok(error) = failure.try_recv() {
             return Err(Failure::Other(anyhow!("cannot read what to say: {error}")));
         }
         if spoken.said {
