@@ -17,10 +17,14 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use watchtower_protocols::whispernet::ConnectionId;
 
 use crate::driver::{Closed, Driver};
+use crate::names;
 use crate::outbox::Outbox;
 use crate::pace::Pace;
 
-/// How long a dial may take.
+/// How long another peer's side of a handshake may take.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a dial may take, a handshake included.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long accepting waits when the system has no more room for connections.
@@ -66,8 +70,13 @@ fn take(driver: &Arc<Driver>, stream: TcpStream, remote: SocketAddr, local: Sock
 }
 
 /// Reads until either side ends.
-async fn receive(driver: Arc<Driver>, mut stream: TcpStream, connection: ConnectionId, closed: Closed) {
+async fn receive(driver: Arc<Driver>, stream: TcpStream, connection: ConnectionId, closed: Closed) {
     let read = async {
+        let mut stream = match timeout(HANDSHAKE_TIMEOUT, link(&driver, stream)).await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => return driver.refused(connection, &error.to_string()),
+            Err(_) => return driver.refused(connection, "the TLS handshake takes too long"),
+        };
         let mut input = vec![0; INPUT_BYTES];
         while let Ok(length) = stream.read(&mut input).await
             && length > 0
@@ -82,11 +91,32 @@ async fn receive(driver: Arc<Driver>, mut stream: TcpStream, connection: Connect
     }
 }
 
+/// A connection, within TLS or not.
+trait Link: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Link for T {}
+
+async fn link(driver: &Driver, stream: TcpStream) -> io::Result<Box<dyn Link>> {
+    Ok(match &driver.tls {
+        Some(tls) => Box::new(tls.accept(stream).await?),
+        None => Box::new(stream),
+    })
+}
+
 /// Dials a peer, and writes to it until either side ends.
 pub(crate) async fn dial(driver: Arc<Driver>, addr: SocketAddr) {
-    let dialled = timeout(DIAL_TIMEOUT, connect(addr)).await;
-    let Ok(Ok((stream, local))) = dialled else {
-        return driver.update(|state, now| state.node.dial_failed(addr, now));
+    let name = driver.look(|state| state.name(addr));
+    let dialled = match name {
+        Some(name) => connect_by_name(&driver, &name, addr).await,
+        None => connect(&driver, addr).await,
+    };
+    let Dialled { stream, addr, local } = match dialled {
+        Ok(dialled) if dialled.addr == addr => dialled,
+        Ok(dialled) => {
+            driver.update(|state, _| state.moved(addr, dialled.addr));
+            dialled
+        }
+        Err(error) => return driver.update(|state, now| state.dial_failed(addr, &error, now)),
     };
     let outbox = driver.outbox();
     let opened = driver.update(|state, now| {
@@ -104,12 +134,47 @@ pub(crate) async fn dial(driver: Arc<Driver>, addr: SocketAddr) {
     driver.closed(connection);
 }
 
-async fn connect(addr: SocketAddr) -> io::Result<(TcpStream, SocketAddr)> {
-    let stream = TcpStream::connect(addr).await?;
-    let local = set_up(&stream)?;
-    // Where nobody listens, a connection may be given the port that it dials,
-    // and meet itself.
-    if local == addr { Err(io::ErrorKind::ConnectionRefused.into()) } else { Ok((stream, local)) }
+/// A connection that was dialled.
+struct Dialled {
+    stream: Box<dyn Link>,
+    /// Where it leads to.
+    addr: SocketAddr,
+    /// This side's address.
+    local: SocketAddr,
+}
+
+/// Looks the name up and tries what it finds: first `known`, if that is still
+/// an address of it.
+async fn connect_by_name(driver: &Driver, name: &str, known: SocketAddr) -> io::Result<Dialled> {
+    let mut addrs = names::look_up(name).await?;
+    addrs.sort_by_key(|addr| *addr != known);
+    let mut result = Err(io::ErrorKind::NotFound.into());
+    for addr in addrs {
+        result = connect(driver, addr).await;
+        if result.is_ok() {
+            break;
+        }
+    }
+    result
+}
+
+async fn connect(driver: &Driver, addr: SocketAddr) -> io::Result<Dialled> {
+    let connect = async {
+        let stream = TcpStream::connect(addr).await?;
+        let local = set_up(&stream)?;
+        // Where nobody listens, a connection may be given the port that it
+        // dials, and meet itself.
+        if local == addr {
+            return Err(io::ErrorKind::ConnectionRefused.into());
+        }
+        let stream: Box<dyn Link> = match &driver.tls {
+            Some(tls) => Box::new(tls.connect(stream).await?),
+            None => Box::new(stream),
+        };
+        Ok(Dialled { stream, addr, local })
+    };
+    let timed_out = |_| io::Error::new(io::ErrorKind::TimedOut, "no answer");
+    timeout(DIAL_TIMEOUT, connect).await.map_err(timed_out)?
 }
 
 /// This side's address.

@@ -6,22 +6,26 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
+use std::io;
+use std::mem;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{Instant, sleep, timeout_at};
 use watchtower_hub::Timestamp;
 use watchtower_protocols::whispernet::{
-    Action, BacklogLimits, CloseReason, ConnectionId, FloodLimits, Node, Notice, PublicKey, Said, Shown,
-    Unsaid,
+    Action, BacklogLimits, CloseReason, ConnectionId, FloodLimits, Keep, Node, Notice, PublicKey, Said,
+    Shown, Unsaid,
 };
 
 use crate::event::{Event, Events, Watchers, shown_bytes};
+use crate::keys::Pins;
 use crate::outbox::{Full, Outbox};
+use crate::tls::Tls;
 use crate::{clock, connections};
 
 /// For how long what is said waits for a peer that takes little. After that the
@@ -35,6 +39,12 @@ const WARNING_INTERVAL: Duration = Duration::from_secs(1);
 /// The longest sleep: the clock may be set meanwhile.
 const SLEEP_MAX: Duration = Duration::from_secs(60);
 
+/// How long after a new pin all are saved.
+const SAVE_PAUSE: Duration = Duration::from_secs(1);
+
+/// How long after a failure to save pins there is another attempt.
+const SAVE_RETRY: Duration = Duration::from_secs(30);
+
 /// How long the end waits for what was said to be written.
 const LINGER: Duration = Duration::from_secs(1);
 
@@ -46,8 +56,11 @@ pub(crate) struct Driver {
     progress: Arc<Notify>,
     /// The node's deadline has changed.
     rescheduled: Notify,
+    /// There is a pin to be saved.
+    pinned: Notify,
     tasks: Mutex<JoinSet<()>>,
     pub(crate) flood: FloodLimits,
+    pub(crate) tls: Option<Tls>,
 }
 
 /// What is behind the lock.
@@ -57,11 +70,21 @@ pub(crate) struct State {
     key: PublicKey,
     /// Those that the node has, and no others.
     connections: BTreeMap<ConnectionId, Connection>,
+    /// The peers that the user named, by what the node knows them by.
+    named: BTreeMap<SocketAddr, Named>,
+    pins: Pins,
     watchers: Watchers,
     recent: Recent,
     deadline: Option<Timestamp>,
     warned: Option<Timestamp>,
     is_ending: bool,
+}
+
+/// A peer that the user named.
+struct Named {
+    name: String,
+    /// Whether the user knows that it cannot be reached.
+    is_told: bool,
 }
 
 /// A connection that is open as long as this exists.
@@ -77,27 +100,32 @@ struct Connection {
 pub(crate) type Closed = oneshot::Receiver<Infallible>;
 
 impl Driver {
-    pub(crate) fn new(node: Node, nick: Option<String>, key: PublicKey, limits: Limits) -> Driver {
-        let state = State {
+    pub(crate) fn new(node: Node, pins: Pins, key: PublicKey, tls: Option<Tls>, limits: Limits) -> Driver {
+        let mut state = State {
             node,
             nick: None,
             key,
             connections: BTreeMap::new(),
+            named: BTreeMap::new(),
+            pins,
             watchers: Watchers::default(),
             recent: Recent { limits: limits.backlog, bytes: 0, messages: VecDeque::new() },
             deadline: None,
             warned: None,
             is_ending: false,
         };
-        let driver = Driver {
+        for (nick, key) in state.pins.iter() {
+            state.node.pin(nick, key);
+        }
+        Driver {
             state: Mutex::new(state),
             progress: Arc::default(),
             rescheduled: Notify::new(),
+            pinned: Notify::new(),
             tasks: Mutex::default(),
             flood: limits.flood,
-        };
-        driver.state.lock().set_nick(nick);
-        driver
+            tls,
+        }
     }
 
     /// Tells the node something, and does what it wants done.
@@ -135,8 +163,10 @@ impl Driver {
             Action::Close { connection, reason } => {
                 let closed = state.connections.remove(&connection);
                 self.progress.notify_waiters();
-                if let Some(closed) = closed {
-                    state.warn_of_closing(closed.addr, reason, now);
+                if let Some(closed) = closed
+                    && is_news(reason)
+                {
+                    state.warn_of_closing(closed.addr, &reason.to_string(), now);
                 }
             }
             Action::Show(shown) => {
@@ -145,9 +175,11 @@ impl Driver {
                 state.watchers.tell(&Event::Shown(shown));
             }
             Action::Tell(notice) => {
-                if let Notice::Connected(_) = notice {
-                    self.progress.notify_waiters();
+                state.heed(&notice);
+                if let Notice::Pinned { .. } = notice {
+                    self.pinned.notify_one();
                 }
+                self.progress.notify_waiters();
                 state.watchers.tell(&Event::Notice(notice));
             }
         }
@@ -176,6 +208,15 @@ impl Driver {
         self.progress.notify_waiters();
     }
 
+    /// A connection from another peer comes to nothing.
+    pub(crate) fn refused(&self, connection: ConnectionId, reason: &str) {
+        self.look(|state| {
+            if let Some(addr) = state.connections.get(&connection).map(|open| open.addr) {
+                state.warn_of_closing(addr, reason, clock::now());
+            }
+        });
+    }
+
     /// Keeps the node's time.
     pub(crate) async fn keep_time(self: Arc<Self>) {
         loop {
@@ -186,6 +227,32 @@ impl Driver {
                 () = self.rescheduled.notified() => {}
             }
         }
+    }
+
+    /// Saves pins, several at a time.
+    pub(crate) async fn keep_pins(self: Arc<Self>) {
+        let mut is_told = false;
+        loop {
+            self.pinned.notified().await;
+            sleep(SAVE_PAUSE).await;
+            while let Err(reason) = self.save_pins().await {
+                if !mem::replace(&mut is_told, true) {
+                    self.look(|state| state.warn(format!("which nick has which key is not kept: {reason}")));
+                }
+                sleep(SAVE_RETRY).await;
+            }
+            is_told = false;
+        }
+    }
+
+    async fn save_pins(&self) -> Result<(), String> {
+        let Some(unsaved) = self.look(|state| state.pins.unsaved()) else { return Ok(()) };
+        let saved = spawn_blocking(move || unsaved.save()).await;
+        let result = saved.unwrap_or_else(|error| Err(error.to_string()));
+        if result.is_err() {
+            self.look(|state| state.pins.not_saved());
+        }
+        result
     }
 
     /// Says something, once no peer is far behind.
@@ -239,7 +306,13 @@ impl Driver {
             state.outboxes().for_each(|outbox| outbox.finish());
         });
         self.wait_until(Instant::now() + LINGER, |state| state.connections.is_empty()).await;
+        if let Err(reason) = self.save_pins().await {
+            self.look(|state| state.warn(format!("which nick has which key is not kept: {reason}")));
+        }
         self.end();
+        // What they hold is free when this is done: the port, say.
+        let mut tasks = mem::take(&mut *self.tasks.lock());
+        tasks.shutdown().await;
     }
 
     /// Ends at once.
@@ -277,6 +350,63 @@ impl State {
         Some(closed)
     }
 
+    /// The node knows the peer of that name by this address.
+    pub(crate) fn introduced(&mut self, addr: SocketAddr, name: String) {
+        self.named.insert(addr, Named { name, is_told: false });
+    }
+
+    /// The name of a peer, if the user gave it one.
+    pub(crate) fn name(&self, addr: SocketAddr) -> Option<String> {
+        self.named.get(&addr).map(|named| named.name.clone())
+    }
+
+    /// A peer of a name was found at another address.
+    pub(crate) fn moved(&mut self, from: SocketAddr, to: SocketAddr) {
+        if let Some(named) = self.named.remove(&from) {
+            self.node.moved(from, to);
+            self.named.insert(to, named);
+        }
+    }
+
+    /// The user wants a peer.
+    pub(crate) fn connect(&mut self, addr: SocketAddr, now: Timestamp) -> bool {
+        let is_another = self.node.connect(addr, Keep::WhileReachable, now);
+        if is_another && !self.named.contains_key(&addr) {
+            self.introduced(addr, addr.to_string());
+        }
+        is_another
+    }
+
+    /// The user wants a peer no more.
+    pub(crate) fn disconnect(&mut self, addr: SocketAddr, now: Timestamp) -> bool {
+        self.named.remove(&addr);
+        self.node.disconnect(addr, now)
+    }
+
+    /// A peer could not be reached. Whoever named it is told so once.
+    pub(crate) fn dial_failed(&mut self, addr: SocketAddr, error: &io::Error, now: Timestamp) {
+        if let Some(named) = self.named.get_mut(&addr)
+            && !mem::replace(&mut named.is_told, true)
+        {
+            let warning = format!("cannot reach {}, and try again: {error}", named.name);
+            self.warn(warning);
+        }
+        self.node.dial_failed(addr, now);
+    }
+
+    fn heed(&mut self, notice: &Notice) {
+        match notice {
+            Notice::Connected(addr) | Notice::Lost(addr) => {
+                if let Some(named) = self.named.get_mut(addr) {
+                    named.is_told = false;
+                }
+            }
+            Notice::Forgotten(addr) => drop(self.named.remove(addr)),
+            Notice::Pinned { nick, key } => self.pins.add(nick, *key),
+            Notice::Refused { .. } => {}
+        }
+    }
+
     fn outboxes(&self) -> impl Iterator<Item = &Arc<Outbox>> {
         self.connections.values().filter_map(|open| open.outbox.as_ref())
     }
@@ -303,10 +433,11 @@ impl State {
     /// The user's nick is the user's key's, unless it was another's before.
     pub(crate) fn set_nick(&mut self, nick: Option<String>) {
         self.nick = nick.filter(|nick| !nick.is_empty());
-        if let Some(nick) = &self.nick
-            && self.node.pinned(nick).is_none()
-        {
-            self.node.pin(nick, self.key);
+        let Some(nick) = &self.nick else { return };
+        match self.node.pinned(nick) {
+            None => drop(self.node.pin(nick, self.key)),
+            Some(key) if key == self.key => {}
+            Some(_) => self.warn("the nick is another's, whose key it had first".to_owned()),
         }
     }
 
@@ -318,17 +449,21 @@ impl State {
         Ok(id)
     }
 
-    /// Tells why a connection is closed where a person would ask.
-    fn warn_of_closing(&mut self, addr: SocketAddr, reason: CloseReason, now: Timestamp) {
-        let is_news =
-            matches!(reason, CloseReason::Malformed(_) | CloseReason::Unfinished | CloseReason::TooSlow);
+    /// Tells why a connection is closed, where a person would ask and not more
+    /// often than one can read.
+    fn warn_of_closing(&mut self, addr: SocketAddr, reason: &str, now: Timestamp) {
         let is_early =
             self.warned.is_some_and(|warned| now >= warned && now.since(warned) < WARNING_INTERVAL);
-        if is_news && !is_early {
+        if !is_early {
             self.warned = Some(now);
             self.warn(format!("{addr} was disconnected: {reason}"));
         }
     }
+}
+
+/// Whether a person would ask why a connection was closed.
+fn is_news(reason: CloseReason) -> bool {
+    matches!(reason, CloseReason::Malformed(_) | CloseReason::Unfinished | CloseReason::TooSlow)
 }
 
 /// What was last said.

@@ -10,19 +10,25 @@
 //! | `peer` | the handle |
 //! | `driver` | the node, its actions and its clock |
 //! | `connections` | what runs on each connection |
-//! | `names` | peers that are given by a name |
+//! | `names`, `discovery` | peers that are given by a name, and that are heard nearby |
+//! | `keys`, `local` | what is kept on disk, and this machine's addresses |
+//! | `tls` | who may have a connection at all |
 //! | `outbox`, `pace` | what waits to be written to a peer, and how fast it is |
 //! | `event` | what those who watch are told |
 
 mod clock;
 mod connections;
+mod discovery;
 mod driver;
 mod event;
+mod keys;
+mod local;
 mod names;
 mod options;
 mod outbox;
 mod pace;
 mod peer;
+mod tls;
 
 pub use event::{Event, Events, Skipped};
 pub use options::{Options, TlsFiles};

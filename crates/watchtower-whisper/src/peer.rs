@@ -9,13 +9,16 @@ use std::time::Duration;
 
 use thiserror::Error;
 use tokio::net::TcpListener;
+use tokio::task::spawn_blocking;
 use watchtower_hub::Timestamp;
 use watchtower_protocols::whispernet::{
-    Counts, Identity, Keep, Node, Options as NodeOptions, PeerState, PublicKey, Said, Shown, Unsaid,
+    Counts, Identity, Node, Options as NodeOptions, PeerState, PublicKey, Said, Shown, Unsaid,
 };
 
 use crate::driver::{Driver, Limits};
-use crate::{Events, Options, clock, connections, names};
+use crate::keys::{PINS_MAX, Pins};
+use crate::tls::Tls;
+use crate::{Events, Options, TlsFiles, clock, connections, discovery, keys, local, names};
 
 /// A running peer. Clones are the same; it ends when
 /// [`shut_down`](Peer::shut_down) was called or all of them are dropped.
@@ -103,29 +106,32 @@ impl Peer {
     /// [`StartError`].
     pub async fn start(options: Options) -> Result<Peer, StartError> {
         let peers = names::parse(&options.peers)?;
+        let (identity, pins, tls) = read_files(options.data_dir.clone(), options.tls.clone()).await?;
+        let key = identity.public_key();
         let cannot_listen = |error| StartError::Listen { addr: options.listen, error };
         let listener = TcpListener::bind(options.listen).await.map_err(cannot_listen)?;
         let listen = listener.local_addr().map_err(cannot_listen)?;
-        let announced = options.announced.unwrap_or(listen);
-        let identity = Identity::from_seed(&clock::random());
-        let key = identity.public_key();
-        let node = NodeOptions {
-            flood: options.flood,
-            backlog: options.backlog,
-            peers: options.limits,
-            identity: Some(identity),
-            require_signed: options.require_signed,
-            ..NodeOptions::new(listen, announced)
-        };
+        let node = node_options(&options, listen, identity);
+        let address = node.announced;
         let node = Node::new(node, clock::random(), clock::now());
-        let address = node.address();
         let limits = Limits { backlog: options.backlog, flood: options.flood };
-        let driver = Arc::new(Driver::new(node, options.nick, key, limits));
+        let driver = Arc::new(Driver::new(node, pins, key, tls, limits));
         driver.look(|state| {
+            state.set_nick(options.nick);
             driver.spawn(state, connections::accept(driver.clone(), listener));
             driver.spawn(state, driver.clone().keep_time());
+            driver.spawn(state, driver.clone().keep_pins());
             for peer in peers {
-                driver.spawn(state, names::keep(driver.clone(), peer));
+                driver.spawn(state, names::introduce(driver.clone(), peer));
+            }
+            match options.discovery_port.map(|port| (port, discovery::open(port))) {
+                Some((port, Ok(socket))) => {
+                    driver.spawn(state, discovery::run(driver.clone(), socket, port));
+                }
+                Some((port, Err(error))) => {
+                    state.warn(format!("peers nearby are not discovered at UDP port {port}: {error}"));
+                }
+                None => {}
             }
         });
         Ok(Peer(Arc::new(Running { driver, address, key })))
@@ -141,7 +147,8 @@ impl Peer {
         self.0.key
     }
 
-    /// What happens from now on.
+    /// What happens from now on. Who asks first is told what there was to warn of
+    /// at the start.
     pub fn events(&self) -> Events {
         self.0.driver.look(|state| state.watch())
     }
@@ -201,12 +208,12 @@ impl Peer {
     /// Dials a peer, and again while it is unreachable for a while. False when it
     /// is this peer itself.
     pub async fn connect(&self, addr: SocketAddr) -> bool {
-        self.0.driver.update(|state, now| state.node.connect(addr, Keep::WhileReachable, now))
+        self.0.driver.update(|state, now| state.connect(addr, now))
     }
 
     /// Ends the connection to a peer and dials it no more. False when it is none.
     pub async fn disconnect(&self, addr: SocketAddr) -> bool {
-        self.0.driver.update(|state, now| state.node.disconnect(addr, now))
+        self.0.driver.update(|state, now| state.disconnect(addr, now))
     }
 
     /// The peers, by address.
@@ -240,5 +247,37 @@ impl Peer {
     /// passed, and keeps what is to be kept.
     pub async fn shut_down(&self) {
         self.0.driver.shut_down().await;
+    }
+}
+
+/// Reads what is kept, or begins to keep it, and the files of TLS.
+async fn read_files(
+    data_dir: Option<PathBuf>,
+    tls: Option<TlsFiles>,
+) -> Result<(Identity, Pins, Option<Tls>), StartError> {
+    let read = spawn_blocking(move || {
+        let tls = tls.as_ref().map(Tls::load).transpose()?;
+        Ok(match data_dir {
+            Some(dir) => (keys::identity(&dir)?, Pins::load(&dir)?, tls),
+            None => (Identity::from_seed(&clock::random()), Pins::default(), tls),
+        })
+    });
+    read.await.expect("reading files does not panic")
+}
+
+fn node_options(options: &Options, listen: SocketAddr, identity: Identity) -> NodeOptions {
+    let announced = match options.announced {
+        Some(announced) if announced.port() == 0 => SocketAddr::new(announced.ip(), listen.port()),
+        Some(announced) => announced,
+        None => local::reachable(listen, &options.peers),
+    };
+    NodeOptions {
+        flood: options.flood,
+        backlog: options.backlog,
+        peers: options.limits,
+        pins_max: PINS_MAX,
+        identity: Some(identity),
+        require_signed: options.require_signed,
+        ..NodeOptions::new(listen, announced)
     }
 }

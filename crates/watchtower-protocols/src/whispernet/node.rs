@@ -219,13 +219,31 @@ impl Node {
             self.found_itself(own.addr, own.connection, now);
             return Err(CloseReason::Itself);
         }
-        if self.incoming.len() >= self.incoming_max {
+        if self.incoming.len() >= self.incoming_max && !self.make_room(remote.ip()) {
             return Err(CloseReason::TooMany(self.incoming_max));
         }
         let connection = self.new_connection();
         let reader = ObjectReader::new(self.object_bytes_max);
         self.incoming.insert(connection, Incoming { remote, reader });
         Ok(connection)
+    }
+
+    /// Where all connections are taken, the address that has most of them gives
+    /// its latest up to one that still has fewer then. Whether there is room.
+    fn make_room(&mut self, newcomer: IpAddr) -> bool {
+        let mut by_ip: BTreeMap<IpAddr, (usize, ConnectionId)> = BTreeMap::new();
+        for (connection, incoming) in &self.incoming {
+            let (count, latest) = by_ip.entry(incoming.remote.ip()).or_insert((0, *connection));
+            (*count, *latest) = (*count + 1, *connection);
+        }
+        let has = by_ip.get(&newcomer).map_or(0, |(count, _)| *count);
+        match by_ip.values().max_by_key(|(count, _)| *count) {
+            Some((most, latest)) if *most > has + 1 => {
+                self.close(*latest, CloseReason::TooMany(self.incoming_max));
+                true
+            }
+            _ => false,
+        }
     }
 
     /// A dial succeeded, with this node's end at `local`.
@@ -265,6 +283,12 @@ impl Node {
             self.actions.push_back(Action::Tell(Notice::Forgotten(addr)));
         }
         self.tick(now);
+    }
+
+    /// The peer that is being dialled at `from` was found at `to`, and is that
+    /// from now on.
+    pub fn moved(&mut self, from: SocketAddr, to: SocketAddr) {
+        self.peers.moved(canonical(from), canonical(to));
     }
 
     /// A connection ended. One that the node closed itself needs no mention.
@@ -337,8 +361,12 @@ impl Node {
                 Ok(None) => break,
                 Ok(Some(_)) if !self.flood.allows(ip, 1, 0, now) => self.refuse(ip, now),
                 Ok(Some(object)) => {
+                    let repeated = self.counts.repeated;
                     if let Err(malformed) = self.take(&object, ip, now) {
                         self.disconnect_malformed(connection, malformed.into());
+                    }
+                    if self.counts.repeated > repeated {
+                        self.flood.was_repeat(ip, object.len());
                     }
                 }
                 Err(malformed) => self.disconnect_malformed(connection, malformed.into()),

@@ -847,6 +847,21 @@ fn bytes_and_objects_without_a_body_are_a_flood_too() {
     }
 }
 
+/// [whispernet: 12] Peers that pass on what others say are many at one address.
+#[test]
+fn what_had_come_before_is_hardly_a_flood() {
+    let mut bench = Bench::new(options());
+    let connections: Vec<_> = (0..9).map(|_| bench.accept(peer(1))).collect();
+    let objects: String = (0..500).map(|id| plain(&id.to_string(), peer(2), "hi")).collect();
+    for connection in &connections[..8] {
+        bench.receive(*connection, &objects);
+    }
+    assert_eq!((bench.node.counts().shown, bench.node.counts().repeated), (500, 7 * 500));
+    assert_eq!(bench.node.counts().flooded, 0);
+    bench.receive(connections[8], objects.repeat(2));
+    assert_eq!(bench.node.counts().flooded, 1, "there is an end to it");
+}
+
 #[test]
 fn a_kept_peer_that_floods_is_dialled_again_when_its_time_is_over() {
     let mut bench = Bench::new(options());
@@ -875,6 +890,22 @@ fn no_more_connections_are_taken_than_allowed() {
     assert_eq!(third, Err(CloseReason::TooMany(2)));
     bench.node.closed(first, NOW);
     bench.accept(peer(3));
+}
+
+#[test]
+fn who_has_most_connections_makes_room_for_who_has_fewer() {
+    let mut bench = Bench::new(Options { incoming_max: 3, ..options() });
+    let connections = [peer(1), peer(1), peer(1)].map(|from| bench.accept(from));
+    let two = bench.accept(peer(2));
+    let close = |connection| Action::Close { connection, reason: CloseReason::TooMany(3) };
+    assert_eq!(bench.actions(), [close(connections[2])]);
+    for from in [peer(1), peer(2)] {
+        let refused = bench.node.accepted(SocketAddr::new(from.ip(), 1), addr(OWN), NOW);
+        assert_eq!(refused, Err(CloseReason::TooMany(3)), "would have as many");
+    }
+    assert_eq!(shown(&bench.receive(two, plain("1", peer(2), "hi"))).len(), 1);
+    bench.accept(peer(3));
+    assert_eq!(bench.actions(), [close(connections[1])]);
 }
 
 /// Many connections with a large unfinished object each take bounded memory.
@@ -936,4 +967,38 @@ fn what_a_node_says_is_shown_to_its_user_as_to_others() {
     assert_eq!(bench.node.shown(&id, said, NOW).mark, Mark::Verified);
     bench.node.pin("goldy", Identity::from_seed(&[8; 32]).public_key());
     assert_eq!(bench.node.shown(&id, said, NOW).mark, Mark::ChangedKey);
+}
+
+/// A name that the user gave has another address than before.
+#[test]
+fn a_peer_that_moved_is_kept_where_it_is_now() {
+    let mut bench = Bench::new(options());
+    bench.node.connect(peer(1), Keep::Always, NOW);
+    assert_eq!(bench.actions(), [Action::Dial(peer(1))]);
+    bench.node.moved(peer(1), peer(2));
+    let connection = bench.succeed(peer(2));
+    assert_eq!(bench.states(), [(peer(2), PeerState::Connected(connection))]);
+    bench.actions();
+    for _ in 0..20 {
+        if let Some((_, PeerState::Connected(connection))) = bench.states().first() {
+            bench.node.closed(*connection, bench.now);
+        } else {
+            bench.node.dial_failed(peer(2), bench.now);
+        }
+        assert_eq!(bench.wait().1.last(), Some(&Action::Dial(peer(2))), "it is kept");
+    }
+}
+
+#[test]
+fn a_peer_that_moved_to_anothers_address_is_that_one() {
+    let mut bench = Bench::new(options());
+    let known = bench.dial(peer(2));
+    bench.node.connect(peer(1), Keep::Always, NOW);
+    bench.actions();
+    bench.node.moved(peer(1), peer(2));
+    let local = bench.local();
+    assert_eq!(bench.node.dialled(peer(2), local, NOW), Err(CloseReason::Unneeded));
+    assert_eq!(bench.states(), [(peer(2), PeerState::Connected(known))]);
+    bench.node.moved(peer(2), peer(3));
+    assert_eq!(bench.states(), [(peer(2), PeerState::Connected(known))], "only what is being dialled moves");
 }

@@ -1,6 +1,12 @@
 //! Peers that talk over real sockets.
 
+mod deployed;
+mod discovering;
+mod hostile;
+mod keys;
+mod plain;
 mod talking;
+mod tls;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -134,3 +134,58 @@ async fn what_is_wrong_at_the_start_is_said() {
         assert_eq!(wrong.to_string(), format!("{peer}: expected HOST:PORT"));
     }
 }
+
+/// The name has addresses at which nobody listens.
+#[tokio::test]
+async fn a_peer_is_found_by_its_name() {
+    let phil = start("phil", &[]).await;
+    let name = format!("localhost:{}", phil.address().port());
+    let goldy = Peer::start(Options { peers: vec![name], ..options() }).await.unwrap();
+    connected(&goldy, 1).await;
+    assert_eq!(goldy.peers().await.iter().map(|peer| peer.addr).collect::<Vec<_>>(), [phil.address()]);
+}
+
+#[tokio::test]
+async fn a_peer_that_is_not_there_is_told_of_once_and_found_later() {
+    let free = start("free", &[]).await;
+    let address = free.address();
+    free.shut_down().await;
+    let goldy = Peer::start(Options { peers: vec![address.to_string()], ..options() }).await.unwrap();
+    let mut events = goldy.events();
+    let warned = |event| if let Event::Warning(warning) = event { Some(warning) } else { None };
+    let warning = wait_for(&mut events, warned).await;
+    assert_eq!(warning, format!("cannot reach {address}, and try again: Connection refused (os error 111)"));
+    let _phil = Peer::start(Options { listen: address, ..options() }).await.unwrap();
+    let connected = |event| match event {
+        Event::Warning(warning) => panic!("{warning}"),
+        Event::Notice(Notice::Connected(addr)) => Some(addr),
+        _ => None,
+    };
+    assert_eq!(wait_for(&mut events, connected).await, address);
+}
+
+#[tokio::test]
+async fn a_name_that_is_the_peers_own_is_told() {
+    let free = start("free", &[]).await;
+    let address = free.address();
+    free.shut_down().await;
+    let peers = vec![address.to_string()];
+    let phil = Peer::start(Options { listen: address, peers, ..options() }).await.unwrap();
+    let warned = |event| if let Event::Warning(warning) = event { Some(warning) } else { None };
+    assert_eq!(wait_for(&mut phil.events(), warned).await, format!("{address} is this peer itself"));
+}
+
+#[tokio::test]
+async fn others_are_told_the_address_that_is_to_be_announced() {
+    let announced = "192.0.2.7:0".parse().unwrap();
+    let phil = Peer::start(Options { announced: Some(announced), ..options() }).await.unwrap();
+    assert_eq!(phil.address().ip(), announced.ip());
+    assert_ne!(phil.address().port(), 0);
+    let everywhere = Options { listen: ([0, 0, 0, 0], 0).into(), ..Options::default() };
+    let goldy = Peer::start(everywhere).await.unwrap();
+    assert!(!goldy.address().ip().is_unspecified());
+    let mut events = goldy.events();
+    let other = start("other", &[&goldy]).await;
+    other.say("hi").await.unwrap();
+    assert_eq!(next_shown(&mut events).await.body, "hi");
+}
