@@ -39,7 +39,7 @@ fn of_notice(notice: &Notice, zone: &TimeZone) -> (Tone, String) {
         }
         Notice::Pinned { nick, key } => {
             let nick = safe_nick(nick).unwrap_or_default();
-            (Tone::Notice, format!("{} has the key {key}, seen for the first time", as_name(&nick)))
+            (Tone::Notice, format!("{} is new, with the key {key}", as_name(&nick)))
         }
     }
 }
@@ -80,7 +80,7 @@ mod tests {
         let key = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
         notice(
             Notice::Pinned { nick: "\x1b<goldy>".to_owned(), key: PublicKey::parse(key).unwrap() },
-            &format!("‹goldy› has the key {key}, seen for the first time"),
+            &format!("‹goldy› is new, with the key {key}"),
         );
         check(
             &Event::Notice(Notice::Refused {
