@@ -90,6 +90,18 @@ fn the_line_is_edited_and_recalled_as_in_a_shell() {
 }
 
 #[test]
+fn what_is_entered_at_the_very_end_is_sent() {
+    let other = PlainPeer::listen();
+    let (mut goldy, _, _folder) = start(&["--peer", &other.address.to_string()]);
+    goldy.wait_for("-- connected to ");
+    goldy.press(&format!("one\rtwo\rthree\r{CTRL_D}"));
+    assert_eq!(goldy.ended(), Some(0));
+    for body in ["one", "two", "three"] {
+        other.expect(body);
+    }
+}
+
+#[test]
 fn commands_answer_and_are_not_sent() {
     let other = PlainPeer::listen();
     let (mut goldy, _, _folder) = start(&["--peer", &other.address.to_string()]);

@@ -157,7 +157,7 @@ fn the_page_on_the_whispernet_lists_every_option_and_every_command() {
     let commands = whisper(&["--listen", "127.0.0.1", "--port", "0", "--discovery-port", "0"], "/help\n");
     let commands: String = commands.lines().filter(|line| line.starts_with("-- /")).collect();
     let shown: Vec<String> =
-        rows("docs/whispernet.md").into_iter().filter_map(|mut row| Some(row.drain(..).next()?)).collect();
+        rows("docs/whispernet.md").into_iter().filter_map(|row| row.into_iter().next()).collect();
     for (all, beginning) in [(&options, "--"), (&commands, "/")] {
         let all: BTreeSet<&str> = words(all, beginning).filter(|word| *word != "--help").collect();
         assert!(all.len() >= 9, "{all:?}");

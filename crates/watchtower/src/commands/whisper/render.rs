@@ -178,7 +178,6 @@ pub(super) fn notice(text: &str, tone: Tone, form: &Form) -> String {
         Tone::Warning => ("!! ", Look::Warning),
     };
     let lines = text.lines().flat_map(|line| match form.columns {
-        // What stands in columns is not broken, but cut.
         Some(columns) => textwrap::wrap(line, options(columns, mark, "   ")),
         None => vec![format!("{mark}{line}").into()],
     });

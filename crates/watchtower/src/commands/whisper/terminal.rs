@@ -2,11 +2,14 @@
 
 use std::collections::VecDeque;
 use std::io::{self, Stdout};
+use std::time::Duration;
 
+use anyhow::anyhow;
 use crossterm::event::{Event as Input, EventStream};
 use futures_util::StreamExt;
 use rustix::process::{Signal, getpid, kill_process};
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 use watchtower_whisper::protocol::Shown;
 use watchtower_whisper::{Event, Events, Peer};
 
@@ -27,8 +30,11 @@ const NICKS_MAX: usize = 100;
 /// How many lines wait to be said.
 const LINES_MAX: usize = 64;
 
+/// How long it is waited at the end for what was entered.
+const LEAVING: Duration = Duration::from_secs(1);
+
 /// The chat.
-pub(super) struct Terminal<'a> {
+struct Terminal<'a> {
     peer: &'a Peer,
     screen: Screen<Stdout>,
     form: Form,
@@ -88,7 +94,7 @@ pub(super) async fn run(
             },
             answer = answers.recv() => match answer {
                 Some(Answer::Said) => Next::GoOn,
-                Some(Answer::Done(answer)) => terminal.done(&answer)?,
+                Some(Answer::Done(answer)) => terminal.notice(&answer, Tone::Notice)?,
                 Some(Answer::Refused(complaint)) => terminal.notice(&complaint, Tone::Warning)?,
                 Some(Answer::Quit) | None => Next::End,
             },
@@ -98,10 +104,20 @@ pub(super) async fn run(
             break;
         }
     }
-    Ok(terminal.screen.leave()?)
+    terminal.leave(&mut answers).await
 }
 
 impl Terminal<'_> {
+    /// What was entered is said before the end, unless that takes too long; what becomes of it is
+    /// not shown any more.
+    async fn leave(mut self, answers: &mut mpsc::Receiver<Answer>) -> Result<(), Failure> {
+        self.screen.leave()?;
+        drop(self.lines);
+        let answered = async { while answers.recv().await.is_some() {} };
+        let is_late = |_| Failure::Other(anyhow!("what was entered last is not sent"));
+        timeout(LEAVING, answered).await.map_err(is_late)
+    }
+
     /// Shows what happened.
     fn tell(&mut self, event: &Event) -> io::Result<Next> {
         match event {
@@ -140,11 +156,6 @@ impl Terminal<'_> {
             self.nicks.pop_front();
         }
         self.nicks.push_back(nick);
-    }
-
-    /// What a command answers. The prompt may be another one.
-    fn done(&mut self, answer: &str) -> io::Result<Next> {
-        self.notice(answer, Tone::Notice)
     }
 
     fn notice(&mut self, text: &str, tone: Tone) -> io::Result<Next> {
