@@ -231,7 +231,6 @@ impl Tab {
         let features = json!({ "features": [{ "name": "prefers-color-scheme", "value": scheme }] });
         self.ask("Emulation.setEmulatedMedia", &features);
     }
-
 }
 
 impl Drop for Tab {

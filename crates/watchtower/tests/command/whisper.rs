@@ -1,7 +1,7 @@
 //! `watchtower whisper` in a pipe [whispernet: terminal commands].
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -237,6 +237,29 @@ fn two_of_them_chat() {
     phil.notice(&format!("-- {} connected", goldy.address));
     assert_eq!(goldy.end_of_input().code, Some(0));
     phil.notice("-- lost ");
+}
+
+/// [whispernet: 6]
+#[test]
+fn a_page_is_served_where_one_is_asked_for() {
+    let mut whisper = Whisper::start(&["-http", "127.0.0.1:0"]);
+    let page = whisper.notice("-- the page is at http://");
+    let mut browser = TcpStream::connect(page.trim_end_matches('/')).unwrap();
+    let host = page.trim_end_matches('/');
+    write!(browser, "GET /peers HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    browser.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with(r#"{"peers":[]}"#), "{answer}");
+
+    let taken: Ended =
+        watchtower(["whisper", "--listen", "127.0.0.1", "--port", "0", "--discovery-port", "0"])
+            .args(["--http", host])
+            .output()
+            .unwrap()
+            .into();
+    let told = format!("watchtower: the page's address {host} is taken: choose another port\n");
+    assert_eq!((taken.code, taken.stderr), (Some(1), told));
+    assert_eq!(whisper.end_of_input().code, Some(0));
 }
 
 #[test]

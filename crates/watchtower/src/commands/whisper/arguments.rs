@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::Args;
+use watchtower_server::config::Listen;
 use watchtower_whisper::protocol::BacklogLimits;
 use watchtower_whisper::protocol::safe_text::safe_nick;
 use watchtower_whisper::{Options, Peer, StartError, TlsFiles};
@@ -29,6 +30,7 @@ Examples:
   watchtower whisper --nick goldy
   watchtower whisper --nick phil --peer 192.168.1.5:55555
   echo hi | watchtower whisper --peer 192.168.1.5
+  watchtower whisper --nick goldy --http localhost:8888
   watchtower whisper --listen 127.0.0.1 --port 0 --discovery-port 0")]
 pub(crate) struct Whisper {
     /// The port that others connect to; 0 takes a free one. Without it 55555, or a free one where
@@ -47,6 +49,9 @@ pub(crate) struct Whisper {
     /// What others call you.
     #[arg(long, value_name = "NAME", value_parser = nick)]
     nick: Option<String>,
+    /// Serve a page there, to chat in a browser: localhost:8888 is for this machine alone.
+    #[arg(long, value_name = "ADDR", value_parser = listen)]
+    pub(super) http: Option<Listen>,
     /// The UDP port to find peers by, on the same network; 0 turns it off.
     #[arg(long, value_name = "N", default_value_t = 5_555)]
     discovery_port: u16,
@@ -160,6 +165,10 @@ pub(super) fn peer_address(text: &str) -> Result<String, String> {
         }
         Some(_) => Err(expected()),
     }
+}
+
+fn listen(text: &str) -> Result<Listen, String> {
+    text.parse().map_err(|expected| format!("expected {expected}"))
 }
 
 /// A nick as others see it.

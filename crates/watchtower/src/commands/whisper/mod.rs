@@ -19,9 +19,11 @@ mod warned;
 
 use std::env;
 use std::io::{self, IsTerminal};
+use std::iter;
 
 use jiff::tz::TimeZone;
 use watchtower_whisper::Peer;
+use watchtower_whisper::page::{self, Page};
 
 pub(crate) use arguments::Whisper;
 use history::History;
@@ -55,27 +57,37 @@ impl Whisper {
         let signals = Signals::to_stop_or_reload()?;
         let (peer, port) = self.start().await?;
         let events = peer.events();
+        let page = self.page(&peer).await?;
         let is_terminal = io::stdout().is_terminal();
         let form = Form {
             columns: is_terminal.then(screen::columns),
             colours: self.color.is_on(is_terminal),
             zone: TimeZone::system(),
         };
-        let port = port.map(|port| (Tone::Warning, port));
+        let mut greeting: Vec<_> = port.map(|port| (Tone::Warning, port)).into_iter().collect();
+        greeting.extend(where_it_is(&peer, has_editor()));
+        greeting.extend(page.iter().flat_map(where_the_page_is));
         let ended = if has_editor() {
             let (editor, complaint) = self.editor();
-            let greeting: Vec<_> = port.into_iter().chain(greeting(&peer)).chain(complaint).collect();
+            greeting.extend(complaint);
             terminal::run(&peer, events, signals, form, editor, &greeting).await
         } else {
-            if let Some((tone, text)) = port {
-                plain::notice(&text, tone);
+            for (tone, text) in &greeting {
+                plain::notice(text, *tone);
             }
-            plain::notice(&format!("listening on {}", peer.address()), Tone::Notice);
             let chat = Plain { peer: &peer, events, signals, form, warned: Warned::default() };
             chat.run(!self.peers.is_empty()).await
         };
+        drop(page);
         peer.shut_down().await;
         ended
+    }
+
+    /// The page, if there is to be one.
+    async fn page(&self, peer: &Peer) -> Result<Option<Page>, Failure> {
+        let Some(listen) = self.http else { return Ok(None) };
+        let page = page::serve(peer.clone(), &listen.addrs(), page::Limits::default()).await;
+        Ok(Some(page.map_err(anyhow::Error::from)?))
     }
 
     /// The line to type in, with those that were typed before; or what is wrong with them.
@@ -98,8 +110,12 @@ fn has_editor() -> bool {
     io::stdin().is_terminal() && io::stdout().is_terminal() && !is_dumb
 }
 
-fn greeting(peer: &Peer) -> Vec<(Tone, String)> {
+/// The address that others connect to, and what a person can do.
+fn where_it_is(peer: &Peer, has_editor: bool) -> Vec<(Tone, String)> {
     let address = peer.address();
+    if !has_editor {
+        return vec![(Tone::Notice, format!("listening on {address}"))];
+    }
     let mut lines = vec![
         format!("you are at {address}"),
         format!("others connect with: watchtower whisper --peer {address}"),
@@ -109,4 +125,9 @@ fn greeting(peer: &Peer) -> Vec<(Tone, String)> {
         lines.push("you have no name yet: /nick NAME".to_owned());
     }
     lines.into_iter().map(|line| (Tone::Notice, line)).collect()
+}
+
+fn where_the_page_is(page: &Page) -> impl Iterator<Item = (Tone, String)> {
+    let place = (Tone::Notice, format!("the page is at {}", page.url()));
+    iter::once(place).chain(page.warning().map(|warning| (Tone::Warning, warning)))
 }
