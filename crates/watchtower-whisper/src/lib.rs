@@ -31,6 +31,7 @@ mod peer;
 mod tls;
 
 pub use event::{Event, Events, Skipped};
+pub use names::is_host_and_port;
 pub use options::{Options, TlsFiles};
 pub use peer::{Peer, PeerStatus, StartError, Unsendable};
 
