@@ -147,6 +147,8 @@ impl Carrier {
                 Ok(Some(Event::Shown(shown))) => self.publish(&shown),
                 Ok(Some(Event::Notice(notice))) => log(&notice),
                 Ok(Some(Event::Warning(warning))) => tracing::warn!("whispernet: {warning}"),
+                // A file in parts, which are put together by who saves files.
+                Ok(Some(Event::Failed { .. })) => self.counts.unpublished("file", 1),
                 Ok(Some(_)) => {}
                 Ok(None) => return,
                 Err(skipped) => self.counts.unpublished("behind", skipped.0),
