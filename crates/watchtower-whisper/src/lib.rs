@@ -14,11 +14,14 @@
 //! | `keys`, `local` | what is kept on disk, and this machine's addresses |
 //! | `tls` | who may have a connection at all |
 //! | `outbox`, `pace` | what waits to be written to a peer, and how fast it is |
+//! | `downloads`, `uploads`, `disk` | files that arrive and that go out, and reading them |
 //! | `event` | what those who watch are told |
 
 mod clock;
 mod connections;
 mod discovery;
+mod disk;
+mod downloads;
 mod driver;
 mod event;
 mod keys;
@@ -30,6 +33,7 @@ mod pace;
 pub mod page;
 mod peer;
 mod tls;
+mod uploads;
 
 pub use event::{Event, Events, Skipped};
 pub use options::{Options, TlsFiles};
