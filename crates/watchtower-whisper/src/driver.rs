@@ -22,10 +22,12 @@ use watchtower_protocols::whispernet::{
     Shown, Unsaid,
 };
 
+use crate::downloads::Downloads;
 use crate::event::{Event, Events, Watchers, shown_bytes};
 use crate::keys::Pins;
 use crate::outbox::{Full, Outbox};
 use crate::tls::Tls;
+use crate::uploads::Uploads;
 use crate::{clock, connections};
 
 /// For how long what is said waits for a peer that takes little. After that the
@@ -60,6 +62,7 @@ pub(crate) struct Driver {
     pinned: Notify,
     tasks: Mutex<JoinSet<()>>,
     pub(crate) flood: FloodLimits,
+    pub(crate) uploads: Uploads,
     pub(crate) tls: Option<Tls>,
 }
 
@@ -70,6 +73,7 @@ pub(crate) struct State {
     key: PublicKey,
     /// Those that the node has, and no others.
     connections: BTreeMap<ConnectionId, Connection>,
+    pub(crate) downloads: Downloads,
     /// The peers that the user named, by what the node knows them by.
     named: BTreeMap<SocketAddr, Named>,
     pins: Pins,
@@ -100,12 +104,20 @@ struct Connection {
 pub(crate) type Closed = oneshot::Receiver<Infallible>;
 
 impl Driver {
-    pub(crate) fn new(node: Node, pins: Pins, key: PublicKey, tls: Option<Tls>, limits: Limits) -> Driver {
+    pub(crate) fn new(
+        node: Node,
+        pins: Pins,
+        key: PublicKey,
+        tls: Option<Tls>,
+        limits: Limits,
+        downloads: Downloads,
+    ) -> Driver {
         let mut state = State {
             node,
             nick: None,
             key,
             connections: BTreeMap::new(),
+            downloads,
             named: BTreeMap::new(),
             pins,
             watchers: Watchers::default(),
@@ -124,6 +136,7 @@ impl Driver {
             pinned: Notify::new(),
             tasks: Mutex::default(),
             flood: limits.flood,
+            uploads: Uploads::new(limits.flood),
             tls,
         }
     }
@@ -136,7 +149,7 @@ impl Driver {
         while let Some(action) = state.node.next_action() {
             self.carry_out(&mut state, action, now);
         }
-        let deadline = state.node.deadline();
+        let deadline = state.node.deadline().into_iter().chain(state.downloads.deadline()).min();
         if state.deadline != deadline {
             state.deadline = deadline;
             self.rescheduled.notify_one();
@@ -170,6 +183,10 @@ impl Driver {
                 }
             }
             Action::Show(shown) => {
+                if let Some(part) = &shown.part {
+                    return self.take_part(state, &shown, part, now);
+                }
+                self.take_file(state, &shown);
                 let shown = Arc::new(*shown);
                 state.recent.push(shown.clone());
                 state.watchers.tell(&Event::Shown(shown));
@@ -223,7 +240,7 @@ impl Driver {
             let deadline = self.look(|state| state.deadline);
             let wait = deadline.map_or(SLEEP_MAX, |deadline| deadline.since(clock::now()));
             tokio::select! {
-                () = sleep(wait.min(SLEEP_MAX)) => self.update(|state, now| state.node.tick(now)),
+                () = sleep(wait.min(SLEEP_MAX)) => self.update(State::tick),
                 () = self.rescheduled.notified() => {}
             }
         }
@@ -266,21 +283,43 @@ impl Driver {
         let in_time = Instant::now() + PATIENCE;
         let nobody_is_behind = |state: &mut State| state.behind().next().is_none();
         if !self.wait_until(in_time, nobody_is_behind).await {
-            self.update(|state, now| {
-                let slow = state.behind().filter(|(_, why)| *why == Full::Slow);
-                let slow: Vec<ConnectionId> = slow.map(|(connection, _)| connection).collect();
-                for connection in slow {
-                    state.node.too_slow(connection, now);
-                }
-            });
+            self.disconnect_slow(|state| state.behind().collect());
         }
+    }
+
+    /// Disconnects those of the peers that take too little.
+    fn disconnect_slow(self: &Arc<Self>, peers: impl FnOnce(&State) -> Vec<(ConnectionId, Full)>) {
+        self.update(|state, now| {
+            for (connection, _) in peers(state).into_iter().filter(|(_, why)| *why == Full::Slow) {
+                state.node.too_slow(connection, now);
+            }
+        });
     }
 
     /// Waits until all is written and somebody is there to have got it.
     pub(crate) async fn flush(&self, within: Duration) -> bool {
-        let is_written =
-            |state: &mut State| state.outboxes().next().is_some() && state.outboxes().all(|o| o.is_empty());
+        let is_written = |state: &mut State| {
+            self.uploads.are_over()
+                && state.outboxes().next().is_some()
+                && state.outboxes().all(|outbox| outbox.is_empty())
+        };
         self.wait_until(Instant::now() + within, is_written).await
+    }
+
+    /// Waits until there are peers and all have taken nearly all. False when
+    /// there are none; a peer that takes too little is disconnected.
+    pub(crate) async fn wait_for_room(self: &Arc<Self>, patience: Duration) -> bool {
+        let has_room = |state: &mut State| state.outboxes().next().is_some() && state.busy().next().is_none();
+        let has_room = self.wait_until(Instant::now() + patience, has_room).await;
+        if !has_room {
+            self.disconnect_slow(|state| state.busy().collect());
+        }
+        self.look(|state| state.outboxes().next().is_some())
+    }
+
+    /// Something happened that others may wait for.
+    pub(crate) fn progressed(&self) {
+        self.progress.notify_waiters();
     }
 
     /// Whether `holds` did before `deadline`.
@@ -320,6 +359,7 @@ impl Driver {
         self.look(|state| {
             state.is_ending = true;
             state.connections.clear();
+            state.downloads.end();
             state.watchers.end();
         });
         self.tasks.lock().abort_all();
@@ -348,6 +388,18 @@ impl State {
         let (open, closed) = oneshot::channel();
         self.connections.insert(connection, Connection { addr, outbox, _open: open });
         Some(closed)
+    }
+
+    fn tick(&mut self, now: Timestamp) {
+        self.node.tick(now);
+        for failed in self.downloads.expire(now) {
+            self.tell(&failed);
+        }
+    }
+
+    /// Tells all who watch.
+    pub(crate) fn tell(&mut self, event: &Event) {
+        self.watchers.tell(event);
     }
 
     /// The node knows the peer of that name by this address.
@@ -416,6 +468,14 @@ impl State {
         self.connections
             .iter()
             .filter_map(|(connection, open)| Some((*connection, open.outbox.as_ref()?.is_behind()?)))
+    }
+
+    /// The connections to peers that had better take what waits before there is
+    /// more of a file.
+    fn busy(&self) -> impl Iterator<Item = (ConnectionId, Full)> {
+        self.connections
+            .iter()
+            .filter_map(|(connection, open)| Some((*connection, open.outbox.as_ref()?.is_busy()?)))
     }
 
     pub(crate) fn watch(&mut self) -> Events {

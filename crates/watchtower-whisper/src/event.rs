@@ -55,6 +55,9 @@ pub enum Event {
         name: String,
         /// The MIME type as the sender says.
         mime_type: String,
+        /// The MIME type of an image that is safe to show, whatever the sender
+        /// says: by the contents.
+        image: Option<&'static str>,
         /// Where it is.
         path: PathBuf,
         /// Who sent it, as it came.
@@ -222,6 +225,8 @@ mod tests {
             body: String::new(),
             time: Timestamp::default(),
             file: Some(file),
+            part: None,
+            key: None,
             mark: Mark::Unverified,
         }))
     }

@@ -14,11 +14,14 @@
 //! | `keys`, `local` | what is kept on disk, and this machine's addresses |
 //! | `tls` | who may have a connection at all |
 //! | `outbox`, `pace` | what waits to be written to a peer, and how fast it is |
+//! | `downloads`, `uploads`, `disk` | files that arrive and that go out, and reading them |
 //! | `event` | what those who watch are told |
 
 mod clock;
 mod connections;
 mod discovery;
+mod disk;
+mod downloads;
 mod driver;
 mod event;
 mod keys;
@@ -27,8 +30,10 @@ mod names;
 mod options;
 mod outbox;
 mod pace;
+pub mod page;
 mod peer;
 mod tls;
+mod uploads;
 
 pub use event::{Event, Events, Skipped};
 pub use names::is_host_and_port;

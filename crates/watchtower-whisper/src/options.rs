@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use watchtower_protocols::whispernet::{BacklogLimits, FloodLimits, PeerLimits};
+use watchtower_protocols::whispernet::{BacklogLimits, FileLimits, FloodLimits, PeerLimits};
 
 /// How a peer is set up. Every field has a default.
 #[derive(Debug, Clone)]
@@ -31,7 +31,10 @@ pub struct Options {
     pub tls: Option<TlsFiles>,
     /// How much newly connected peers are sent of what was said.
     pub backlog: BacklogLimits,
-    /// How much each address may send.
+    /// How much of files may be arriving.
+    pub files: FileLimits,
+    /// How much each address may send. Links to peers, and the files that are
+    /// sent, keep well below the same.
     pub flood: FloodLimits,
     /// How many peers it has.
     pub limits: PeerLimits,
@@ -61,6 +64,7 @@ impl Default for Options {
             require_signed: false,
             tls: None,
             backlog: BacklogLimits::default(),
+            files: FileLimits::default(),
             flood: FloodLimits::default(),
             limits: PeerLimits::default(),
         }

@@ -16,6 +16,9 @@ const OBJECTS_MAX: usize = 16_384;
 /// How many bytes wait at most.
 const BYTES_MAX: usize = 32 << 20;
 
+/// With how many bytes waiting no further part of a file is put behind them.
+const BUSY_BYTES: usize = 2 << 20;
+
 /// How many objects are written at a time.
 const BATCH_OBJECTS_MAX: usize = 64;
 
@@ -61,7 +64,7 @@ impl Outbox {
     pub(crate) fn push(&self, object: Bytes) -> Result<(), Full> {
         let mut waiting = self.waiting.lock();
         if waiting.objects.len() >= OBJECTS_MAX || waiting.bytes + object.len() > BYTES_MAX {
-            return Err(if waiting.is_paced { Full::Paced } else { Full::Slow });
+            return Err(waiting.why());
         }
         waiting.bytes += object.len();
         waiting.objects.push_back(object);
@@ -74,7 +77,14 @@ impl Outbox {
     pub(crate) fn is_behind(&self) -> Option<Full> {
         let waiting = self.waiting.lock();
         let is_behind = waiting.objects.len() > OBJECTS_MAX / 2 || waiting.bytes > BYTES_MAX / 2;
-        is_behind.then_some(if waiting.is_paced { Full::Paced } else { Full::Slow })
+        is_behind.then(|| waiting.why())
+    }
+
+    /// Whether words that come now would wait for more than some parts of a
+    /// file.
+    pub(crate) fn is_busy(&self) -> Option<Full> {
+        let waiting = self.waiting.lock();
+        (waiting.bytes > BUSY_BYTES).then(|| waiting.why())
     }
 
     /// Whether all is written.
@@ -122,6 +132,11 @@ impl Outbox {
 }
 
 impl Waiting {
+    /// What it is that much waits for.
+    fn why(&self) -> Full {
+        if self.is_paced { Full::Paced } else { Full::Slow }
+    }
+
     fn batch(&self) -> Vec<Bytes> {
         let mut bytes = 0;
         let fits = |object: &&Bytes| {

@@ -13,8 +13,10 @@ use tokio::task::spawn_blocking;
 use watchtower_hub::Timestamp;
 use watchtower_protocols::whispernet::{
     Counts, Identity, Node, Options as NodeOptions, PeerState, PublicKey, Said, Shown, Unsaid,
+    WHOLE_BYTES_MAX,
 };
 
+use crate::downloads::Downloads;
 use crate::driver::{Driver, Limits};
 use crate::keys::{PINS_MAX, Pins};
 use crate::tls::Tls;
@@ -94,6 +96,29 @@ pub enum Unsendable {
         /// What the system says.
         error: io::Error,
     },
+    /// It is a directory, a pipe or the like.
+    #[error("{}: expected a file", path.display())]
+    NotAFile {
+        /// What it is.
+        path: PathBuf,
+    },
+    /// It is too long.
+    #[error("{}: it has {bytes} bytes, and may have {WHOLE_BYTES_MAX}", path.display())]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// How long it is.
+        bytes: u64,
+    },
+    /// It is another than it was when it was begun to be sent.
+    #[error("{}: it changed while it was being sent", path.display())]
+    Changed {
+        /// The file.
+        path: PathBuf,
+    },
+    /// There is nobody to send it to.
+    #[error("no peer is connected")]
+    NoPeer,
     /// As with words.
     #[error(transparent)]
     Unsaid(#[from] Unsaid),
@@ -116,7 +141,8 @@ impl Peer {
         let address = node.announced;
         let node = Node::new(node, clock::random(), clock::now());
         let limits = Limits { backlog: options.backlog, flood: options.flood };
-        let driver = Arc::new(Driver::new(node, pins, key, tls, limits));
+        let downloads = Downloads::new(options.downloads.clone(), options.files);
+        let driver = Arc::new(Driver::new(node, pins, key, tls, limits, downloads));
         driver.look(|state| {
             state.set_nick(options.nick);
             driver.spawn(state, connections::accept(driver.clone(), listener));
@@ -211,20 +237,16 @@ impl Peer {
         self.0.driver.say(Said { nick, body, file: Some((mime_type, contents)) }).await
     }
 
-    /// Sends a file; returns its number in
-    /// [`Event::Progress`](crate::Event::Progress) once the first part is out.
+    /// Sends a file, a large one in parts below the size limit; returns its
+    /// number in [`Event::Progress`](crate::Event::Progress) once the first part
+    /// is out. The others follow by themselves, and their failure is an
+    /// [`Event::Failed`](crate::Event::Failed).
     ///
     /// # Errors
     ///
-    /// [`Unsendable`].
+    /// [`Unsendable`]. A large file waits some seconds for a peer.
     pub async fn send_file(&self, path: &Path) -> Result<u64, Unsendable> {
-        let unreadable = |error| Unsendable::Read { path: path.to_owned(), error };
-        let contents = tokio::fs::read(path).await.map_err(unreadable)?;
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let nick = self.nick();
-        let file = Some(("application/octet-stream", &*contents));
-        self.0.driver.say(Said { nick: nick.as_deref(), body: &name, file }).await?;
-        Ok(0)
+        self.0.driver.send_file(path).await
     }
 
     /// Dials a peer, and again while it is unreachable for a while. False when it

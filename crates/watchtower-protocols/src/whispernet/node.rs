@@ -27,6 +27,7 @@ use super::id::{IdKind, check_id, hashed_id};
 use super::identity::{Identity, Mark, Pins, PublicKey, Signed, check_signature};
 use super::message::Message;
 use super::object::ObjectReader;
+use super::part::{FilePart, Part};
 use super::peers::{Fate, Keep, PeerState, Peers};
 use super::safe_text::safe_file_name;
 use super::seen::SeenIds;
@@ -69,6 +70,15 @@ struct Outgoing {
 struct Incoming {
     remote: SocketAddr,
     reader: ObjectReader,
+}
+
+/// What a message carries, and who it is from.
+struct Judged {
+    file: Option<File>,
+    part: Option<Part>,
+    /// Whose signature covers the message.
+    key: Option<PublicKey>,
+    mark: Mark,
 }
 
 impl Node {
@@ -152,6 +162,30 @@ impl Node {
         if said.body.is_empty() {
             return Err(Unsaid::Empty);
         }
+        let (id, object) = self.originate(said, None, now)?;
+        self.backlog.push(object, None, now);
+        Ok(id)
+    }
+
+    /// Sends a part of a file to all peers ([whispernet: 10]): as
+    /// [`say`](Node::say), but not to those that connect soon after.
+    ///
+    /// # Errors
+    ///
+    /// [`Unsaid`]; nothing is sent then.
+    pub fn say_part(&mut self, nick: Option<&str>, part: &Part, now: Timestamp) -> Result<String, Unsaid> {
+        let said = Said { nick, body: &part.body(), file: None };
+        let (id, _) = self.originate(said, Some(part.keys()), now)?;
+        Ok(id)
+    }
+
+    /// The id and the object of what was sent to all peers.
+    fn originate(
+        &mut self,
+        said: Said<'_>,
+        file_part: Option<FilePart<'_>>,
+        now: Timestamp,
+    ) -> Result<(String, Bytes), Unsaid> {
         let addr = self.own.announced().to_string();
         let (id, timestamp) = self.new_id(&addr, said.body, now);
         let contents = said.file.map(|(_, contents)| contents);
@@ -162,6 +196,7 @@ impl Node {
             timestamp: Some(timestamp),
             file_type: said.file.map(|(mime_type, _)| mime_type.into()),
             file_contents: contents.map(|contents| encode_contents(contents).into()),
+            file_part,
             pub_key: self.identity.as_ref().map(|identity| identity.public_key().to_string().into()),
             sig: self.identity.as_ref().map(|identity| identity.sign(&id, contents).into()),
             id: id.as_str().into(),
@@ -174,8 +209,7 @@ impl Node {
         self.last_said = Some((said.body.to_owned(), timestamp));
         self.counts.originated += 1;
         self.fan_out(&object, None);
-        self.backlog.push(object, None, now);
-        Ok(id)
+        Ok((id, object))
     }
 
     /// [whispernet: 4] The timestamp is advanced when two ids would collide.
@@ -419,17 +453,22 @@ impl Node {
             self.counts.repeated += 1;
             return Ok(());
         }
-        let Some((file, mark)) = self.judge(&message) else { return Ok(()) };
+        let Some(Judged { file, part, key, mark }) = self.judge(&message) else { return Ok(()) };
         // Not before it is judged: a forgery of a message must not keep the
         // message itself away.
         self.seen.insert(&message.id, now);
         let origin = message.addr.as_deref().and_then(parse_addr);
         self.fan_out(object, origin);
-        self.backlog.push(object.clone(), origin, now);
+        if part.is_none() {
+            // Parts are many, and of no use without those before them.
+            self.backlog.push(object.clone(), origin, now);
+        }
         self.counts.shown += 1;
         let shown = Shown {
             time: message.time().unwrap_or(now),
             file,
+            part,
+            key,
             mark,
             id: message.id.into_owned(),
             addr: message.addr.map(Into::into),
@@ -443,32 +482,34 @@ impl Node {
         Ok(())
     }
 
-    /// The file in a message, and what is known of its sender. `None` drops it.
-    fn judge(&mut self, message: &Message<'_>) -> Option<(Option<File>, Mark)> {
+    /// What a message carries, and who it is from. `None` drops it.
+    fn judge(&mut self, message: &Message<'_>) -> Option<Judged> {
         let kind = check_id(message);
-        if kind == IdKind::Mismatch {
+        let part = Part::of(message);
+        let (IdKind::Plain | IdKind::Hashed, Ok(part)) = (kind, part) else {
             self.counts.mismatched += 1;
             return None;
-        }
+        };
         let file = File::of(message);
         let contents = file.as_ref().ok().and_then(|file| file.as_ref()).map(|file| &*file.contents);
         // What is no base64 is nothing that a signature could cover.
         let signed = if file.is_ok() { check_signature(message, contents) } else { Signed::No };
-        let mark = match signed {
+        let key = match signed {
             Signed::Forged => {
                 self.counts.forged += 1;
                 return None;
             }
             // A signature covers the words by their hash alone. Without it
             // anybody can put other words under a signed id.
-            Signed::By(key) if kind == IdKind::Hashed => self.mark(message.nick.as_deref(), key),
+            Signed::By(key) if kind == IdKind::Hashed => Some(key),
             Signed::By(_) | Signed::No if self.require_signed => {
                 self.counts.unsigned += 1;
                 return None;
             }
-            Signed::By(_) | Signed::No => Mark::Unverified,
+            Signed::By(_) | Signed::No => None,
         };
-        Some((file.ok().flatten(), mark))
+        let mark = key.map_or(Mark::Unverified, |key| self.mark(message.nick.as_deref(), key));
+        Some(Judged { file: file.ok().flatten(), part, key, mark })
     }
 
     /// [whispernet: 13] A nick is its first key's.
@@ -567,6 +608,8 @@ impl Node {
             body: said.body.to_owned(),
             time,
             file,
+            part: None,
+            key: own,
             mark,
         }
     }

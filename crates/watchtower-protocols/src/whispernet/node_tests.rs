@@ -220,6 +220,8 @@ fn a_message_is_shown_and_passed_on_to_all_but_its_sender() {
         body: "hi".into(),
         time: NOW,
         file: None,
+        part: None,
+        key: None,
         mark: Mark::Unverified,
     };
     assert_eq!(actions, [send(two, object.clone()), send(three, object), Action::Show(Box::new(show))]);
@@ -932,7 +934,7 @@ fn what_is_to_be_done_is_shown_without_contents() {
     let incoming = bench.accept(peer(2));
     let actions = bench.receive(incoming, r#"{"ID":"1","Body":"secret","FileContents":"R0lG"}"#);
     let expected =
-        "[Send(ConnectionId(1), 48 bytes), Show(6 bytes of body, Some(File(3 bytes)), Unverified)]";
+        "[Send(ConnectionId(1), 48 bytes), Show(6 bytes of body, Some(File(3 bytes)), None, Unverified)]";
     assert_eq!(format!("{actions:?}"), expected);
 }
 

@@ -2,6 +2,7 @@
 
 mod deployed;
 mod discovering;
+mod files;
 mod hostile;
 mod keys;
 mod plain;
