@@ -30,6 +30,7 @@ mod names;
 mod options;
 mod outbox;
 mod pace;
+pub mod page;
 mod peer;
 mod tls;
 mod uploads;

@@ -25,8 +25,9 @@ const SERVER_PORT: &str = "3033";
 /// whose numbers are known once it listens.
 const SERVER_PORTS: [(&str, &str); 2] =
     [(SERVER_PORT, "packets,http,websocket"), ("12344", "webtalk-private")];
-/// The ports of programs that are told where to listen: a receiver, and `watchtower rocket`.
-const OTHER_PORTS: [&str; 2] = ["8080", "9772"];
+/// The ports of programs that are told where to listen: a receiver, `watchtower rocket`, and
+/// `watchtower whisper`.
+const OTHER_PORTS: [&str; 3] = ["8080", "9772", "55555"];
 /// Before and after a block, so that its variables are there in those that follow.
 const TAKE_VARIABLES: &str = "set -a; if [ -f .variables ]; then . ./.variables; fi";
 const KEEP_VARIABLES: &str = "export -p > .variables";
