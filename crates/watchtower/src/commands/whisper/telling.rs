@@ -99,6 +99,7 @@ mod tests {
                 transfer: 1,
                 name: "cat.gif".to_owned(),
                 mime_type: "image/gif".to_owned(),
+                image: None,
                 path: "/home/phil/cat.gif".into(),
                 nick: Some("goldy".to_owned()),
             },
