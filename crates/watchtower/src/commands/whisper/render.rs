@@ -208,6 +208,8 @@ mod tests {
             body: body.to_owned(),
             time: Timestamp::from_millis(TIME),
             file: None,
+            part: None,
+            key: None,
             mark: Mark::Unverified,
         }
     }
