@@ -1,5 +1,5 @@
 //! A peer of the whispernet: the node of `watchtower-protocols` with sockets,
-//! a clock, keys on disk, and files.
+//! a clock, keys on disk, files, and a web page.
 //!
 //! [`Peer::start`] listens and dials; the [`Peer`] that it returns is a handle,
 //! by which a terminal, a page or a server's channel says things and sees what
@@ -16,6 +16,7 @@
 //! | `outbox`, `pace` | what waits to be written to a peer, and how fast it is |
 //! | `downloads`, `uploads`, `disk` | files that arrive and that go out, and reading them |
 //! | `event` | what those who watch are told |
+//! | `page` | the page for browsers, by the handle alone |
 
 mod clock;
 mod connections;

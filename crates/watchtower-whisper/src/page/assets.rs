@@ -12,8 +12,11 @@ const INDEX: &str = include_str!("assets/index.html");
 const TOKEN_PLACE: &str = "{token}";
 
 /// Everything but the index: path, type, content.
-pub(super) const ASSETS: [(&str, &str, &str); 6] = [
-    ("/style.css", "text/css; charset=utf-8", include_str!("assets/style.css")),
+pub(super) const ASSETS: [(&str, &str, &str); 9] = [
+    ("/style.css", CSS, include_str!("assets/style.css")),
+    ("/transcript.css", CSS, include_str!("assets/transcript.css")),
+    ("/panel.css", CSS, include_str!("assets/panel.css")),
+    ("/narrow.css", CSS, include_str!("assets/narrow.css")),
     ("/icon.svg", "image/svg+xml", include_str!("assets/icon.svg")),
     ("/page.js", JAVASCRIPT, include_str!("assets/page.js")),
     ("/node.js", JAVASCRIPT, include_str!("assets/node.js")),
@@ -21,6 +24,7 @@ pub(super) const ASSETS: [(&str, &str, &str); 6] = [
     ("/transcript.js", JAVASCRIPT, include_str!("assets/transcript.js")),
 ];
 
+const CSS: &str = "text/css; charset=utf-8";
 const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
 
 /// The page itself, which alone is given the token.

@@ -134,6 +134,8 @@ mod tests {
             body: body.to_owned(),
             time: Timestamp::from_millis(1_700_000_000_000),
             file: None,
+            part: None,
+            key: None,
             mark: Mark::Verified,
         }
     }

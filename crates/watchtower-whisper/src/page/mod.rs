@@ -59,7 +59,8 @@ pub struct Limits {
     /// WebSockets at a time: open pages. Further ones are refused.
     pub sockets_max: usize,
     /// How long a browser may take for the head of a request, for the whole of
-    /// a small body, or between two pieces of a file.
+    /// a small body, between two pieces of a file, or without taking anything
+    /// of what its WebSocket tells.
     pub patience: Duration,
 }
 

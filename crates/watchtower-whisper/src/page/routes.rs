@@ -64,7 +64,7 @@ impl App {
             .route("/connect", post(connect))
             .route("/disconnect", post(disconnect))
             .route("/clear-refused", post(clear_refused))
-            .route("/upload", post(upload).layer(DefaultBodyLimit::disable()))
+            .route("/upload", post(upload))
             .fallback(async || Refusal::NotFound)
             .method_not_allowed_fallback(async || Refusal::Method);
         for (path, mime_type, content) in ASSETS {
@@ -115,7 +115,7 @@ async fn events(
     Ok(upgrade.on_upgrade(async move |socket| {
         // Only now: what is told meanwhile is among what is kept.
         if let Some(subscription) = app.feed.subscribe() {
-            socket::run(socket, subscription).await;
+            socket::run(socket, subscription, app.patience).await;
         }
         drop(permit);
     }))

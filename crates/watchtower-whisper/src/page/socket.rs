@@ -13,9 +13,6 @@ use super::feed::Subscription;
 /// The longest message that a page may send: none is expected.
 pub(super) const MESSAGE_BYTES_MAX: usize = 1024;
 
-/// How long a page may take nothing of what it is sent.
-const STALL_TIMEOUT: Duration = Duration::from_secs(10);
-
 /// How often a page is asked whether it is there. One that did not answer
 /// before the next time is not.
 const PING_EVERY: Duration = Duration::from_secs(30);
@@ -31,9 +28,10 @@ enum End {
     Because(u16, String),
 }
 
-/// Tells a page everything until it is gone or there is nothing more.
-pub(super) async fn run(mut socket: WebSocket, subscription: Subscription) {
-    if let End::Because(code, reason) = talk(&mut socket, subscription).await {
+/// Tells a page everything until it is gone, takes nothing for longer than
+/// `patience`, or there is nothing more.
+pub(super) async fn run(mut socket: WebSocket, subscription: Subscription, patience: Duration) {
+    if let End::Because(code, reason) = talk(&mut socket, subscription, patience).await {
         let close = Message::Close(Some(CloseFrame { code, reason: reason.into() }));
         // Until the page has it: closing at once might take it back.
         let goodbye = async {
@@ -45,9 +43,9 @@ pub(super) async fn run(mut socket: WebSocket, subscription: Subscription) {
     }
 }
 
-async fn talk(socket: &mut WebSocket, subscription: Subscription) -> End {
+async fn talk(socket: &mut WebSocket, subscription: Subscription, patience: Duration) -> End {
     let Subscription { hello, mut updates } = subscription;
-    if let Err(end) = send(socket, Message::Text(hello)).await {
+    if let Err(end) = send(socket, Message::Text(hello), patience).await {
         return end;
     }
     let mut ping = interval_at(Instant::now() + PING_EVERY, PING_EVERY);
@@ -55,7 +53,7 @@ async fn talk(socket: &mut WebSocket, subscription: Subscription) -> End {
     loop {
         let sent = tokio::select! {
             update = updates.recv() => match update {
-                Ok(update) => send(socket, Message::Text(update)).await,
+                Ok(update) => send(socket, Message::Text(update), patience).await,
                 Err(RecvError::Lagged(missed)) => Err(too_slow(missed)),
                 Err(RecvError::Closed) => Err(End::Because(close_code::AWAY, "the node has ended".to_owned())),
             },
@@ -64,7 +62,7 @@ async fn talk(socket: &mut WebSocket, subscription: Subscription) -> End {
                 judge(heard.as_ref())
             }
             _ = ping.tick() => match std::mem::take(&mut is_there) {
-                true => send(socket, Message::Ping(Utf8Bytes::from_static("").into())).await,
+                true => send(socket, Message::Ping(Utf8Bytes::from_static("").into()), patience).await,
                 false => Err(End::Gone),
             },
         };
@@ -74,8 +72,8 @@ async fn talk(socket: &mut WebSocket, subscription: Subscription) -> End {
     }
 }
 
-async fn send(socket: &mut WebSocket, message: Message) -> Result<(), End> {
-    match timeout(STALL_TIMEOUT, socket.send(message)).await {
+async fn send(socket: &mut WebSocket, message: Message, patience: Duration) -> Result<(), End> {
+    match timeout(patience, socket.send(message)).await {
         Ok(Ok(())) => Ok(()),
         Ok(Err(_)) | Err(_) => Err(End::Gone),
     }

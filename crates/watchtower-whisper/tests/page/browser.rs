@@ -10,9 +10,8 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::thread;
+use std::time::Instant;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Value, json};
 
 use super::PATIENCE;
@@ -165,7 +164,7 @@ impl Tab {
     /// Waits until an expression is true.
     #[track_caller]
     pub(crate) fn until(&self, expression: &str) {
-        let began = std::time::Instant::now();
+        let began = Instant::now();
         let look = format!(
             "new Promise((done) => {{
                 const began = performance.now();
@@ -221,6 +220,17 @@ impl Tab {
     pub(crate) fn complaints(&self) -> Vec<String> {
         let heard = BROWSER.heard.lock().unwrap();
         heard.complaints.get(&self.session).cloned().unwrap_or_default()
+    }
+
+    /// Waits until it complains of something with this in it.
+    #[track_caller]
+    pub(crate) fn complains_of(&self, what: &str) {
+        let began = Instant::now();
+        while !self.complaints().iter().any(|complaint| complaint.contains(what)) {
+            assert!(began.elapsed() < PATIENCE, "not of {what}: {:?}", self.complaints());
+            // What it complained of before comes before the answer.
+            self.eval("1");
+        }
     }
 
     /// As if the screen were of that size, and the user liked light or dark.

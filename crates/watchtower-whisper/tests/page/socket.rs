@@ -1,5 +1,7 @@
 //! The WebSocket: who may open it, what it tells, and how it ends.
 
+use std::time::Duration;
+
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -197,18 +199,34 @@ async fn slow_reader(node: &Node) -> TcpStream {
     stream
 }
 
+#[tokio::test]
+async fn a_page_that_takes_nothing_at_all_is_let_go() {
+    let limits = Limits { sockets_max: 1, patience: Duration::from_millis(50), ..Limits::default() };
+    let node = Node::with("goldy", &[], limits).await;
+    let _slow = slow_reader(&node).await;
+    let long = "x".repeat(16_000);
+    for _ in 0..500 {
+        node.peer.say(&long).await.unwrap();
+    }
+    // Then there is room for another.
+    let offered = format!("whisper-page, {}", node.token().await);
+    let room = async { while upgrade(&node, &[("Sec-WebSocket-Protocol", &offered)]).await.status != 101 {} };
+    timeout(PATIENCE, room).await.expect("there is room soon");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_waits_for_a_slow_page_and_it_is_told_that_it_missed_something() {
-    let node = Node::start("goldy", &[]).await;
+    // It is slow, and not gone, however long this takes.
+    let node = Node::with("goldy", &[], Limits { patience: PATIENCE, ..Limits::default() }).await;
     let mut slow = slow_reader(&node).await;
     let mut quick = Socket::open(&node).await;
     quick.next_that_is("hello").await;
-    // More than sockets and queues hold.
-    let long = "x".repeat(15_000);
-    for number in 0..1_500 {
+    // More than sockets and queues hold; quotation marks are twice as long in JSON.
+    let long = "\"".repeat(3_000);
+    for number in 0..1_400 {
         node.peer.say(&format!("{number} {long}")).await.unwrap();
         let told = quick.next_that_is("message").await;
-        assert!(told["text"].as_str().unwrap().starts_with(&format!("{number} x")));
+        assert!(told["text"].as_str().unwrap().starts_with(&format!("{number} \"")));
     }
     let mut heard = Vec::new();
     timeout(PATIENCE, slow.read_to_end(&mut heard)).await.expect("it ends").unwrap();

@@ -1,5 +1,6 @@
 //! `watchtower whisper` in a pipe [whispernet: terminal commands].
 
+use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Stdio};
@@ -237,6 +238,23 @@ fn two_of_them_chat() {
     phil.notice(&format!("-- {} connected", goldy.address));
     assert_eq!(goldy.end_of_input().code, Some(0));
     phil.notice("-- lost ");
+}
+
+/// [whispernet: 10]
+#[test]
+fn a_file_is_sent_to_its_end_before_it_ends() {
+    let mut goldy = Whisper::start(&[]);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("big.bin");
+    // More than is written in the second that an end takes at most.
+    let contents: Vec<u8> = (0..12_000_000_u32).map(|n| n.to_le_bytes()[1]).collect();
+    fs::write(&file, &contents).unwrap();
+    let mut phil = Whisper::start(&["--peer", &goldy.address.to_string(), "--nick", "phil"]);
+    phil.write(&format!("/send {}\n", file.display()));
+    let ended = phil.end_of_input();
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let saved = goldy.notice("-- saved big.bin from phil: ");
+    assert!(fs::read(saved).unwrap() == contents);
 }
 
 /// [whispernet: 6]

@@ -155,6 +155,22 @@ fn two_people_chat() {
     phil.wait_for("-- lost ");
 }
 
+/// [whispernet: 10]
+#[test]
+fn a_file_is_sent_and_saved() {
+    let (mut goldy, address, folder) = start(&["--nick", "goldy"]);
+    let (mut phil, _, _folder) = start(&["--nick", "phil", "--peer", &address.to_string()]);
+    phil.wait_for("-- connected to ");
+    let file = folder.path().join("my notes.txt");
+    fs::write(&file, "all your base").unwrap();
+    phil.press(&format!("/send '{}'\r", file.display()));
+    phil.wait_for("-- sent my notes.txt");
+    goldy.wait_for("✓* phil sends my notes.txt (13 B)");
+    goldy.wait_for("-- saved my notes.txt from phil: ");
+    let saved = folder.path().join("downloads/my notes.txt");
+    assert_eq!(fs::read_to_string(saved).unwrap(), "all your base");
+}
+
 #[test]
 fn the_terminal_is_left_as_it_was_whatever_ends_it() {
     for signal in [Signal::TERM, Signal::HUP] {

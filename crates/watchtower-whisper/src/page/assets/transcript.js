@@ -198,6 +198,9 @@ export class Transcript {
     if (item !== undefined) {
       const follows = this.#isFollowing();
       item.append(attachment(file));
+      const text = item.querySelector(".text");
+      // It would be there twice.
+      if (!file.image && text.textContent === file.name) text.remove();
       this.#follow(follows);
       return;
     }

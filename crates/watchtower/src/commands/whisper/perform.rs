@@ -65,7 +65,7 @@ async fn look_up(addr: &str) -> Result<Vec<SocketAddr>, String> {
 
 async fn send(peer: &Peer, path: PathBuf) -> Result<String, String> {
     peer.send_file(&path).await.map_err(|error| error.to_string())?;
-    Ok(format!("sent {}", named(&path)))
+    Ok(format!("sending {}", named(&path)))
 }
 
 fn named(path: &Path) -> String {

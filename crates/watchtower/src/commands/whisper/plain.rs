@@ -150,6 +150,10 @@ async fn heed(answers: &mut mpsc::Receiver<Answer>) -> Spoken {
     while let Some(answer) = answers.recv().await {
         match answer {
             Answer::Said => spoken.said = true,
+            Answer::Sending(answer) => {
+                spoken.said = true;
+                notice(&answer, Tone::Notice);
+            }
             Answer::Done(answer) => notice(&answer, Tone::Notice),
             Answer::Refused(complaint) => {
                 spoken.refused += 1;

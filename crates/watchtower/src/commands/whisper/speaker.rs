@@ -13,7 +13,9 @@ use super::slash::{self, Command, Input};
 pub(super) enum Answer {
     /// It is on its way.
     Said,
-    /// A command was carried out.
+    /// A file is.
+    Sending(String),
+    /// Another command was carried out.
     Done(String),
     /// It was not said, or not carried out.
     Refused(String),
@@ -51,10 +53,14 @@ async fn speak(peer: &Peer, line: &str, zone: &TimeZone) -> Option<Answer> {
             Err(unsaid) => Answer::Refused(unsaid.to_string()),
         },
         Ok(Input::Do(Command::Quit)) => Answer::Quit,
-        Ok(Input::Do(command)) => match perform(peer, command, zone).await {
-            Ok(answer) => Answer::Done(answer),
-            Err(complaint) => Answer::Refused(complaint),
-        },
+        Ok(Input::Do(command)) => {
+            let sends = matches!(command, Command::Send(_));
+            match perform(peer, command, zone).await {
+                Ok(answer) if sends => Answer::Sending(answer),
+                Ok(answer) => Answer::Done(answer),
+                Err(complaint) => Answer::Refused(complaint),
+            }
+        }
         Err(mistake) => Answer::Refused(mistake.to_string()),
     })
 }

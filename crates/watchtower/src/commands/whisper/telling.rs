@@ -15,6 +15,9 @@ const SENTENCE_COLUMNS_MAX: usize = 500;
 pub(super) fn sentence(event: &Event, zone: &TimeZone) -> Option<(Tone, String)> {
     match event {
         Event::Notice(notice) => Some(of_notice(notice, zone)),
+        Event::Progress { name, outgoing: true, bytes_done, bytes_all, .. } if bytes_done >= bytes_all => {
+            Some((Tone::Notice, format!("sent {name}")))
+        }
         Event::Saved { name, path, nick, .. } => {
             let nick = nick.as_deref().and_then(safe_nick).map(|nick| format!(" from {}", as_name(&nick)));
             let path = safe_body(&path.display().to_string(), SENTENCE_COLUMNS_MAX);
@@ -92,6 +95,10 @@ mod tests {
         );
     }
 
+    fn progress(outgoing: bool, bytes_done: u64) -> Event {
+        Event::Progress { transfer: 1, name: "cat.gif".to_owned(), outgoing, bytes_done, bytes_all: 2 }
+    }
+
     #[test]
     fn what_becomes_of_files_is_told() {
         check(
@@ -99,13 +106,17 @@ mod tests {
                 transfer: 1,
                 name: "cat.gif".to_owned(),
                 mime_type: "image/gif".to_owned(),
-                image: None,
+                image: Some("image/gif"),
                 path: "/home/phil/cat.gif".into(),
                 nick: Some("goldy".to_owned()),
             },
             Tone::Notice,
             "saved cat.gif from goldy: /home/phil/cat.gif",
         );
+        check(&progress(true, 2), Tone::Notice, "sent cat.gif");
+        for under_way in [progress(true, 1), progress(false, 2)] {
+            assert_eq!(sentence(&under_way, &TimeZone::UTC), None);
+        }
         check(
             &Event::Failed { transfer: 1, name: "cat.gif".to_owned(), reason: "it broke\noff".to_owned() },
             Tone::Warning,

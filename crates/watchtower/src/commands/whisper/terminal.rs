@@ -94,7 +94,7 @@ pub(super) async fn run(
             },
             answer = answers.recv() => match answer {
                 Some(Answer::Said) => Next::GoOn,
-                Some(Answer::Done(answer)) => terminal.notice(&answer, Tone::Notice)?,
+                Some(Answer::Done(answer) | Answer::Sending(answer)) => terminal.notice(&answer, Tone::Notice)?,
                 Some(Answer::Refused(complaint)) => terminal.notice(&complaint, Tone::Warning)?,
                 Some(Answer::Quit) | None => Next::End,
             },
@@ -111,6 +111,9 @@ impl Terminal<'_> {
     /// What was entered is said before the end, unless that takes too long; what becomes of it is
     /// not shown any more.
     async fn leave(mut self, answers: &mut mpsc::Receiver<Answer>) -> Result<(), Failure> {
+        for name in self.transfers.outgoing() {
+            self.notice(&format!("{name} is not sent to its end"), Tone::Warning)?;
+        }
         self.screen.leave()?;
         drop(self.lines);
         let answered = async { while answers.recv().await.is_some() {} };
@@ -125,7 +128,7 @@ impl Terminal<'_> {
             Event::Said(shown) => return self.message(shown, true),
             Event::Progress { transfer, name, outgoing, bytes_done, bytes_all } => {
                 self.transfers.progress(*transfer, name, *outgoing, *bytes_done, *bytes_all);
-                return self.print("");
+                self.print("")?;
             }
             Event::Saved { transfer, .. } | Event::Failed { transfer, .. } => self.transfers.ended(*transfer),
             _ => {}

@@ -52,6 +52,11 @@ impl Transfers {
         self.files.remove(&transfer);
     }
 
+    /// What is on its way out, by name.
+    pub(super) fn outgoing(&self) -> Vec<String> {
+        self.files.values().filter(|file| file.outgoing).map(|file| file.name.clone()).collect()
+    }
+
     /// A line on what is under way, for that many columns; `None` when nothing is.
     pub(super) fn line(&self, columns: usize) -> Option<String> {
         let newest = self.files.values().next_back()?;
@@ -84,6 +89,7 @@ mod tests {
         assert_eq!(transfers.line(20).unwrap(), "█████░░░░░ receivin…");
         transfers.progress(2, "dog.gif", true, 0, 2048);
         assert_eq!(transfers.line(80).unwrap(), "░░░░░░░░░░ sending dog.gif: 0 B of 2.00 KiB, 1 more");
+        assert_eq!(transfers.outgoing(), ["dog.gif"]);
         transfers.progress(2, "dog.gif", true, 2048, 2048);
         transfers.ended(1);
         assert_eq!(transfers.line(80), None);
