@@ -31,6 +31,7 @@ use crate::tcp::{self, Guests};
 use crate::tls::{CertificateError, Tls};
 use crate::udp;
 use crate::websockets::{Additions, WebSockets};
+use crate::whispernet::Whispernet;
 
 /// How often the hub looks at what is due.
 const TICK: Duration = Duration::from_secs(1);
@@ -170,6 +171,7 @@ fn settings(config: &Config) -> Settings {
 pub struct Server {
     shared: Arc<Shared>,
     listeners: Listeners,
+    whispernet: Option<Whispernet>,
     infos: Vec<ListenerInfo>,
 }
 
@@ -213,7 +215,9 @@ impl ServerBuilder {
         let listeners = Listeners::bind(&self.config, self.with_shared_port)?;
         let shared = Arc::new(Shared::new(self.config, &self.additions)?);
         shared.hub.tick(clock::now());
-        Ok(Server { shared, infos: listeners.infos(), listeners })
+        let whispernet = Whispernet::start(&shared.config.load(), &shared.hub, &shared.metrics).await?;
+        let infos = listeners.infos().into_iter().chain(whispernet.as_ref().map(Whispernet::info)).collect();
+        Ok(Server { shared, listeners, whispernet, infos })
     }
 }
 
@@ -340,6 +344,9 @@ impl Server {
         }
         for socket in self.listeners.udp {
             tokio::spawn(udp::serve(socket, shared.clone(), shared.shutdown.part()));
+        }
+        if let Some(whispernet) = self.whispernet {
+            tokio::spawn(whispernet.run(shared.shutdown.part()));
         }
         shared.shutdown.started().await;
         let grace = shared.config.load().shutdown_grace;

@@ -37,6 +37,7 @@ mod tls;
 mod uploads;
 
 pub use event::{Event, Events, Skipped};
+pub use names::is_host_and_port;
 pub use options::{Options, TlsFiles};
 pub use peer::{Peer, PeerStatus, StartError, Unsendable};
 

@@ -36,7 +36,9 @@ pub(crate) fn parse(peers: &[String]) -> Result<Vec<String>, StartError> {
     }
 }
 
-fn is_host_and_port(peer: &str) -> bool {
+/// Whether a text is a peer's `HOST:PORT`, as [`Options::peers`](crate::Options)
+/// takes it.
+pub fn is_host_and_port(peer: &str) -> bool {
     let Some((host, port)) = peer.rsplit_once(':') else { return false };
     let is_host = !host.is_empty() && !host.contains(':');
     // An address of IPv6 has colons of its own, and stands in brackets.

@@ -31,6 +31,7 @@ pub struct Peer(Arc<Running>);
 struct Running {
     driver: Arc<Driver>,
     address: SocketAddr,
+    listens_at: SocketAddr,
     key: PublicKey,
 }
 
@@ -160,12 +161,17 @@ impl Peer {
                 None => {}
             }
         });
-        Ok(Peer(Arc::new(Running { driver, address, key })))
+        Ok(Peer(Arc::new(Running { driver, address, listens_at: listen, key })))
     }
 
     /// The address that others connect to.
     pub fn address(&self) -> SocketAddr {
         self.0.address
+    }
+
+    /// Where it listens.
+    pub fn listens_at(&self) -> SocketAddr {
+        self.0.listens_at
     }
 
     /// This peer's public key.
@@ -213,6 +219,22 @@ impl Peer {
     /// As [`say`](Peer::say).
     pub async fn say_as(&self, nick: Option<&str>, body: &str) -> Result<String, Unsaid> {
         self.0.driver.say(Said { nick, body, file: None }).await
+    }
+
+    /// Says something with a file in it, small enough for one message. Its name
+    /// is the last path component of `body`.
+    ///
+    /// # Errors
+    ///
+    /// As [`say`](Peer::say).
+    pub async fn say_file(
+        &self,
+        nick: Option<&str>,
+        body: &str,
+        mime_type: &str,
+        contents: &[u8],
+    ) -> Result<String, Unsaid> {
+        self.0.driver.say(Said { nick, body, file: Some((mime_type, contents)) }).await
     }
 
     /// Sends a file, a large one in parts below the size limit; returns its

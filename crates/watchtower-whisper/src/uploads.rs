@@ -130,7 +130,8 @@ impl Driver {
         let part = parts.whole.part(number, contents);
         let nick = parts.upload.nick.as_deref();
         self.update(|state, now| state.node.say_part(nick, &part, now))?;
-        *turn = Instant::now() + pause;
+        // A part that was late is made up for by the next, and no more.
+        *turn = (*turn + pause).max(Instant::now());
         drop(turn);
 
         parts.sent = number;

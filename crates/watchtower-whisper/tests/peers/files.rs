@@ -361,6 +361,16 @@ async fn only_files_are_sent() {
     assert!(matches!(error, Unsendable::TooLarge { .. }), "{error}");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_large_file_waits_a_while_for_a_peer() {
+    let goldy = start("goldy", &[]).await;
+    let dir = tempfile::tempdir().unwrap();
+    let (path, _) = two_parts(dir.path());
+    let error = goldy.send_file(&path).await.unwrap_err();
+    assert_eq!(error.to_string(), "no peer is connected");
+    assert!(!goldy.flush(Duration::ZERO).await);
+}
+
 #[tokio::test]
 async fn a_file_that_changes_while_it_is_sent_is_told_on_both_sides() {
     let shorter = |path: &Path| File::options().write(true).open(path).unwrap().set_len(10).unwrap();

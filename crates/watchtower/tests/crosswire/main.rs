@@ -15,4 +15,5 @@ mod server;
 mod webrocket;
 mod websockets;
 mod webtalk;
+mod whispernet;
 mod wires;
