@@ -1,8 +1,10 @@
 //! Finding the peers of a network by UDP broadcast ([whispernet: 5]).
 //!
 //! Says `IP:PORT` to all at the start and every minute, and when somebody new
-//! is heard, so that both find each other. What is heard is a claim like any
-//! other: the node says whether it is dialled.
+//! is heard, so that both find each other; and to each peer that is connected
+//! to, which may be where no broadcast goes and knows of this one no earlier
+//! than it says something. What is heard is a claim like any other: the node
+//! says whether it is dialled.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -12,9 +14,10 @@ use std::time::Duration;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::UdpSocket;
 use tokio::time::{Instant, interval_at, sleep, sleep_until};
+use watchtower_protocols::whispernet::Notice;
 
 use crate::driver::Driver;
-use crate::local;
+use crate::{Event, Events, local};
 
 /// How often a peer announces itself.
 const ANNOUNCE_INTERVAL: Duration = Duration::from_secs(60);
@@ -41,8 +44,8 @@ pub(crate) fn open(port: u16) -> io::Result<UdpSocket> {
     UdpSocket::from_std(socket.into())
 }
 
-/// Announces and hears.
-pub(crate) async fn run(driver: Arc<Driver>, socket: UdpSocket, port: u16) {
+/// Announces and hears. `events` are those from the start on.
+pub(crate) async fn run(driver: Arc<Driver>, socket: UdpSocket, port: u16, mut events: Events) {
     let announced = driver.look(|state| state.node.address());
     let mut discovery =
         Discovery { driver, socket, announced, port, is_told: false, hearing: Hearing::new() };
@@ -52,6 +55,10 @@ pub(crate) async fn run(driver: Arc<Driver>, socket: UdpSocket, port: u16) {
         // Somebody new has yet to hear of this peer.
         tokio::select! {
             _ = minutes.tick() => {}
+            peer = next_connected(&mut events) => {
+                discovery.announce_to(peer).await;
+                continue;
+            }
             () = discovery.hear_somebody_new() => {
                 if let Some(last) = last {
                     sleep_until(last + ANNOUNCE_PAUSE).await;
@@ -60,6 +67,18 @@ pub(crate) async fn run(driver: Arc<Driver>, socket: UdpSocket, port: u16) {
         }
         discovery.announce().await;
         last = Some(Instant::now());
+    }
+}
+
+/// The next peer that is connected to. Of those that were missed the next
+/// message tells them.
+async fn next_connected(events: &mut Events) -> SocketAddr {
+    loop {
+        match events.next().await {
+            Ok(Some(Event::Notice(Notice::Connected(addr)))) => return addr,
+            Ok(Some(_)) | Err(_) => {}
+            Ok(None) => std::future::pending().await,
+        }
     }
 }
 
@@ -89,6 +108,15 @@ impl Discovery {
         if !is_heard && !std::mem::replace(&mut self.is_told, true) {
             let reason = result.err().map_or("no network has it".to_owned(), |error| error.to_string());
             self.warn(format!("peers nearby are not told of this one by broadcast: {reason}"));
+        }
+    }
+
+    /// Tells one peer, where it can do something with it.
+    async fn announce_to(&self, peer: SocketAddr) {
+        if peer.is_ipv4() && (peer.ip().is_loopback() || !self.announced.ip().is_loopback()) {
+            let announcement = self.announced.to_string();
+            // Nobody may be there to hear it.
+            self.socket.send_to(announcement.as_bytes(), (peer.ip(), self.port)).await.ok();
         }
     }
 

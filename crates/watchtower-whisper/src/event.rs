@@ -174,15 +174,19 @@ pub(crate) struct Watchers {
 }
 
 impl Watchers {
-    /// One more.
+    /// One more, who is told of early warnings if it is the first.
     pub(crate) fn watch(&mut self) -> Events {
+        let events = self.watch_along();
+        events.0.waiting.lock().events = mem::take(&mut self.early).into();
+        self.has_watched = true;
+        events
+    }
+
+    /// One more, who is told of nothing that was before.
+    pub(crate) fn watch_along(&mut self) -> Events {
         self.queues.retain(|queue| queue.strong_count() > 0);
         let queue: Arc<Queue> = Arc::default();
-        let mut waiting = queue.waiting.lock();
-        waiting.has_ended = self.has_ended;
-        waiting.events = mem::take(&mut self.early).into();
-        drop(waiting);
-        self.has_watched = true;
+        queue.waiting.lock().has_ended = self.has_ended;
         self.queues.push(Arc::downgrade(&queue));
         Events(queue)
     }

@@ -153,7 +153,8 @@ impl Peer {
             }
             match options.discovery_port.map(|port| (port, discovery::open(port))) {
                 Some((port, Ok(socket))) => {
-                    driver.spawn(state, discovery::run(driver.clone(), socket, port));
+                    let events = state.watch_along();
+                    driver.spawn(state, discovery::run(driver.clone(), socket, port, events));
                 }
                 Some((port, Err(error))) => {
                     state.warn(format!("peers nearby are not discovered at UDP port {port}: {error}"));

@@ -69,7 +69,18 @@ struct Outgoing {
 
 struct Incoming {
     remote: SocketAddr,
+    local: SocketAddr,
     reader: ObjectReader,
+}
+
+impl Outgoing {
+    /// Whether a connection that came in from `remote` at `local` is this one,
+    /// whatever address led here. Two connections of one machine may begin at
+    /// the same address, if they lead to different ports of another.
+    fn is_other_end(&self, remote: SocketAddr, local: SocketAddr) -> bool {
+        let leads_elsewhere = self.addr.ip() == local.ip() && self.addr.port() != local.port();
+        self.local == remote && !leads_elsewhere
+    }
 }
 
 /// What a message carries, and who it is from.
@@ -244,12 +255,12 @@ impl Node {
         local: SocketAddr,
         now: Timestamp,
     ) -> Result<ConnectionId, CloseReason> {
-        let remote = canonical(remote);
+        let (remote, local) = (canonical(remote), canonical(local));
         self.own.learn(local);
         if let Some(until) = self.flood.refused_until(remote.ip(), now) {
             return Err(CloseReason::Flooding(until.since(now)));
         }
-        if let Some(own) = self.outgoing.iter().find(|outgoing| outgoing.local == remote) {
+        if let Some(own) = self.outgoing.iter().find(|outgoing| outgoing.is_other_end(remote, local)) {
             self.found_itself(own.addr, own.connection, now);
             return Err(CloseReason::Itself);
         }
@@ -258,7 +269,7 @@ impl Node {
         }
         let connection = self.new_connection();
         let reader = ObjectReader::new(self.object_bytes_max);
-        self.incoming.insert(connection, Incoming { remote, reader });
+        self.incoming.insert(connection, Incoming { remote, local, reader });
         Ok(connection)
     }
 
@@ -292,16 +303,18 @@ impl Node {
         now: Timestamp,
     ) -> Result<ConnectionId, CloseReason> {
         let (addr, local) = (canonical(addr), canonical(local));
-        let itself = self.incoming.iter().find(|(_, incoming)| incoming.remote == local);
+        let connection = self.new_connection();
+        let outgoing = Outgoing { connection, addr, local };
+        let is_itself = |incoming: &Incoming| outgoing.is_other_end(incoming.remote, incoming.local);
+        let itself = self.incoming.iter().find(|(_, incoming)| is_itself(incoming));
         if let Some(other_end) = itself.map(|(connection, _)| *connection) {
             self.found_itself(addr, other_end, now);
             return Err(CloseReason::Itself);
         }
-        let connection = self.new_connection();
         if !self.peers.connected(addr, connection, now) {
             return Err(CloseReason::Unneeded);
         }
-        self.outgoing.push(Outgoing { connection, addr, local });
+        self.outgoing.push(outgoing);
         self.actions.push_back(Action::Tell(Notice::Connected(addr)));
         // [whispernet: 11]
         let backlog = self.backlog.for_peer(addr, now).cloned();

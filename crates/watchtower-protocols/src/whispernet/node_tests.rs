@@ -488,6 +488,24 @@ fn what_is_no_address_is_not_dialled() {
     }
 }
 
+/// The system gives one port to connections that lead to different ports.
+#[test]
+fn another_peer_of_the_machine_may_dial_from_the_same_port() {
+    let (own, other) = (addr("127.0.0.1:55555"), addr("127.0.0.1:55556"));
+    let from = addr("127.0.0.1:40000");
+    for is_dialled_first in [true, false] {
+        let mut bench = Bench::new(Options::new(own, own));
+        bench.node.connect(other, Keep::WhileReachable, NOW);
+        if is_dialled_first {
+            assert!(bench.node.dialled(other, from, NOW).is_ok());
+            assert!(bench.node.accepted(from, own, NOW).is_ok());
+        } else {
+            assert!(bench.node.accepted(from, own, NOW).is_ok());
+            assert!(bench.node.dialled(other, from, NOW).is_ok());
+        }
+    }
+}
+
 /// [whispernet: messages] Never to itself.
 #[test]
 fn a_node_does_not_dial_itself() {

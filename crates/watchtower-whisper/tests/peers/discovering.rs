@@ -8,9 +8,11 @@ use std::net::SocketAddr;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use socket2::{Domain, Socket, Type};
+use tokio::time::timeout;
 use watchtower_whisper::{Event, Options, Peer};
 
-use super::{connected, options, wait_for};
+use super::{SOON, connected, options, wait_for};
 
 /// [whispernet: 5]
 const PORT: u16 = 5555;
@@ -157,4 +159,24 @@ async fn what_is_announced_for_others_is_dialled_and_nonsense_is_not() {
     }
     connected(&goldy, 1).await;
     assert_eq!(goldy.peers().await.iter().map(|peer| peer.addr).collect::<Vec<_>>(), [phil.address()]);
+}
+
+/// A peer where no broadcast goes is told by whom it is connected to.
+#[tokio::test]
+async fn a_peer_that_is_connected_to_is_told_who_that_is() {
+    let elsewhere = [127, 0, 0, 2];
+    let socket = Socket::new(Domain::IPV4, Type::DGRAM, None).unwrap();
+    socket.set_reuse_address(true).unwrap();
+    socket.bind(&SocketAddr::from((elsewhere, 0)).into()).unwrap();
+    let udp = std::net::UdpSocket::from(socket);
+    udp.set_nonblocking(true).unwrap();
+    let udp = tokio::net::UdpSocket::from_std(udp).unwrap();
+    let port = udp.local_addr().unwrap().port();
+    let tcp = tokio::net::TcpListener::bind(SocketAddr::from((elsewhere, 0))).await.unwrap();
+
+    let peers = vec![tcp.local_addr().unwrap().to_string()];
+    let peer = Peer::start(Options { discovery_port: Some(port), peers, ..options() }).await.unwrap();
+    let mut heard = [0; 100];
+    let length = timeout(SOON, udp.recv(&mut heard)).await.expect("it is told").unwrap();
+    assert_eq!(str::from_utf8(&heard[..length]).unwrap(), peer.address().to_string());
 }

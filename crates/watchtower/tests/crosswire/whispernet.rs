@@ -214,6 +214,32 @@ fn what_was_published_before_the_end_is_still_said() {
     assert!(gopher.to_server.read(&mut [0]).is_ok_and(|length| length == 0));
 }
 
+/// [whispernet: 12] Peers refuse who sends too much: the rest waits within the limits of the channel.
+#[test]
+fn what_is_published_faster_than_peers_may_be_sent_is_bounded_and_counted() {
+    const MESSAGES: u32 = 15_000;
+    const AT_A_TIME: u32 = 100;
+    let limit = ["--set", "limits.lag_messages=1000"];
+    let room = ["--set", "whispernet.listen=127.0.0.1:0", "--set", "whispernet.channel=5"];
+    let server = Server::start(&[limit, [room[0], room[1]], [room[2], room[3]]].concat());
+    let mut gopher = Gopher::meet(&server);
+    let mut device = Packets::tcp(&server, &[5]);
+    for first in (0..MESSAGES).step_by(AT_A_TIME as usize) {
+        for number in first..first + AT_A_TIME {
+            device.publish(5, number.to_string().as_bytes());
+        }
+        for number in first..first + AT_A_TIME {
+            device.expect(&delivered(device.id, 5, false, number.to_string().as_bytes()));
+        }
+    }
+    gopher.hears("0");
+    let skipped = || server.metric("watchtower_messages_skipped_total").unwrap();
+    until("skipped", || skipped() > 0.0);
+    let said = server.metric("watchtower_whispernet_said_total").unwrap();
+    assert!(said < 12_000.0, "{said} wait or are written");
+    assert_eq!(server.metric("watchtower_whispernet_slow_total"), Some(0.0));
+}
+
 #[test]
 fn what_cannot_be_a_peer_does_not_start() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
