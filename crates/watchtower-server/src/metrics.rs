@@ -4,6 +4,7 @@
 //! no request and no connection.
 
 use std::fmt;
+use std::sync::Arc;
 
 use parking_lot::Mutex;
 use prometheus_client::collector::Collector;
@@ -13,6 +14,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Metric, Registry};
 use watchtower_hub::Hub;
+use watchtower_protocols::websocket::InflationCounts;
 
 /// The counters of one server. Adding to one is an atomic addition.
 #[derive(Debug)]
@@ -34,6 +36,8 @@ pub(crate) struct Metrics {
     pub(crate) http_streams: Family<ByForm, Counter>,
     /// WebSockets that were opened, by protocol.
     pub(crate) websockets: Family<ByProtocol, Counter>,
+    /// What compression on WebSockets led to.
+    pub(crate) inflation: Arc<InflationCounts>,
     /// Messages that fit no datagram.
     pub(crate) udp_too_large: Counter,
     /// Datagrams that the system did not send.
@@ -76,6 +80,7 @@ impl Default for Metrics {
             http_requests: Family::default(),
             http_streams: Family::default(),
             websockets: Family::default(),
+            inflation: Arc::default(),
             udp_too_large: Counter::default(),
             udp_unsent: Counter::default(),
         };
@@ -90,6 +95,7 @@ impl Default for Metrics {
         m.show("websockets", "WebSockets opened, by protocol", &m.websockets);
         m.show("udp_too_large", "Messages that fit no datagram", &m.udp_too_large);
         m.show("udp_unsent", "Datagrams that the system did not send", &m.udp_unsent);
+        m.registry.lock().register_collector(Box::new(Inflation(m.inflation.clone())));
         metrics
     }
 }
@@ -139,10 +145,7 @@ impl Collector for HubCounts {
             ("messages_skipped", "Messages skipped for sessions that fell behind", counts.lagging_skipped),
             ("senders_expired", "Senders forgotten after their time", counts.senders_expired),
         ];
-        for (name, help, count) in counters {
-            let counter = ConstCounter::new(count);
-            counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)?;
-        }
+        show_counts(&counters, &mut encoder)?;
         let gauges = [
             ("channels", "Channels that there are", counts.channels),
             ("senders", "Senders that are registered", counts.senders),
@@ -155,4 +158,34 @@ impl Collector for HubCounts {
         }
         Ok(())
     }
+}
+
+/// Reads what WebSockets counted when it is asked for.
+#[derive(Debug)]
+struct Inflation(Arc<InflationCounts>);
+
+impl Collector for Inflation {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let counters = [
+            (
+                "websocket_inflation_waited",
+                "Waits of clients whose messages inflated to too much",
+                self.0.waited(),
+            ),
+            (
+                "websocket_inflation_refused",
+                "WebSockets closed for what a client not let in yet had inflated",
+                self.0.refused(),
+            ),
+        ];
+        show_counts(&counters, &mut encoder)
+    }
+}
+
+fn show_counts(counts: &[(&str, &str, u64)], encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+    for &(name, help, count) in counts {
+        let counter = ConstCounter::new(count);
+        counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)?;
+    }
+    Ok(())
 }

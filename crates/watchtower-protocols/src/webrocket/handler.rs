@@ -26,6 +26,10 @@ use crate::websocket::{self, Client, CloseCode, Frames, Handler, Incoming, Messa
 /// The first of the three formats of hubs that write JSON.
 const JSON_FORMATS: u8 = 8;
 
+/// The longest compressed message of a client that may not publish, in bytes.
+/// No secret and no channel's name needs more.
+const COMMAND_BYTES_MAX: usize = 4096;
+
 /// The longest event name, in bytes.
 const EVENT_BYTES_MAX: usize = 128;
 
@@ -167,6 +171,11 @@ impl<C: Codec> Handler for WebRocket<C> {
         };
         self.0.tell(&connection, &Activity::Connected { request });
         connection
+    }
+
+    fn inflated_bytes_max(&self, connection: &Connection) -> usize {
+        let may_publish = self.0.access(connection) >= CommandName::Publish.needs();
+        if may_publish { usize::MAX } else { COMMAND_BYTES_MAX }
     }
 
     fn message(&self, connection: &mut Connection, client: &mut Client<'_>, message: Incoming<'_>) {

@@ -70,6 +70,17 @@ pub trait Handler: Send + Sync + 'static {
     /// A client has connected. What is sent here is the first that it hears.
     fn open(&self, client: &mut Client<'_>, request: &Parts) -> Self::State;
 
+    /// The longest message that this client may send compressed, in bytes before
+    /// and after decompression, where that is less than the server's limit for
+    /// all. Asked before each message. A longer one closes the connection with
+    /// 1009.
+    ///
+    /// A few bytes can stand for many, which cost time: for a client that has
+    /// yet to log in, this is to be little more than a login takes.
+    fn inflated_bytes_max(&self, _state: &Self::State) -> usize {
+        usize::MAX
+    }
+
     /// A message came. Not called any more once the connection is closing.
     fn message(&self, state: &mut Self::State, client: &mut Client<'_>, message: Incoming<'_>);
 
@@ -176,6 +187,7 @@ impl<H: Handler> Serve for Served<H> {
 
 /// A connection's handler with its state.
 pub(super) trait Conversation: Send {
+    fn inflated_bytes_max(&self) -> usize;
     fn message(&mut self, client: &mut Client<'_>, message: Incoming<'_>);
     fn patience(&self) -> Option<Duration>;
     fn out_of_patience(&mut self, client: &mut Client<'_>);
@@ -188,6 +200,10 @@ struct Held<H: Handler> {
 }
 
 impl<H: Handler> Conversation for Held<H> {
+    fn inflated_bytes_max(&self) -> usize {
+        self.state.as_ref().map_or(0, |state| self.handler.inflated_bytes_max(state))
+    }
+
     fn message(&mut self, client: &mut Client<'_>, message: Incoming<'_>) {
         if let Some(state) = &mut self.state {
             self.handler.message(state, client, message);

@@ -22,6 +22,7 @@ mod format;
 mod frame;
 mod handler;
 mod handshake;
+mod inflation;
 mod scratch;
 mod session;
 #[cfg(test)]
@@ -34,4 +35,5 @@ pub use close::CloseCode;
 pub use format::{Codec, Compression, Frames, MessageKind};
 pub use handler::{Endpoint, Handler};
 pub use handshake::{Accepted, HandshakeError, handshake};
+pub use inflation::InflationCounts;
 pub use session::{Settings, WebSocket};

@@ -99,10 +99,14 @@ impl Page {
     }
 
     fn visit<C: Codec>(core: &Hub, hub: &WebRocket<C>) -> Page {
+        Page::visit_with(core, hub, Compression::None)
+    }
+
+    fn visit_with<C: Codec>(core: &Hub, hub: &WebRocket<C>, compression: Compression) -> Page {
         let request = request(&[]);
         hub.admit(&request).expect("no list of origins");
         let settings = websocket::Settings::default();
-        let socket = Endpoint::new(hub.clone()).accept(core, &request, Compression::None, settings, NOW);
+        let socket = Endpoint::new(hub.clone()).accept(core, &request, compression, settings, NOW);
         Page { socket, is_closed: false }
     }
 
@@ -162,6 +166,17 @@ fn frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
     }
     frame.extend_from_slice(&[0; 4]);
     frame.extend_from_slice(payload);
+    frame
+}
+
+/// The same, compressed.
+fn deflated(text: &str) -> Vec<u8> {
+    let mut compress = flate2::Compress::new(flate2::Compression::best(), false);
+    let mut payload = Vec::with_capacity(text.len() + 64);
+    compress.compress_vec(text.as_bytes(), &mut payload, flate2::FlushCompress::Sync).unwrap();
+    payload.truncate(payload.len() - 4);
+    let mut frame = frame(TEXT, &payload);
+    frame[0] |= 0x40;
     frame
 }
 

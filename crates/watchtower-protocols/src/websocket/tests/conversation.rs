@@ -108,6 +108,78 @@ fn a_bomb_closes_the_connection() {
     assert!(connection.is_closed);
 }
 
+/// A message as a client compresses it.
+fn deflated(message: &[u8]) -> Vec<u8> {
+    masked(0xc2, &super::super::deflate::deflate(Compression::Deflate, message))
+}
+
+#[test]
+fn a_client_that_is_yet_unknown_may_make_nothing_long_of_something_short() {
+    let parrot = Parrot { stranger_bytes_max: Some(100), ..Parrot::default() };
+    let settings = Settings::default();
+    let connect = || Connection::with(&new_hub(), parrot.clone(), Compression::Deflate, settings.clone());
+    let mut connection = connect();
+    assert_eq!(
+        connection.send(&deflated(&[b'a'; 101])),
+        close_frame(1009, "a compressed message must be shorter here")
+    );
+    assert!(connection.is_closed);
+    // One that is long already is refused before it has come.
+    let mut connection = connect();
+    let long = masked(0xc2, &[b'a'; 101]);
+    assert_eq!(connection.send(&long[..6]), close_frame(1009, "a compressed message must be shorter here"));
+    let mut connection = connect();
+    let begun = masked(0x42, &[b'a'; 60]);
+    let goes_on = masked(0x80, &[b'a'; 60]);
+    assert_eq!(connection.send(&begun), b"");
+    assert_eq!(
+        connection.send(&goes_on[..6]),
+        close_frame(1009, "a compressed message must be shorter here")
+    );
+    assert_eq!(settings.inflation.refused(), 3);
+    // What is sent as it is costs what it is long, and the first message makes
+    // this client known: the next, in the same read, may be of any length.
+    for first in [deflated(&[b'a'; 100]), masked(BINARY, &[b'a'; 101])] {
+        let mut connection = connect();
+        let out = connection.send(&[first, deflated(&[b'b'; 2000])].concat());
+        let echo = super::super::deflate::deflate(Compression::Deflate, &[b'b'; 2000]);
+        assert!(out.ends_with(&frame(0xc2, &echo)), "{}", out.escape_ascii());
+    }
+    assert_eq!(settings.inflation.refused(), 3);
+}
+
+#[test]
+fn who_sends_one_bomb_after_the_other_waits() {
+    let settings = Settings::default();
+    let mut connection = Connection::with(&new_hub(), Silent, Compression::Deflate, settings.clone());
+    let bomb = deflated(&vec![b'a'; 1 << 20]);
+    let mut inflated_in = |at: u64| {
+        let result = connection.socket.receive(&bomb, Timestamp::from_millis(at), &mut Vec::new());
+        assert_eq!(result, Ok(bomb.len()));
+        connection.socket.pause().expect("others get their turn").as_millis()
+    };
+    let waits = [1_000, 1_001, 2_000, 3_000].map(&mut inflated_in);
+    assert!(waits[0] < 5, "{waits:?}");
+    assert!(waits[1..].iter().all(|wait| (900..=1_000).contains(wait)), "{waits:?}");
+    assert_eq!(inflated_in(60_000), 1, "it is forgiven");
+    assert_eq!(settings.inflation.waited(), 3);
+}
+
+/// Says nothing, whatever it is told.
+struct Silent;
+
+impl Handler for Silent {
+    type State = ();
+
+    fn protocol(&self) -> &'static str {
+        "silent"
+    }
+
+    fn open(&self, _client: &mut Client<'_>, _request: &Parts) {}
+
+    fn message(&self, (): &mut (), _client: &mut Client<'_>, _message: Incoming<'_>) {}
+}
+
 #[test]
 fn the_limit_of_a_message_is_a_setting() {
     let settings = Settings { message_bytes_max: 3, ..Settings::default() };

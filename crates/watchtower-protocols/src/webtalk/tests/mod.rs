@@ -84,9 +84,13 @@ impl Tower {
 
     /// A browser that has said nothing yet.
     fn browser(&self) -> Browser {
+        self.browser_with(Compression::None)
+    }
+
+    fn browser_with(&self, compression: Compression) -> Browser {
         let (request, ()) = Request::builder().uri("/webtalk").body(()).unwrap().into_parts();
         let settings = websocket::Settings::default();
-        let mut socket = self.endpoint.accept(&self.hub, &request, Compression::None, settings, NOW);
+        let mut socket = self.endpoint.accept(&self.hub, &request, compression, settings, NOW);
         let mut out = Vec::new();
         socket.begin(&mut out);
         assert_eq!(out, b"");
