@@ -15,7 +15,7 @@ use std::time::Duration;
 use bytes::{Buf, Bytes};
 use tokio::time::{Instant, Sleep, sleep_until};
 use watchtower_hub::{Batch, Drained};
-use watchtower_protocols::stream::{Close, StreamSession};
+use watchtower_protocols::stream::{ANSWERS_BYTES_MAX, Close, StreamSession};
 
 use crate::clock;
 use crate::shutdown::Shutdown;
@@ -27,10 +27,6 @@ const CHUNK_BYTES: usize = 64 * 1024;
 
 /// How many writes one turn may make before others get theirs.
 const WRITES_PER_TURN: usize = 16;
-
-/// How much of the answers to a client may wait for it to read. Above that its
-/// requests wait.
-const ANSWERS_BYTES_MAX: usize = 64 * 1024;
 
 /// How long a closed connection waits for the client to see why, and how much
 /// of what it still sends is thrown away meanwhile.
@@ -62,6 +58,8 @@ pub(crate) struct Drive<W, S, G = Guest> {
     is_poked: bool,
     /// Whether nothing is read until the timer is due.
     is_paused: bool,
+    /// Whether what was read waits until the client takes its answers.
+    is_held: bool,
     /// What all of that wakes.
     poker: Waker,
     wire: W,
@@ -131,6 +129,7 @@ impl<W: Wire, S: StreamSession, G> Drive<W, S, G> {
             phase: Phase::Open,
             is_poked: true,
             is_paused: false,
+            is_held: false,
             timer: None,
             last_sent,
             shutdown,
@@ -169,6 +168,7 @@ impl<W: Wire, S: StreamSession, G> Drive<W, S, G> {
         if self.partial.is_empty() {
             self.partial = Vec::new();
         }
+        self.is_held = self.answers.len() >= ANSWERS_BYTES_MAX && !self.partial.is_empty();
         let pause = self.session.pause();
         match result {
             Err(Close) => self.flush_and_close(),
@@ -378,7 +378,10 @@ impl<W: Wire, S: StreamSession, G> Drive<W, S, G> {
             return Poll::Ready(Ok(()));
         }
         let may_read = self.may_read();
-        if may_read && let Poll::Ready(read) = self.poll_input(poked_cx) {
+        if may_read && self.is_held {
+            self.take(&[]);
+            self.is_poked = true;
+        } else if may_read && let Poll::Ready(read) = self.poll_input(poked_cx) {
             // There may be more.
             self.is_poked = read?;
             if !self.is_poked && self.phase == Phase::Open {

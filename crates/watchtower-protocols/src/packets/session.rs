@@ -17,7 +17,7 @@ use watchtower_hub::{
 use super::ErrorCode;
 use super::format::PACKET_FORMAT;
 use super::frame::{ClientPacket, Decoded, Limits, PacketError, encode_ack, encode_error, skip_padding};
-use crate::stream::{Close, StreamSession};
+use crate::stream::{ANSWERS_BYTES_MAX, Close, StreamSession};
 
 /// How many bytes an acknowledgement has.
 const ACK_BYTES: usize = 5;
@@ -212,7 +212,7 @@ impl StreamSession for PacketStream {
     fn receive(&mut self, input: &[u8], now: Timestamp, out: &mut Vec<u8>) -> Result<usize, Close> {
         let limits = self.desk.limits();
         let mut done = 0;
-        loop {
+        while out.len() < ANSWERS_BYTES_MAX {
             let rest = input.get(done..).unwrap_or_default();
             match ClientPacket::decode(rest, limits) {
                 Decoded::Packet { packet, consumed } => {
@@ -239,6 +239,7 @@ impl StreamSession for PacketStream {
                 Decoded::Bad(error) => return Err(self.refuse(error, out)),
             }
         }
+        Ok(done)
     }
 
     fn patience(&self) -> Option<Duration> {

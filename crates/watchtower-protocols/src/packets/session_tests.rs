@@ -2,6 +2,7 @@
 //! in, and out what the client is answered and delivered. No sockets; the
 //! order in which a driver writes is [`Stream::send`]'s.
 
+mod bounds;
 mod properties;
 
 use std::sync::Arc;

@@ -17,7 +17,7 @@ use super::frame::{self, Opcode};
 use super::handler::Conversation;
 use super::inflation::InflationMeter;
 use super::{CloseCode, Compression, InflationCounts};
-use crate::stream::{Close, StreamSession};
+use crate::stream::{ANSWERS_BYTES_MAX, Close, StreamSession};
 
 /// The shortest pause between two calls of a handler that ran out of patience.
 const PATIENCE_MIN: Duration = Duration::from_millis(1);
@@ -112,7 +112,12 @@ impl WebSocket {
         }
     }
 
-    /// Takes input until the connection closes or pauses, or the rules change.
+    /// Whether nothing more is to be looked at for now.
+    fn breaks_off(&self, out: &[u8]) -> bool {
+        self.line.is_closing || self.line.pause.is_some() || out.len() >= ANSWERS_BYTES_MAX
+    }
+
+    /// Takes input until it breaks off, or the rules change.
     fn look(
         &mut self,
         input: &[u8],
@@ -147,8 +152,12 @@ impl WebSocket {
             if *looked_at > LOOK_BYTES_MAX {
                 line.pause.get_or_insert(BREATH);
             }
-            let breaks_off = has_new_rules || line.is_closing || line.pause.is_some();
-            if breaks_off { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            let breaks_off = line.is_closing || line.pause.is_some();
+            if has_new_rules || breaks_off || out.len() >= ANSWERS_BYTES_MAX {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
         });
         if result == Err(Violation::InflatesTooFar) {
             settings.inflation.count_refusal();
@@ -186,7 +195,7 @@ impl StreamSession for WebSocket {
         self.was_heard |= !input.is_empty();
         self.line.seen = now;
         let (mut taken, mut looked_at) = (0, 0);
-        loop {
+        while taken < input.len() && !self.breaks_off(out) {
             let rest = input.get(taken..).unwrap_or_default();
             match self.look(rest, &mut looked_at, now, out) {
                 Ok(more) => taken += more,
@@ -194,9 +203,6 @@ impl StreamSession for WebSocket {
                     self.line.close(violation.close_code(), &violation.to_string(), out);
                     taken = input.len();
                 }
-            }
-            if taken >= input.len() || self.line.is_closing || self.line.pause.is_some() {
-                break;
             }
         }
         if !self.decoder.is_amid_message() {

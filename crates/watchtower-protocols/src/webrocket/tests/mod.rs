@@ -130,6 +130,8 @@ impl Page {
             Ok(consumed) => assert_eq!(consumed, frames.len()),
             Err(Close) => self.is_closed = true,
         }
+        // A driver waits then.
+        self.socket.pause();
         let mut received = messages(&out);
         received.extend(self.read());
         received

@@ -469,6 +469,18 @@ fn an_idle_connection_holds_little_memory() {
 }
 
 #[test]
+fn what_asks_for_long_answers_waits_until_those_before_are_taken() {
+    let mut connection = Connection::open(&new_hub(), Parrot::default());
+    let echoed = masked(BINARY, &[0; 1 << 15]);
+    let mut out = Vec::new();
+    let input = echoed.repeat(3);
+    assert_eq!(connection.socket.receive(&input, Timestamp::default(), &mut out), Ok(2 * echoed.len()));
+    assert_eq!(connection.socket.receive(&echoed, Timestamp::default(), &mut out), Ok(0));
+    assert_eq!(out, frame(BINARY, &[0; 1 << 15]).repeat(2));
+    assert_eq!(connection.send(&echoed), frame(BINARY, &[0; 1 << 15]));
+}
+
+#[test]
 fn who_sends_much_at_once_waits_for_the_turns_of_others() {
     // Few bytes stand for many once they are inflated: the driver is to get a
     // word in between two such messages.
@@ -479,6 +491,6 @@ fn who_sends_much_at_once_waits_for_the_turns_of_others() {
     assert_eq!(taken, Ok(long.len()), "the second is left for later");
     assert_eq!(connection.socket.pause(), Some(Duration::from_millis(1)));
     assert_eq!(connection.socket.pause(), None);
-    connection.send(&masked(BINARY, &[0; 1 << 16]).repeat(2));
+    connection.send(&masked(BINARY, &[0; 1 << 14]).repeat(3));
     assert_eq!(connection.socket.pause(), None, "what fits one turn does not wait");
 }
