@@ -56,8 +56,6 @@ pub(crate) struct Drive<W, S, G = Guest> {
     /// Whether something may have happened besides publications: input, the
     /// timer, what the session is closed for.
     is_poked: bool,
-    /// Whether nothing is read until the timer is due.
-    is_paused: bool,
     /// Whether what was read waits until the client takes its answers.
     is_held: bool,
     /// What all of that wakes.
@@ -70,6 +68,8 @@ pub(crate) struct Drive<W, S, G = Guest> {
     answers: Vec<u8>,
     /// When the client's patience, a heartbeat, or the end of a phase is due.
     timer: Option<Timer>,
+    /// Until when nothing is read.
+    pause: Option<Timer>,
     last_sent: Option<Instant>,
     /// The beginning of something incomplete.
     partial: Vec<u8>,
@@ -128,9 +128,9 @@ impl<W: Wire, S: StreamSession, G> Drive<W, S, G> {
             unsent: Bytes::new(),
             phase: Phase::Open,
             is_poked: true,
-            is_paused: false,
             is_held: false,
             timer: None,
+            pause: None,
             last_sent,
             shutdown,
             _guest: guest,
@@ -169,13 +169,11 @@ impl<W: Wire, S: StreamSession, G> Drive<W, S, G> {
             self.partial = Vec::new();
         }
         self.is_held = self.answers.len() >= ANSWERS_BYTES_MAX && !self.partial.is_empty();
-        let pause = self.session.pause();
+        self.pause = self.session.pause().map(|pause| Timer::at(Instant::now() + pause));
         match result {
             Err(Close) => self.flush_and_close(),
-            Ok(_) if let Some(pause) = pause => {
-                self.is_paused = true;
-                self.timer = Some(Timer::at(Instant::now() + pause));
-            }
+            // What is due goes on being due, however often the client waits.
+            Ok(_) if self.pause.is_some() || self.is_held => {}
             // Something was completed: what has begun behind it has its own
             // time. Padding alone completes nothing.
             Ok(done) if self.session.patience().is_none() || (done > 0 && done < length) => self.timer = None,
@@ -196,7 +194,7 @@ impl<W: Wire, S: StreamSession, G> Drive<W, S, G> {
 
     /// Not while the client has to wait, or leaves too many answers unread.
     fn may_read(&self) -> bool {
-        !self.is_paused && self.answers.len() < ANSWERS_BYTES_MAX
+        self.pause.is_none() && self.answers.len() < ANSWERS_BYTES_MAX
     }
 
     /// Reads once; whether there may be more.
@@ -316,6 +314,12 @@ impl<W: Wire, S: StreamSession, G> Drive<W, S, G> {
 
     /// What has come due; whether there is something new to write.
     fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Some(pause) = &mut self.pause
+            && pause.poll(cx).is_ready()
+        {
+            self.take(&[]);
+            return Poll::Ready(());
+        }
         if self.timer.is_none() {
             self.timer = self.next_timer();
         }
@@ -323,9 +327,7 @@ impl<W: Wire, S: StreamSession, G> Drive<W, S, G> {
         ready!(timer.poll(cx));
         self.timer = None;
         if self.phase == Phase::Open {
-            if std::mem::take(&mut self.is_paused) {
-                self.take(&[]);
-            } else if self.session.patience().is_some() {
+            if self.session.patience().is_some() {
                 if self.session.out_of_patience(clock::now(), &mut self.answers).is_err() {
                     self.flush_and_close();
                 }

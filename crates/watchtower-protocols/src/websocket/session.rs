@@ -74,6 +74,8 @@ pub struct WebSocket {
     until_patience: Option<Duration>,
     /// Whether anything came since the last ping, or since the opening.
     was_heard: bool,
+    /// Whether it is not listened to, so that its silence means nothing.
+    is_paused: bool,
     /// Since when a message is not complete.
     unfinished_since: Option<Timestamp>,
     inflated: InflationMeter,
@@ -96,6 +98,7 @@ impl WebSocket {
             opening,
             until_patience,
             was_heard: true,
+            is_paused: false,
             unfinished_since: None,
             inflated: InflationMeter::default(),
         }
@@ -193,6 +196,7 @@ impl StreamSession for WebSocket {
             return Err(Close);
         }
         self.was_heard |= !input.is_empty();
+        self.is_paused = false;
         self.line.seen = now;
         let (mut taken, mut looked_at) = (0, 0);
         while taken < input.len() && !self.breaks_off(out) {
@@ -214,6 +218,7 @@ impl StreamSession for WebSocket {
     }
 
     fn pause(&mut self) -> Option<Duration> {
+        self.is_paused |= self.line.pause.is_some();
         self.line.pause.take()
     }
 
@@ -241,9 +246,10 @@ impl StreamSession for WebSocket {
         if self.until_ping.is_zero() && !self.line.is_closing {
             self.until_ping = self.settings.ping_interval.max(PATIENCE_MIN);
             let unfinished = self.unfinished_since.map_or(Duration::ZERO, |since| now.since(since));
+            let was_heard = std::mem::take(&mut self.was_heard) || self.is_paused;
             if unfinished >= self.settings.message_timeout && self.unfinished_since.is_some() {
                 self.line.close(CloseCode::POLICY, "a message took too long", out);
-            } else if std::mem::take(&mut self.was_heard) {
+            } else if was_heard {
                 frame::write_control(Opcode::Ping, &[], out);
             } else {
                 self.line.close(CloseCode::POLICY, "no answer to a ping", out);

@@ -292,6 +292,20 @@ fn a_message_that_is_never_completed_is_not_kept_for_ever() {
 }
 
 #[test]
+fn who_is_not_listened_to_need_not_answer_a_ping() {
+    let mut connection = Connection::open(&new_hub(), Parrot::default());
+    connection.send(&masked(BINARY, &[0; 1 << 18]));
+    assert!(connection.socket.pause().is_some());
+    let interval = Duration::from_secs(30);
+    for _ in 0..3 {
+        assert_eq!(connection.waits(), (interval, frame(PING, b"")));
+    }
+    // The pause is over.
+    connection.send(b"");
+    assert_eq!(connection.waits(), (interval, close_frame(1008, "no answer to a ping")));
+}
+
+#[test]
 fn a_handler_is_asked_when_its_patience_is_over_between_pings() {
     let parrot = Parrot { patience: Some(Duration::from_secs(20)), ..Parrot::default() };
     let mut connection = Connection::open(&new_hub(), parrot.clone());
