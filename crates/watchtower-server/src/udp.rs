@@ -133,8 +133,11 @@ impl Driver {
     fn answer(&mut self, datagram: &[u8], address: SocketAddr, now: Timestamp) {
         let mut answers = Datagram::default();
         let outbox = &mut self.outbox;
-        let mut answer = |packet: &[u8]| {
-            if let Some(full) = answers.add(&Bytes::copy_from_slice(packet)) {
+        let mut too_large = 0;
+        let mut answer = |packet: Bytes| {
+            if packet.len() > DATAGRAM_BYTES_MAX {
+                too_large += 1;
+            } else if let Some(full) = answers.add(&packet) {
                 outbox.push((address, full));
             }
         };
@@ -158,6 +161,7 @@ impl Driver {
         if let Some(last) = answers.take() {
             self.outbox.push((address, last));
         }
+        self.shared.metrics.udp_too_large.inc_by(too_large);
     }
 
     /// Sends what there is for the peers that were woken.

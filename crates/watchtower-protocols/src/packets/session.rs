@@ -266,7 +266,7 @@ pub struct PacketPeer {
     desk: Desk,
     /// Whether a packet from there named a registered id. A registration alone
     /// shows none: its answer may have gone to an address that was made up.
-    has_shown_id: bool,
+    pub(super) has_shown_id: bool,
 }
 
 impl PacketPeer {
@@ -291,14 +291,16 @@ impl PacketPeer {
         encode_error(out, ErrorCode::Overloaded, SHUTS_DOWN);
     }
 
-    /// Carries out a datagram and gives each answer, which is one packet, to
-    /// `answer`: all of them together may be more than a datagram holds.
+    /// Carries out a datagram and gives each packet that is to be sent for it,
+    /// in order, to `send`: all of them together may be more than a datagram
+    /// holds. They are the answers, and ahead of one to a leave the messages that
+    /// must come before it, each of which may be more than a datagram holds too.
     ///
     /// To an address that has not shown a registered id the answers are never
     /// longer than the datagram, save one acknowledgement or error: nobody can
     /// use this server to multiply traffic towards an address that he made up
     /// ([packets: rules]).
-    pub fn receive(&mut self, datagram: &[u8], now: Timestamp, mut answer: impl FnMut(&[u8])) {
+    pub fn receive(&mut self, datagram: &[u8], now: Timestamp, mut send: impl FnMut(Bytes)) {
         let limits = self.desk.limits();
         let bounded = !self.is_registered();
         let mut answered = 0;
@@ -313,6 +315,9 @@ impl PacketPeer {
                     // A registration that cannot be answered helps nobody.
                     if !has_room(answered, ACK_BYTES) {
                         return;
+                    }
+                    if let ClientPacket::Leave { sender, .. } = packet {
+                        self.deliver_before_leaving(sender, now, &mut send);
                     }
                     let result = self.desk.carry_out(&packet, now);
                     self.has_shown_id |= shows_id(&packet, &result);
@@ -339,8 +344,26 @@ impl PacketPeer {
             }
             if !packet_out.is_empty() {
                 answered += packet_out.len();
-                answer(&packet_out);
+                send(Bytes::copy_from_slice(&packet_out));
             }
+        }
+    }
+
+    /// Sends all that was published before now: what is acknowledged next
+    /// follows the last message ([packets: rules]). There is no more of it than
+    /// a session may be behind.
+    fn deliver_before_leaving(&self, sender: u32, now: Timestamp, send: &mut impl FnMut(Bytes)) {
+        // What the sender missed comes here once it does. A refusal is answered
+        // when the packet is carried out.
+        let is_known = known(sender).is_ok_and(|sender| self.session().attach(sender, now).is_ok());
+        if is_known {
+            let _: Drained = self.session().drain_messages(None, |message| {
+                let frame = message.frame(&PACKET_FORMAT);
+                if !frame.is_empty() {
+                    send(frame.clone());
+                }
+                true
+            });
         }
     }
 }

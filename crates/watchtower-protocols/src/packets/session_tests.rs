@@ -150,7 +150,7 @@ impl Peer {
     /// What the datagram is answered with.
     fn send(&mut self, datagram: &[u8]) -> Vec<u8> {
         let mut out = Vec::new();
-        self.0.receive(datagram, NOW, |answer| out.extend_from_slice(answer));
+        self.0.receive(datagram, NOW, |packet| out.extend_from_slice(&packet));
         out
     }
 
@@ -879,6 +879,27 @@ fn an_id_moves_between_a_connection_and_an_address() {
     assert_eq!(stream.send(&join(id, 1)), ack(1));
     assert_eq!(a.send(&say(id_a, 1, "2")), said(id_a, 1, "2"));
     assert_eq!((stream.hears(), peer.hears()), (said(id_a, 1, "2"), vec![]));
+}
+
+#[test]
+fn the_acknowledgement_of_a_leave_follows_the_last_message_over_udp_too() {
+    // [packets: rules] "`A` for a leave follows its last."
+    let tower = Tower::new();
+    let (mut other, other_id) = tower.joined();
+    let mut peer = tower.peer();
+    let id = peer.registers();
+    assert_eq!(peer.send(&join(id, 1)), ack(1));
+    let _ = other.send(&[say(other_id, 1, "1"), whisper(other_id, 1, &[id], "2")].concat());
+    let last = [said(other_id, 1, "1"), whispered(other_id, 1, "2"), ack(1)].concat();
+    assert_eq!(peer.send(&leave(id, 1)), last);
+    assert_eq!(peer.hears(), b"");
+    // What it missed at its old address comes to the new one, which shows the id.
+    assert_eq!(peer.send(&join(id, 1)), ack(1));
+    let _ = other.send(&say(other_id, 1, "3"));
+    let mut moved = tower.peer();
+    assert_eq!(moved.send(&leave(id, 1)), [said(other_id, 1, "3"), ack(1)].concat());
+    // A refusal delivers nothing to whom nothing is known of.
+    assert_eq!(tower.peer().send(&leave(99, 1)), error(2, UNKNOWN));
 }
 
 #[test]
