@@ -9,11 +9,13 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, text};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Metric, Registry};
 use watchtower_hub::Hub;
+use watchtower_protocols::packets::{ErrorCode, ErrorCounts, Transport};
 use watchtower_protocols::websocket::InflationCounts;
 
 /// The counters of one server. Adding to one is an atomic addition.
@@ -36,6 +38,8 @@ pub(crate) struct Metrics {
     pub(crate) http_streams: Family<ByForm, Counter>,
     /// WebSockets that were opened, by protocol.
     pub(crate) websockets: Family<ByProtocol, Counter>,
+    /// `E` packets, by transport and code.
+    pub(crate) packet_errors: Arc<ErrorCounts>,
     /// What compression on WebSockets led to.
     pub(crate) inflation: Arc<InflationCounts>,
     /// Messages that fit no datagram.
@@ -62,6 +66,13 @@ pub(crate) struct ByStatus {
     pub(crate) status: u16,
 }
 
+/// Labels: which error, and over what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByCode {
+    code: u8,
+    transport: &'static str,
+}
+
 /// A label: which form a stream had.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct ByForm {
@@ -80,11 +91,13 @@ impl Default for Metrics {
             http_requests: Family::default(),
             http_streams: Family::default(),
             websockets: Family::default(),
+            packet_errors: Arc::default(),
             inflation: Arc::default(),
             udp_too_large: Counter::default(),
             udp_unsent: Counter::default(),
         };
         let m = &metrics;
+        m.show_from_the_start();
         m.show("connections", "TCP connections served, by protocol", &m.connections);
         m.show("connections_refused", "Connections that a limit kept out", &m.connections_refused);
         m.show("connections_silent", "Connections that said nothing in time", &m.connections_silent);
@@ -95,6 +108,7 @@ impl Default for Metrics {
         m.show("websockets", "WebSockets opened, by protocol", &m.websockets);
         m.show("udp_too_large", "Messages that fit no datagram", &m.udp_too_large);
         m.show("udp_unsent", "Datagrams that the system did not send", &m.udp_unsent);
+        m.registry.lock().register_collector(Box::new(PacketErrors(m.packet_errors.clone())));
         m.registry.lock().register_collector(Box::new(Inflation(m.inflation.clone())));
         metrics
     }
@@ -109,6 +123,20 @@ impl Metrics {
     /// Shows what another part counts.
     pub(crate) fn register(&self, register: impl FnOnce(&mut Registry)) {
         register(&mut self.registry.lock());
+    }
+
+    /// Makes those whose labels are known, so that they are shown as 0: what is
+    /// not there at all cannot be watched.
+    fn show_from_the_start(&self) {
+        for protocol in ["packets", "http", "webtalk-private"] {
+            drop(self.connections.get_or_create(&ByProtocol { protocol }));
+        }
+        for outcome in ["done", "failed", "late", "refused"] {
+            drop(self.tls_handshakes.get_or_create(&ByOutcome { outcome }));
+        }
+        for form in ["application/x-ndjson", "text/event-stream", "application/octet-stream"] {
+            drop(self.http_streams.get_or_create(&ByForm { form }));
+        }
     }
 
     fn show(&self, name: &str, help: &str, metric: &(impl Metric + Clone)) {
@@ -155,6 +183,25 @@ impl Collector for HubCounts {
         for (name, help, count) in gauges {
             let gauge = ConstGauge::new(i64::try_from(count).unwrap_or(i64::MAX));
             gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
+        }
+        Ok(())
+    }
+}
+
+/// Reads the errors of packets when they are asked for.
+#[derive(Debug)]
+struct PacketErrors(Arc<ErrorCounts>);
+
+impl Collector for PacketErrors {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let help = "Errors told to clients that speak packets, by code and transport";
+        let mut family = encoder.encode_descriptor("packet_errors", help, None, MetricType::Counter)?;
+        for transport in Transport::ALL {
+            for code in ErrorCode::ALL {
+                let counter = ConstCounter::new(self.0.get(transport, code));
+                let labels = ByCode { code: code.byte(), transport: transport.name() };
+                counter.encode(family.encode_family(&labels)?)?;
+            }
         }
         Ok(())
     }

@@ -102,7 +102,11 @@ impl Shared {
 
     /// What the packet protocol is told.
     pub(crate) fn packet_options(&self) -> packets::Options {
-        packets::Options { registrar: self.gate.clone(), patience: self.config.load().limits.header_timeout }
+        packets::Options {
+            registrar: self.gate.clone(),
+            patience: self.config.load().limits.header_timeout,
+            errors: self.metrics.packet_errors.clone(),
+        }
     }
 
     fn configure(&self, config: &Config) {

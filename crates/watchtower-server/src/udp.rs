@@ -182,11 +182,13 @@ impl Driver {
         while !self.ready.peers.lock().is_empty() {
             self.deliver().await;
         }
-        let mut farewell = Vec::new();
-        PacketPeer::shut_down(&mut farewell);
-        let farewell = Bytes::from(farewell);
         let registered = self.peers.iter().filter(|(_, peer)| peer.machine.is_registered());
-        self.outbox = registered.map(|(&address, _)| (address, farewell.clone())).collect();
+        let farewell = |peer: &Peer| {
+            let mut farewell = Vec::new();
+            peer.machine.shut_down(&mut farewell);
+            Bytes::from(farewell)
+        };
+        self.outbox = registered.map(|(&address, peer)| (address, farewell(peer))).collect();
         self.send().await;
     }
 

@@ -14,13 +14,16 @@ use watchtower_hub::{
     WhenLagging,
 };
 
-use super::ErrorCode;
 use super::format::PACKET_FORMAT;
 use super::frame::{ClientPacket, Decoded, Limits, PacketError, encode_ack, encode_error, skip_padding};
+use super::{ErrorCode, ErrorCounts, Transport};
 use crate::stream::{ANSWERS_BYTES_MAX, Close, StreamSession};
 
 /// How many bytes an acknowledgement has.
 const ACK_BYTES: usize = 5;
+
+/// How many bytes an error has before its text.
+const ERROR_HEADER_BYTES: usize = 3;
 
 /// How much a client is given at once ahead of an answer. What is delivered in
 /// its turn is written from memory that all subscribers share; this is not.
@@ -45,11 +48,14 @@ pub struct Options {
     /// How long a client may take to complete a packet that it has begun, and
     /// to begin at all ([running: header_timeout]).
     pub patience: Duration,
+    /// Where it is counted what clients are refused.
+    pub errors: Arc<ErrorCounts>,
 }
 
 /// Carries out packets for one session.
 struct Desk {
     session: Session,
+    transport: Transport,
     options: Options,
 }
 
@@ -57,8 +63,8 @@ struct Desk {
 type Answer = Result<Option<u32>, (ErrorCode, &'static str)>;
 
 impl Desk {
-    fn new(hub: &Hub, protocol: &'static str, when_lagging: WhenLagging, options: Options) -> Desk {
-        Desk { session: hub.open(protocol, when_lagging), options }
+    fn new(hub: &Hub, transport: Transport, when_lagging: WhenLagging, options: Options) -> Desk {
+        Desk { session: hub.open(transport.name(), when_lagging), transport, options }
     }
 
     fn limits(&self) -> Limits {
@@ -88,6 +94,29 @@ impl Desk {
             ClientPacket::Follow { .. } => {
                 Err((ErrorCode::Refused, "this server keeps no channel to follow"))
             }
+        }
+    }
+
+    /// Appends an error, which is counted.
+    fn refuse(&self, code: ErrorCode, text: &str, out: &mut Vec<u8>) {
+        self.options.errors.count(self.transport, code);
+        encode_error(out, code, text);
+    }
+
+    fn write_answer(&self, answer: &Answer, out: &mut Vec<u8>) {
+        match *answer {
+            Ok(Some(number)) => encode_ack(out, number),
+            Ok(None) => {}
+            Err((code, text)) => self.refuse(code, text, out),
+        }
+    }
+
+    /// How long the answer is.
+    fn answer_bytes(answer: &Answer) -> usize {
+        match answer {
+            Ok(Some(_)) => ACK_BYTES,
+            Ok(None) => 0,
+            Err((_, text)) => ERROR_HEADER_BYTES + text.len(),
         }
     }
 
@@ -159,14 +188,6 @@ fn shows_id(packet: &ClientPacket<'_>, answer: &Answer) -> bool {
     names_id && !matches!(answer, Err((ErrorCode::UnknownSender, _)))
 }
 
-fn write_answer(answer: &Answer, out: &mut Vec<u8>) {
-    match *answer {
-        Ok(Some(number)) => encode_ack(out, number),
-        Ok(None) => {}
-        Err((code, text)) => encode_error(out, code, text),
-    }
-}
-
 /// A client of the packet protocol on a TCP connection.
 pub struct PacketStream {
     desk: Desk,
@@ -177,7 +198,7 @@ pub struct PacketStream {
 impl PacketStream {
     /// A client that has just connected.
     pub fn new(hub: &Hub, options: Options) -> PacketStream {
-        PacketStream { desk: Desk::new(hub, "tcp", WhenLagging::Close, options), owes: true }
+        PacketStream { desk: Desk::new(hub, Transport::Tcp, WhenLagging::Close, options), owes: true }
     }
 
     /// Appends what was published before now, ahead of an answer that must
@@ -195,7 +216,7 @@ impl PacketStream {
         // What was published before is delivered before the error; who lags
         // too far for that gets the error alone.
         let _ = self.deliver(out);
-        encode_error(out, error.code(), &error.to_string());
+        self.desk.refuse(error.code(), &error.to_string(), out);
         Close
     }
 }
@@ -227,7 +248,7 @@ impl StreamSession for PacketStream {
                             return Err(Close);
                         }
                     }
-                    write_answer(&self.desk.carry_out(&packet, now), out);
+                    self.desk.write_answer(&self.desk.carry_out(&packet, now), out);
                 }
                 Decoded::Idle { consumed } => return Ok(done + consumed),
                 Decoded::Incomplete { .. } => {
@@ -247,17 +268,17 @@ impl StreamSession for PacketStream {
     }
 
     fn out_of_patience(&mut self, _now: Timestamp, out: &mut Vec<u8>) -> Result<(), Close> {
-        encode_error(out, ErrorCode::Refused, "nothing came, or half a packet, for too long");
+        self.desk.refuse(ErrorCode::Refused, "nothing came, or half a packet, for too long", out);
         Err(Close)
     }
 
     fn lagging(&mut self, out: &mut Vec<u8>) {
-        encode_error(out, ErrorCode::Overloaded, "too far behind: read faster, or join again");
+        self.desk.refuse(ErrorCode::Overloaded, "too far behind: read faster, or join again", out);
     }
 
     fn shut_down(&mut self, out: &mut Vec<u8>) {
         let _ = self.deliver(out);
-        encode_error(out, ErrorCode::Overloaded, SHUTS_DOWN);
+        self.desk.refuse(ErrorCode::Overloaded, SHUTS_DOWN, out);
     }
 }
 
@@ -272,7 +293,7 @@ pub struct PacketPeer {
 impl PacketPeer {
     /// A peer that has just been heard of.
     pub fn new(hub: &Hub, options: Options) -> PacketPeer {
-        PacketPeer { desk: Desk::new(hub, "udp", WhenLagging::Skip, options), has_shown_id: false }
+        PacketPeer { desk: Desk::new(hub, Transport::Udp, WhenLagging::Skip, options), has_shown_id: false }
     }
 
     /// The hub's side of this peer.
@@ -287,8 +308,8 @@ impl PacketPeer {
     }
 
     /// What a registered peer is told last: the server shuts down.
-    pub fn shut_down(out: &mut Vec<u8>) {
-        encode_error(out, ErrorCode::Overloaded, SHUTS_DOWN);
+    pub fn shut_down(&self, out: &mut Vec<u8>) {
+        self.desk.refuse(ErrorCode::Overloaded, SHUTS_DOWN, out);
     }
 
     /// Carries out a datagram and gives each packet that is to be sent for it,
@@ -337,11 +358,11 @@ impl PacketPeer {
                     Err((error.code(), text))
                 }
             };
-            packet_out.clear();
-            write_answer(&result, &mut packet_out);
-            if !has_room(answered, packet_out.len()) {
+            if !has_room(answered, Desk::answer_bytes(&result)) {
                 return;
             }
+            packet_out.clear();
+            self.desk.write_answer(&result, &mut packet_out);
             if !packet_out.is_empty() {
                 answered += packet_out.len();
                 send(Bytes::copy_from_slice(&packet_out));

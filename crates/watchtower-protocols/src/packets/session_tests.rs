@@ -50,7 +50,11 @@ impl Tower {
     }
 
     fn with(settings: Settings) -> Tower {
-        let options = Options { registrar: Arc::new(Gate { open: true }), patience: Duration::from_secs(10) };
+        let options = Options {
+            registrar: Arc::new(Gate { open: true }),
+            patience: Duration::from_secs(10),
+            errors: Arc::default(),
+        };
         Tower { hub: Hub::new(settings, Box::new(Counting(AtomicU64::new(5)))), options }
     }
 

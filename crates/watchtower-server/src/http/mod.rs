@@ -55,7 +55,7 @@ pub(crate) use self::takeover::Onward;
 pub(crate) use self::websocket::Endpoints;
 use crate::callbacks::Callbacks;
 use crate::config::Config;
-use crate::metrics::{ByStatus, Metrics};
+use crate::metrics::{ByProtocol, ByStatus, Metrics};
 use crate::request_limiter::RequestLimiter;
 
 /// Says on every answer what answered.
@@ -134,6 +134,9 @@ impl Http {
 
     /// The same with these WebSockets.
     pub(crate) fn with_endpoints(self, endpoints: Endpoints) -> Http {
+        for protocol in endpoints.protocols() {
+            drop(self.state.metrics.websockets.get_or_create(&ByProtocol { protocol }));
+        }
         Http { endpoints, ..self }
     }
 

@@ -31,6 +31,11 @@ impl FromIterator<(String, Endpoint)> for Endpoints {
 }
 
 impl Endpoints {
+    /// What is spoken there.
+    pub(super) fn protocols(&self) -> impl Iterator<Item = &'static str> {
+        self.0.values().map(Endpoint::protocol)
+    }
+
     fn get(&self, path: &str) -> Option<&Endpoint> {
         self.0.get(path)
     }

@@ -35,7 +35,6 @@ fn metrics_are_text_of_prometheus_whose_counts_move() {
     assert_eq!(server.metric("watchtower_sessions"), Some(1.0));
     let streams = r#"watchtower_http_streams_total{form="application/octet-stream"}"#;
     assert_eq!(server.metric(streams), Some(1.0));
-    // A family with labels is shown once there is something to show.
     let answer = server.get("/metrics");
     for line in [
         "# TYPE watchtower_connections counter",
@@ -53,6 +52,15 @@ fn metrics_are_text_of_prometheus_whose_counts_move() {
         "# TYPE watchtower_sessions gauge",
         "# TYPE watchtower_subscriptions gauge",
         "# TYPE watchtower_callback_subscriptions gauge",
+        // What is counted by a label is there before there is anything to count.
+        r#"watchtower_packet_errors_total{code="1",transport="tcp"} 0"#,
+        r#"watchtower_packet_errors_total{code="8",transport="udp"} 0"#,
+        r#"watchtower_connections_total{protocol="packets"} 0"#,
+        r#"watchtower_tls_handshakes_total{outcome="refused"} 0"#,
+        r#"watchtower_http_streams_total{form="text/event-stream"} 0"#,
+        r#"watchtower_websockets_total{protocol="webrocket"} 0"#,
+        r#"watchtower_callback_attempts_total{outcome="accepted"} 0"#,
+        r#"watchtower_callback_subscriptions_ended_total{reason="gone"} 0"#,
     ] {
         assert!(answer.text().lines().any(|other| other == line), "{line} is not in\n{}", answer.text());
     }

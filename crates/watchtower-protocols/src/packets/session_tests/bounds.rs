@@ -1,6 +1,8 @@
-//! What one read, or one datagram, may make a session do at once.
+//! What one read, or one datagram, may make a session do at once, and what is
+//! counted of what is refused.
 
 use super::*;
+use crate::packets::{ErrorCode, Transport};
 use crate::stream::ANSWERS_BYTES_MAX;
 
 #[test]
@@ -14,4 +16,26 @@ fn packets_wait_for_the_answers_before_them_to_be_taken() {
     assert_eq!(out, ack(0).repeat(done));
     assert_eq!(client.session.receive(&packets, NOW, &mut out), Ok(0), "none are taken");
     assert_eq!(client.send(b"K"), ack(0));
+}
+
+#[test]
+fn errors_are_counted_by_code_and_transport() {
+    let tower = Tower::new();
+    let counts = |transport| ErrorCode::ALL.map(|code| tower.options.errors.get(transport, code));
+    let (mut client, id) = tower.joined();
+    let mut peer = tower.peer();
+    let _ = client
+        .send(&[join(99, 1), leave(id, 2), whisper(id, 1, &[99], ""), whisper(id, 1, &[], "")].concat());
+    let _ = client.send(b"S\0");
+    let _ = client.send(b"?");
+    let mut lagging = tower.stream();
+    lagging.session.lagging(&mut Vec::new());
+    lagging.session.shut_down(&mut Vec::new());
+    assert_eq!(counts(Transport::Tcp), [1, 1, 1, 0, 1, 2, 0, 2]);
+    assert_eq!(counts(Transport::Udp), [0; 8]);
+    let _ = peer.send(b"?");
+    let _ = peer.send(&join(0, 1));
+    let _ = lagging.session.out_of_patience(NOW, &mut Vec::new());
+    assert_eq!(counts(Transport::Udp), [1, 1, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(counts(Transport::Tcp), [1, 1, 1, 0, 2, 2, 0, 2]);
 }
