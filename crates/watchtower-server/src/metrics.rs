@@ -16,6 +16,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Metric, Registry};
 use watchtower_hub::Hub;
 use watchtower_protocols::packets::{ErrorCode, ErrorCounts, Transport};
+use watchtower_protocols::webrocket::LoginFailures;
 use watchtower_protocols::websocket::InflationCounts;
 
 /// The counters of one server. Adding to one is an atomic addition.
@@ -40,6 +41,8 @@ pub(crate) struct Metrics {
     pub(crate) websockets: Family<ByProtocol, Counter>,
     /// `E` packets, by transport and code.
     pub(crate) packet_errors: Arc<ErrorCounts>,
+    /// Logins to WebRocket that failed.
+    pub(crate) login_failures: Arc<LoginFailures>,
     /// What compression on WebSockets led to.
     pub(crate) inflation: Arc<InflationCounts>,
     /// Messages that fit no datagram.
@@ -92,6 +95,7 @@ impl Default for Metrics {
             http_streams: Family::default(),
             websockets: Family::default(),
             packet_errors: Arc::default(),
+            login_failures: Arc::default(),
             inflation: Arc::default(),
             udp_too_large: Counter::default(),
             udp_unsent: Counter::default(),
@@ -109,7 +113,8 @@ impl Default for Metrics {
         m.show("udp_too_large", "Messages that fit no datagram", &m.udp_too_large);
         m.show("udp_unsent", "Datagrams that the system did not send", &m.udp_unsent);
         m.registry.lock().register_collector(Box::new(PacketErrors(m.packet_errors.clone())));
-        m.registry.lock().register_collector(Box::new(Inflation(m.inflation.clone())));
+        let counts = WebSocketCounts { inflation: m.inflation.clone(), logins: m.login_failures.clone() };
+        m.registry.lock().register_collector(Box::new(counts));
         metrics
     }
 }
@@ -209,20 +214,29 @@ impl Collector for PacketErrors {
 
 /// Reads what WebSockets counted when it is asked for.
 #[derive(Debug)]
-struct Inflation(Arc<InflationCounts>);
+struct WebSocketCounts {
+    inflation: Arc<InflationCounts>,
+    logins: Arc<LoginFailures>,
+}
 
-impl Collector for Inflation {
+impl Collector for WebSocketCounts {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let counters = [
             (
                 "websocket_inflation_waited",
                 "Waits of clients whose messages inflated to too much",
-                self.0.waited(),
+                self.inflation.waited(),
             ),
             (
                 "websocket_inflation_refused",
                 "WebSockets closed for what a client not let in yet had inflated",
-                self.0.refused(),
+                self.inflation.refused(),
+            ),
+            ("webrocket_logins_failed", "Logins to WebRocket with a wrong secret", self.logins.failed()),
+            (
+                "webrocket_logins_delayed",
+                "Logins to WebRocket that waited since many of their address failed",
+                self.logins.delayed(),
             ),
         ];
         show_counts(&counters, &mut encoder)

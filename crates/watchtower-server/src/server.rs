@@ -85,7 +85,7 @@ impl Shared {
             Arc::new(RequestLimiter::new()),
             clock::now,
         ));
-        let (websockets, http) = WebSockets::new(&config, &hub, http, additions);
+        let (websockets, http) = WebSockets::new(&config, &hub, http, additions, &metrics.login_failures);
         Ok(Shared {
             hub,
             metrics,

@@ -4,6 +4,7 @@
 //! Knows no protocol, and of a connection only what [`Client`] shows.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -68,6 +69,9 @@ pub trait Handler: Send + Sync + 'static {
     }
 
     /// A client has connected. What is sent here is the first that it hears.
+    ///
+    /// The request's extensions hold the client's [`RemoteAddress`], where that
+    /// is known.
     fn open(&self, client: &mut Client<'_>, request: &Parts) -> Self::State;
 
     /// The longest message that this client may send compressed, in bytes before
@@ -84,6 +88,10 @@ pub trait Handler: Send + Sync + 'static {
     /// A message came. Not called any more once the connection is closing.
     fn message(&self, state: &mut Self::State, client: &mut Client<'_>, message: Incoming<'_>);
 
+    /// A [pause](Client::pause) is over. Those that the server makes by itself,
+    /// for clients that send much, end with this too.
+    fn resumed(&self, _state: &mut Self::State, _client: &mut Client<'_>) {}
+
     /// After how long [`out_of_patience`](Self::out_of_patience) is to be
     /// called, if at all. Asked after `open`, and again after each such call.
     /// A pause of less than a second counts as one.
@@ -99,6 +107,10 @@ pub trait Handler: Send + Sync + 'static {
     /// was opened.
     fn closed(&self, _state: Self::State) {}
 }
+
+/// Where a client connects from: in the extensions of its request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RemoteAddress(pub IpAddr);
 
 /// A [`Handler`] of any kind, as a server holds it. Clones are the same.
 #[derive(Clone)]
@@ -189,6 +201,7 @@ impl<H: Handler> Serve for Served<H> {
 pub(super) trait Conversation: Send {
     fn inflated_bytes_max(&self) -> usize;
     fn message(&mut self, client: &mut Client<'_>, message: Incoming<'_>);
+    fn resumed(&mut self, client: &mut Client<'_>);
     fn patience(&self) -> Option<Duration>;
     fn out_of_patience(&mut self, client: &mut Client<'_>);
 }
@@ -207,6 +220,12 @@ impl<H: Handler> Conversation for Held<H> {
     fn message(&mut self, client: &mut Client<'_>, message: Incoming<'_>) {
         if let Some(state) = &mut self.state {
             self.handler.message(state, client, message);
+        }
+    }
+
+    fn resumed(&mut self, client: &mut Client<'_>) {
+        if let Some(state) = &mut self.state {
+            self.handler.resumed(state, client);
         }
     }
 

@@ -33,7 +33,7 @@ pub use ::http::request::Parts;
 pub use client::{Client, Closer, Incoming, Outgoing};
 pub use close::CloseCode;
 pub use format::{Codec, Compression, Frames, MessageKind};
-pub use handler::{Endpoint, Handler};
+pub use handler::{Endpoint, Handler, RemoteAddress};
 pub use handshake::{Accepted, HandshakeError, handshake};
 pub use inflation::InflationCounts;
 pub use session::{Settings, WebSocket};

@@ -196,8 +196,12 @@ impl StreamSession for WebSocket {
             return Err(Close);
         }
         self.was_heard |= !input.is_empty();
-        self.is_paused = false;
         self.line.seen = now;
+        if std::mem::take(&mut self.is_paused)
+            && let Some(conversation) = &mut self.conversation
+        {
+            conversation.resumed(&mut Client { line: &mut self.line, now, out });
+        }
         let (mut taken, mut looked_at) = (0, 0);
         while taken < input.len() && !self.breaks_off(out) {
             let rest = input.get(taken..).unwrap_or_default();

@@ -46,6 +46,7 @@ use tower_http::cors::CorsLayer;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use watchtower_hub::{ChannelName, Hub, SenderId, Timestamp};
+use watchtower_protocols::websocket::RemoteAddress;
 
 pub(crate) use self::connection::TakenOver;
 use self::error::ApiError;
@@ -173,7 +174,11 @@ impl Http {
                 ApiError::BadRequest("a request needs one `Host`, which is a name or an address")
                     .into_response()
             }
-            Ok(()) => self.route(request.map(Body::new)).await,
+            Ok(()) => {
+                let mut request = request.map(Body::new);
+                request.extensions_mut().insert(RemoteAddress(address));
+                self.route(request).await
+            }
         };
         let status = ByStatus { status: response.status().as_u16() };
         self.state.metrics.http_requests.get_or_create(&status).inc();

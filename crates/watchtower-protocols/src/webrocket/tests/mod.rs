@@ -8,7 +8,9 @@ mod hostile;
 mod hubs;
 mod json;
 
+use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use http::request::Parts;
 use watchtower_hub::{
@@ -17,7 +19,7 @@ use watchtower_hub::{
 
 use super::{Access, Codec, HubOptions, Secret, WebRocket};
 use crate::stream::{Close, StreamSession};
-use crate::websocket::{self, Compression, Endpoint, Handler, WebSocket};
+use crate::websocket::{self, Compression, Endpoint, Handler, RemoteAddress, WebSocket};
 
 const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 
@@ -103,7 +105,8 @@ impl Page {
     }
 
     fn visit_with<C: Codec>(core: &Hub, hub: &WebRocket<C>, compression: Compression) -> Page {
-        let request = request(&[]);
+        let mut request = request(&[]);
+        request.extensions.insert(RemoteAddress(Ipv4Addr::LOCALHOST.into()));
         hub.admit(&request).expect("no list of origins");
         let settings = websocket::Settings::default();
         let socket = Endpoint::new(hub.clone()).accept(core, &request, compression, settings, NOW);
