@@ -33,6 +33,8 @@ pub(crate) struct Metrics {
     pub(crate) tls_handshakes: Family<ByOutcome, Counter>,
     /// Requests that were refused since their address made too many.
     pub(crate) requests_limited: Counter,
+    /// Registrations that were refused since their address made too many.
+    pub(crate) registrations_limited: Counter,
     /// HTTP requests, by the status of their answer.
     pub(crate) http_requests: Family<ByStatus, Counter>,
     /// HTTP streams that began, by media type.
@@ -91,6 +93,7 @@ impl Default for Metrics {
             connections_silent: Counter::default(),
             tls_handshakes: Family::default(),
             requests_limited: Counter::default(),
+            registrations_limited: Counter::default(),
             http_requests: Family::default(),
             http_streams: Family::default(),
             websockets: Family::default(),
@@ -107,6 +110,11 @@ impl Default for Metrics {
         m.show("connections_silent", "Connections that said nothing in time", &m.connections_silent);
         m.show("tls_handshakes", "TLS handshakes, by outcome", &m.tls_handshakes);
         m.show("requests_limited", "Requests above the rate of their address", &m.requests_limited);
+        m.show(
+            "registrations_limited",
+            "Registrations above the rate of their address",
+            &m.registrations_limited,
+        );
         m.show("http_requests", "HTTP requests, by status", &m.http_requests);
         m.show("http_streams", "HTTP streams that began, by form", &m.http_streams);
         m.show("websockets", "WebSockets opened, by protocol", &m.websockets);

@@ -149,7 +149,7 @@ impl Driver {
                 self.shared.metrics.connections_refused.inc();
                 return;
             };
-            let mut machine = PacketPeer::new(&self.shared.hub, self.shared.packet_options());
+            let mut machine = PacketPeer::new(&self.shared.hub, self.shared.packet_options(address.ip()));
             machine.receive(datagram, now, &mut answer);
             if machine.is_registered() {
                 let waker = Waker::from(Arc::new(PeerWaker { address, ready: self.ready.clone() }));

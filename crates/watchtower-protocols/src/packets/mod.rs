@@ -16,7 +16,7 @@ mod session;
 pub use error_code::ErrorCode;
 pub use error_counts::{ErrorCounts, Transport};
 pub use format::{PACKET_FORMAT, PacketFormat};
-pub use session::{Options, PacketPeer, PacketStream, Registrar};
+pub use session::{Admission, Options, PacketPeer, PacketStream, Registrar};
 
 #[cfg(test)]
 mod session_tests;

@@ -5,6 +5,7 @@
 //! Neither knows its socket; what they share is [`Desk`], which carries out one
 //! packet.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,15 +35,29 @@ const SHUTS_DOWN: &str = "the server shuts down";
 
 /// Who may register.
 pub trait Registrar: Send + Sync {
-    /// Whether a client that shows `secret`, or none, may have a sender id
-    /// ([running: secret_key, open_registration]). Takes the same time for
-    /// every wrong secret.
-    fn admits(&self, secret: Option<&[u8]>) -> bool;
+    /// Whether a client at `address` that shows `secret`, or none, may have a
+    /// sender id ([running: secret_key, open_registration]). Takes the same
+    /// time for every wrong secret. Each call counts for how often the address
+    /// may ask, whatever comes of it.
+    fn admit(&self, address: IpAddr, secret: Option<&[u8]>) -> Admission;
+}
+
+/// What becomes of a wish to be registered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Admission {
+    /// It is fulfilled.
+    Granted,
+    /// The secret is wrong, or missing.
+    Refused,
+    /// Too many came from the address: this one was not looked at.
+    TooMany,
 }
 
 /// What the packet protocol is told by its surroundings.
 #[derive(Clone)]
 pub struct Options {
+    /// Where the client is.
+    pub address: IpAddr,
     /// Who may register.
     pub registrar: Arc<dyn Registrar>,
     /// How long a client may take to complete a packet that it has begun, and
@@ -121,9 +136,15 @@ impl Desk {
     }
 
     fn register(&self, secret: Option<&[u8]>, now: Timestamp) -> Answer {
-        if !self.options.registrar.admits(secret) {
-            let why = if secret.is_some() { "wrong secret" } else { "registration needs the secret: send S" };
-            return Err((ErrorCode::Refused, why));
+        match self.options.registrar.admit(self.options.address, secret) {
+            Admission::Granted => {}
+            Admission::TooMany => {
+                return Err((ErrorCode::Overloaded, "too many registrations: try again in a second"));
+            }
+            Admission::Refused if secret.is_some() => return Err((ErrorCode::Refused, "wrong secret")),
+            Admission::Refused => {
+                return Err((ErrorCode::Refused, "registration needs the secret: send S"));
+            }
         }
         let sender = self.session.register(now).map_err(|refused| code(&refused))?;
         Ok(Some(sender.get()))

@@ -5,6 +5,7 @@
 mod bounds;
 mod properties;
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -14,9 +15,10 @@ use watchtower_hub::{
 };
 
 use super::frame::ERROR_TEXT_BYTES_MAX;
-use super::{Options, PACKET_FORMAT, PacketPeer, PacketStream, Registrar};
+use super::{Admission, Options, PACKET_FORMAT, PacketPeer, PacketStream, Registrar};
 use crate::stream::{Close, StreamSession};
 
+const ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 
 /// Counts from 5, so that the first id is that of the documented example.
@@ -30,11 +32,18 @@ impl Entropy for Counting {
 
 struct Gate {
     open: bool,
+    /// How many more it looks at.
+    room: AtomicU64,
 }
 
 impl Registrar for Gate {
-    fn admits(&self, secret: Option<&[u8]>) -> bool {
-        secret.map_or(self.open, |secret| secret == b"tower")
+    fn admit(&self, address: IpAddr, secret: Option<&[u8]>) -> Admission {
+        assert_eq!(address, ADDRESS);
+        if self.room.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |room| room.checked_sub(1)).is_err() {
+            return Admission::TooMany;
+        }
+        let is_granted = secret.map_or(self.open, |secret| secret == b"tower");
+        if is_granted { Admission::Granted } else { Admission::Refused }
     }
 }
 
@@ -51,7 +60,8 @@ impl Tower {
 
     fn with(settings: Settings) -> Tower {
         let options = Options {
-            registrar: Arc::new(Gate { open: true }),
+            address: ADDRESS,
+            registrar: Arc::new(Gate { open: true, room: AtomicU64::new(u64::MAX) }),
             patience: Duration::from_secs(10),
             errors: Arc::default(),
         };
@@ -60,7 +70,7 @@ impl Tower {
 
     fn closed() -> Tower {
         let mut tower = Tower::new();
-        tower.options.registrar = Arc::new(Gate { open: false });
+        tower.options.registrar = Arc::new(Gate { open: false, room: AtomicU64::new(u64::MAX) });
         tower
     }
 

@@ -70,6 +70,7 @@ pub struct HttpState {
     metrics: Arc<Metrics>,
     callbacks: Callbacks,
     requests: Arc<RequestLimiter>,
+    registrations: Arc<RequestLimiter>,
     draining: AtomicBool,
     clock: fn() -> Timestamp,
 }
@@ -84,18 +85,20 @@ pub struct Http {
 
 impl HttpState {
     /// What HTTP needs: the hub, the configuration with its secret filled in,
-    /// where to count, where callbacks are subscribed, and the time.
+    /// where to count, where callbacks are subscribed, what counts requests and
+    /// registrations by address, and the time.
     pub(crate) fn new(
         hub: Hub,
         config: Arc<Config>,
         metrics: Arc<Metrics>,
         callbacks: Callbacks,
         requests: Arc<RequestLimiter>,
+        registrations: Arc<RequestLimiter>,
         clock: fn() -> Timestamp,
     ) -> HttpState {
         let config = ArcSwap::from(config);
         let draining = AtomicBool::new(false);
-        HttpState { hub, config, metrics, callbacks, requests, draining, clock }
+        HttpState { hub, config, metrics, callbacks, requests, registrations, draining, clock }
     }
 
     fn config(&self) -> Arc<Config> {

@@ -39,3 +39,16 @@ fn errors_are_counted_by_code_and_transport() {
     assert_eq!(counts(Transport::Udp), [1, 1, 0, 0, 0, 0, 0, 0]);
     assert_eq!(counts(Transport::Tcp), [1, 1, 1, 0, 2, 2, 0, 2]);
 }
+
+#[test]
+fn who_registers_too_often_is_told_so_and_may_go_on() {
+    let mut tower = Tower::new();
+    tower.options.registrar = Arc::new(Gate { open: true, room: AtomicU64::new(2) });
+    let too_many = error(8, "too many registrations: try again in a second");
+    let mut client = tower.stream();
+    assert_eq!(client.send(b"RS\x05wrong"), [ack(5), error(5, "wrong secret")].concat());
+    // Not even the right secret is looked at.
+    assert_eq!(client.send(b"RS\x05towerK"), [too_many.clone(), too_many.clone(), ack(0)].concat());
+    assert_eq!(tower.peer().send(b"R"), too_many);
+    assert_eq!(tower.hub.counts().senders, 1);
+}
