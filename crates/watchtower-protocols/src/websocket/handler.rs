@@ -68,6 +68,15 @@ pub trait Handler: Send + Sync + 'static {
         Ok(())
     }
 
+    /// The subprotocols that are spoken (RFC 6455 1.9), each a token. Of those
+    /// the client is answered the first that it asked for, and the request's
+    /// extensions hold it as [`Subprotocol`]; one that asks for none, or for
+    /// others, is answered none, which [`admit`](Self::admit) may refuse. As it
+    /// stands, none: a browser that asks for one closes then.
+    fn subprotocols(&self) -> &'static [&'static str] {
+        &[]
+    }
+
     /// A client has connected. What is sent here is the first that it hears.
     ///
     /// The request's extensions hold the client's [`RemoteAddress`], where that
@@ -112,6 +121,11 @@ pub trait Handler: Send + Sync + 'static {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RemoteAddress(pub IpAddr);
 
+/// Which subprotocol was agreed on: in the extensions of the request, if there is
+/// one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Subprotocol(pub &'static str);
+
 /// A [`Handler`] of any kind, as a server holds it. Clones are the same.
 #[derive(Clone)]
 pub struct Endpoint(Arc<dyn Serve>);
@@ -125,6 +139,11 @@ impl Endpoint {
     /// What presence and metrics call the protocol.
     pub fn protocol(&self) -> &'static str {
         self.0.protocol()
+    }
+
+    /// The subprotocols that the handler speaks.
+    pub fn subprotocols(&self) -> &'static [&'static str] {
+        self.0.subprotocols()
     }
 
     /// Whether the handler takes the connection.
@@ -157,6 +176,7 @@ impl fmt::Debug for Endpoint {
 
 trait Serve: Send + Sync {
     fn protocol(&self) -> &'static str;
+    fn subprotocols(&self) -> &'static [&'static str];
     fn admit(&self, request: &Parts) -> Result<(), StatusCode>;
     fn accept(
         &self,
@@ -173,6 +193,10 @@ struct Served<H>(Arc<H>);
 impl<H: Handler> Serve for Served<H> {
     fn protocol(&self) -> &'static str {
         self.0.protocol()
+    }
+
+    fn subprotocols(&self) -> &'static [&'static str] {
+        self.0.subprotocols()
     }
 
     fn admit(&self, request: &Parts) -> Result<(), StatusCode> {

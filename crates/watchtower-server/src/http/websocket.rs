@@ -13,7 +13,9 @@ use axum::response::{IntoResponse, Response};
 use http::request::Parts;
 use http::{Request, StatusCode};
 use tower::ServiceExt;
-use watchtower_protocols::websocket::{Accepted, Endpoint, HandshakeError, Settings, handshake};
+use watchtower_protocols::websocket::{
+    Accepted, Endpoint, HandshakeError, Settings, Subprotocol, handshake, subprotocol,
+};
 
 use super::error::ApiError;
 use super::takeover::Takeover;
@@ -47,9 +49,15 @@ impl Http {
         let Some(endpoint) = self.endpoints.get(request.uri().path()) else {
             return self.route_plainly(request).await;
         };
-        let (parts, body) = request.into_parts();
+        let (mut parts, body) = request.into_parts();
         match handshake(&parts) {
-            Ok(accepted) => open(&self.state, endpoint, &parts, accepted),
+            Ok(mut accepted) => {
+                if let Some(agreed) = subprotocol(&parts.headers, endpoint.subprotocols()) {
+                    accepted.speak(agreed);
+                    parts.extensions.insert(Subprotocol(agreed));
+                }
+                open(&self.state, endpoint, &parts, accepted)
+            }
             // Where something else is too, that is meant.
             Err(error @ HandshakeError::NotAsked) => {
                 let response = self.route_plainly(Request::from_parts(parts, body)).await;
