@@ -391,6 +391,7 @@ async fn tick(shared: Arc<Shared>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tcp::Guest;
 
     #[test]
     fn the_limits_of_callbacks_are_those_of_the_configuration() {
@@ -399,6 +400,24 @@ mod tests {
         config.callbacks.max_subscriptions_per_sender = 2;
         let settings = callback_settings(&config);
         assert_eq!((settings.subscriptions_max, settings.subscriptions_per_sender_max), (3, 2));
+    }
+
+    // [running: limits] "per-address ones do not count loopback"
+    #[test]
+    fn connections_of_an_address_are_limited_and_those_of_loopback_only_with_all_others() {
+        let mut config = Config::default();
+        config.limits.max_connections_per_address = 2;
+        config.limits.max_connections = 7;
+        let shared = Arc::new(Shared::new(config, &Additions::default()).expect("nothing is missing"));
+        let admit = |address: &str| Guest::admit(&shared, address.parse().expect("an address"));
+        let mut guests: Vec<_> = ["192.0.2.1", "::ffff:192.0.2.1", "192.0.2.2"].map(admit).into();
+        assert!(guests.iter().all(Option::is_some));
+        assert!(admit("192.0.2.1").is_none());
+        guests.extend(["127.0.0.1", "127.0.0.1", "127.0.0.1", "::1"].map(admit));
+        assert!(guests.iter().all(Option::is_some));
+        assert!(admit("192.0.2.3").is_none() && admit("127.0.0.1").is_none(), "there are seven");
+        guests.remove(0);
+        assert!(admit("192.0.2.1").is_some());
     }
 
     #[test]
