@@ -123,6 +123,9 @@ keys! {
         /// The most HTTP requests that one address may make in a second. Packets are not
         /// counted.
         max_requests_per_second_per_address: usize = 1_000, within(1..=COUNT_MAX);
+        /// The most senders that one address may register in a second, over packets and HTTP.
+        /// What is refused, a wrong secret, counts too.
+        max_registrations_per_second_per_address: usize = 100, within(1..=COUNT_MAX);
         /// How many bytes of a channel a reader may be behind before it counts as lagging.
         lag_bytes: usize = 1_048_576, within(1..=MESSAGE_BYTES_MAX);
         /// How many messages of a channel a reader may be behind before it counts as lagging.

@@ -51,6 +51,7 @@ fn the_defaults_are_those_of_the_specification() {
             max_channels_per_sender: 10_000,
             max_senders: 1_000_000,
             max_requests_per_second_per_address: 1_000,
+            max_registrations_per_second_per_address: 100,
             lag_bytes: 1_048_576,
             lag_messages: 10_000,
             max_header_bytes: 16_384,

@@ -12,6 +12,7 @@ mod pages;
 mod receiver;
 mod resume;
 mod server;
+mod subprotocols;
 mod webrocket;
 mod websockets;
 mod webtalk;
