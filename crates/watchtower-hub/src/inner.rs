@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
+use rustc_hash::FxBuildHasher;
 
 use crate::agenda::{Agenda, Item};
 use crate::channel::{Channel, Keep, Share, State, TRAIL};
@@ -24,7 +25,9 @@ pub(crate) struct Inner {
     pub(crate) settings: ArcSwap<Settings>,
     entropy: Box<dyn Entropy>,
     pub(crate) channels: papaya::HashMap<ChannelName, Arc<Channel>>,
-    pub(crate) senders: papaya::HashMap<SenderId, Arc<Sender>>,
+    /// Hashed without a secret: the ids in it were drawn at random, so nobody can
+    /// choose them to collide.
+    pub(crate) senders: papaya::HashMap<SenderId, Arc<Sender>, FxBuildHasher>,
     agenda: Agenda,
     pub(crate) counters: Counters,
     /// The time of the last tick, for what ends without being told the time.
@@ -37,7 +40,7 @@ impl Inner {
             settings: ArcSwap::from_pointee(settings),
             entropy,
             channels: papaya::HashMap::new(),
-            senders: papaya::HashMap::new(),
+            senders: papaya::HashMap::with_hasher(FxBuildHasher),
             agenda: Agenda::default(),
             counters: Counters::default(),
             now: AtomicU64::new(0),

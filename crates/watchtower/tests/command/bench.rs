@@ -21,6 +21,19 @@ fn a_bench_of_a_server_of_its_own_reports_every_delivery_and_what_it_cost() {
     assert!(drawn.contains("<svg"));
 }
 
+/// The margin is wide: this build is not optimised, which makes it about 1.6, and other tests run
+/// beside it. A second system call for each delivery does not fit in.
+#[test]
+fn a_delivery_costs_less_than_two_and_a_half_times_a_bare_write() {
+    let arguments = ["bench", "fanout", "--subscribers", "200", "--messages", "200", "--floor", "--json"];
+    let ended = run(&arguments);
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    let report: Value = serde_json::from_str(&ended.stdout).unwrap();
+    assert_eq!(report["deliveries"], 40_000);
+    let ratio = report["floor"]["ratio"].as_f64().unwrap();
+    assert!(ratio < 2.5, "{ratio} times the bare loop's CPU: {report}");
+}
+
 #[test]
 fn a_server_that_does_not_start_is_code_1_and_says_why() {
     let ended = run(&["bench", "fanout", "--set", "limits.max_sendres=5"]);
