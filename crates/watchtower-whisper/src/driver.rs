@@ -440,7 +440,7 @@ impl State {
         if let Some(named) = self.named.get_mut(&addr)
             && !mem::replace(&mut named.is_told, true)
         {
-            let warning = format!("cannot reach {}, and try again: {error}", named.name);
+            let warning = format!("cannot reach {}, trying again: {error}", named.name);
             self.warn(warning);
         }
         self.node.dial_failed(addr, now);

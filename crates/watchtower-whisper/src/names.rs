@@ -61,7 +61,7 @@ pub(crate) async fn introduce(driver: Arc<Driver>, name: String) {
         match look_up(&name).await {
             Ok(addrs) => break addrs,
             Err(error) if wait == RETRY_FIRST => {
-                driver.look(|state| state.warn(format!("cannot find {name}, and try again: {error}")));
+                driver.look(|state| state.warn(format!("cannot find {name}, trying again: {error}")));
             }
             Err(_) => {}
         }

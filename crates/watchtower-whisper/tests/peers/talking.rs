@@ -154,7 +154,7 @@ async fn a_peer_that_is_not_there_is_told_of_once_and_found_later() {
     let mut events = goldy.events();
     let warned = |event| if let Event::Warning(warning) = event { Some(warning) } else { None };
     let warning = wait_for(&mut events, warned).await;
-    assert_eq!(warning, format!("cannot reach {address}, and try again: Connection refused (os error 111)"));
+    assert_eq!(warning, format!("cannot reach {address}, trying again: Connection refused (os error 111)"));
     let _phil = Peer::start(Options { listen: address, ..options() }).await.unwrap();
     let connected = |event| match event {
         Event::Warning(warning) => panic!("{warning}"),

@@ -93,7 +93,7 @@ async fn who_has_no_certificate_of_the_authority_is_told_nothing() {
     let half = Peer::start(Options { tls: Some(files), peers, ..options() }).await.unwrap();
     let told = warning(&mut half.events()).await;
     assert!(
-        told.starts_with(&format!("cannot reach {}, and try again: received fatal alert", phil.address()))
+        told.starts_with(&format!("cannot reach {}, trying again: received fatal alert", phil.address()))
     );
     half.say("let me in").await.unwrap();
     assert!(!half.flush(std::time::Duration::from_millis(10)).await);
