@@ -6,14 +6,15 @@
 use std::net::SocketAddr;
 use std::ops::Range;
 
+use crate::doors::{Door, Publisher, WebSocketDoor};
 use crate::error::{Error, WireError};
-use crate::fanout::door::{Door, Publisher, WebSocketDoor, nobody_publishes};
-use crate::fanout::options::FanoutOptions;
 use crate::load::payload::Number;
 use crate::load::websocket::{self, Reading};
 use crate::load::webtalk::{self, ReplyReader};
-use crate::load::{Counter, Link, Socket, Source};
+use crate::load::{Counter, Link, Socket, Source, publisher_name};
+use crate::options::Options;
 use crate::process::Addresses;
+use crate::topology::Topology;
 
 /// Commands that are given at a time.
 const COMMANDS: usize = 1000;
@@ -26,7 +27,7 @@ pub(crate) struct WebTalkDoor<'a> {
     socket: WebSocketDoor<'a>,
     private: SocketAddr,
     secret: Option<&'a str>,
-    channels: u32,
+    topology: Topology,
     size: usize,
     first: Number,
     /// What makes users, once there are channels for them.
@@ -34,7 +35,7 @@ pub(crate) struct WebTalkDoor<'a> {
 }
 
 impl<'a> WebTalkDoor<'a> {
-    pub(crate) fn new(options: &'a FanoutOptions, addresses: Addresses) -> Result<Self, Error> {
+    pub(crate) fn new(options: &'a Options, addresses: Addresses) -> Result<Self, Error> {
         let private = addresses.webtalk_private.ok_or_else(|| {
             Error::Options("WebTalk is off at this server: it has told of no private link".into())
         })?;
@@ -42,15 +43,26 @@ impl<'a> WebTalkDoor<'a> {
             socket: WebSocketDoor::new(options, addresses, Reading::WebTalk),
             private,
             secret: options.secret.as_deref(),
-            channels: options.channels,
+            topology: options.topology(),
             size: options.size,
             first: options.first_number(),
             application: None,
         })
     }
 
+    /// The application, which makes the channels when it is first asked for.
+    fn application(&mut self) -> Result<&mut Application, Error> {
+        if self.application.is_none() {
+            let link = self.login("the private link".into())?;
+            let mut application = Application { link, channels: Vec::new(), users: Vec::new() };
+            application.make_channels(self.topology.channels)?;
+            self.application = Some(application);
+        }
+        self.application.as_mut().ok_or_else(|| Error::peer("the private link")(WireError::Closed))
+    }
+
     /// A private link on which commands may be given.
-    fn login(&self, name: &'static str) -> Result<PrivateLink, Error> {
+    fn login(&self, name: String) -> Result<PrivateLink, Error> {
         let socket = Socket::stream(self.private).map_err(Error::io(format!("connect {name}")))?;
         let mut link = PrivateLink { socket, replies: ReplyReader::default(), name };
         if let Some(secret) = self.secret {
@@ -63,24 +75,23 @@ impl<'a> WebTalkDoor<'a> {
 }
 
 impl Door for WebTalkDoor<'_> {
-    fn open_publisher(&mut self) -> Result<Publisher, Error> {
-        let link = self.login("the private link")?;
-        let mut application = Application { link, channels: Vec::new(), users: Vec::new() };
-        application.make_channels(self.channels)?;
-        let channels = application.channels.clone();
-        self.application = Some(application);
-
-        let PrivateLink { socket, .. } = self.login("the publisher")?;
+    fn open_publisher(&mut self, index: u32) -> Result<Publisher, Error> {
+        let channels = self.application()?.channels.clone();
+        let Topology { publishers, .. } = self.topology;
+        let name = publisher_name(index as usize, publishers as usize);
+        let PrivateLink { socket, .. } = self.login(name)?;
         let answers = Box::new(Counter::Replies(ReplyReader::default()));
-        let counter = Counter::InOrder { answers, next: self.first };
-        let source = WebTalkSource { channels, size: self.size };
+        let next = self.topology.first_of(index, self.first);
+        let counter = Counter::InOrder { answers, next, step: publishers };
+        let source = WebTalkSource { channels, topology: self.topology, size: self.size };
         Ok(Publisher { link: Link { socket, counter }, source: Box::new(source) })
     }
 
-    fn open_subscriber(&mut self, name: String) -> Result<Link, Error> {
-        let application = self.application.as_mut().ok_or_else(nobody_publishes)?;
-        let login = application.make_user()?;
-        let mut conversation = self.socket.connect(name, self.socket.inflater.is_some())?;
+    fn open_subscriber(&mut self, index: u32) -> Result<Link, Error> {
+        let channels = self.topology.heard_by(index);
+        let login = self.application()?.make_user(channels)?;
+        let mut conversation =
+            self.socket.connect(format!("subscriber {index}"), self.socket.inflater.is_some())?;
         let mut request = Vec::new();
         websocket::write_text(login.as_bytes(), &mut request);
         // A login has no answer, so that of a ping stands for it.
@@ -94,7 +105,7 @@ impl Door for WebTalkDoor<'_> {
 struct PrivateLink {
     socket: Socket,
     replies: ReplyReader,
-    name: &'static str,
+    name: String,
 }
 
 impl PrivateLink {
@@ -104,16 +115,16 @@ impl PrivateLink {
         let mut told = Vec::with_capacity(replies);
         let mut buffer = vec![0; REPLY_READ_BYTES];
         while told.len() < replies {
-            let length = self.socket.receive(&mut buffer, self.name)?;
+            let length = self.socket.receive(&mut buffer, &self.name)?;
             let bytes = buffer.get(..length).unwrap_or_default();
             let fed = self.replies.feed(bytes, |reply| told.push(reply.to_owned()));
-            fed.map_err(Error::peer(self.name))?;
+            fed.map_err(Error::peer(self.name.as_str()))?;
         }
         Ok(told)
     }
 
     fn id(&self, text: &str) -> Result<u64, Error> {
-        text.parse().map_err(|_| Error::peer(self.name)(WireError::Framing("an id is not a number")))
+        text.parse().map_err(|_| Error::peer(self.name.as_str())(WireError::Framing("an id is not a number")))
     }
 }
 
@@ -142,14 +153,16 @@ impl Application {
         Ok(())
     }
 
-    /// A user in all the channels, by what it logs in with.
-    fn make_user(&mut self) -> Result<String, Error> {
+    /// A user in these of the channels, by what it logs in with.
+    fn make_user(&mut self, channels: Range<u32>) -> Result<String, Error> {
         let mut request = Vec::new();
         webtalk::write_command("newuser", "", &mut request);
         let login = self.link.ask(&request, 1)?.pop().unwrap_or_default();
         let user = self.link.id(login.split('!').next().unwrap_or_default())?;
         self.users.push(user);
-        self.each(&self.channels.clone(), "join", |channel| format!("{channel}!{user}"))?;
+        let channels = channels.start as usize - 1..channels.end as usize - 1;
+        let channels = self.channels.get(channels).unwrap_or_default().to_vec();
+        self.each(&channels, "join", |channel| format!("{channel}!{user}"))?;
         Ok(login)
     }
 
@@ -176,17 +189,17 @@ impl Drop for Application {
     }
 }
 
-/// Shouts in the channels in turn.
 struct WebTalkSource {
-    /// Invariant: not empty.
+    /// Their ids there. Invariant: as many as the topology has.
     channels: Vec<u64>,
+    topology: Topology,
     size: usize,
 }
 
 impl Source for WebTalkSource {
     fn encode(&mut self, numbers: Range<u32>, out: &mut Vec<u8>) {
         for number in numbers {
-            let channel = self.channels[number as usize % self.channels.len()];
+            let channel = self.channels[self.topology.channel_of(number) as usize - 1];
             webtalk::write_shout(channel, Number(number), self.size, out);
         }
     }

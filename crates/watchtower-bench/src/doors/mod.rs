@@ -1,46 +1,47 @@
 //! How subscribers and the publisher get in, one after the other, waiting for every answer. Each
 //! family of protocols has a door of its own.
 
+pub(crate) mod conversation;
+mod packets;
+mod webrocket;
+mod webtalk;
+
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use crate::error::{Error, WireError};
-use crate::fanout::conversation::Conversation;
-use crate::fanout::options::{FanoutOptions, Protocol};
-use crate::fanout::packets::PacketDoor;
-use crate::fanout::webrocket::WebRocketDoor;
-use crate::fanout::webtalk::WebTalkDoor;
+use crate::doors::conversation::Conversation;
+use crate::doors::packets::PacketDoor;
+use crate::doors::webrocket::WebRocketDoor;
+use crate::doors::webtalk::WebTalkDoor;
+use crate::error::Error;
 use crate::load::inflater::Inflater;
 use crate::load::websocket::{self, FrameCounter, Reading};
-use crate::load::{Counter, Link, Socket, Source};
+use crate::load::{Counter, Link, Publisher, Socket};
+use crate::options::{Options, Protocol};
 use crate::process::Addresses;
 use crate::progress::{Phase, Progress};
 
 /// A way into a server.
 pub(crate) trait Door {
-    /// What publishes, ready to do so.
-    fn open_publisher(&mut self) -> Result<Publisher, Error>;
+    /// A publisher of the topology, ready to publish.
+    fn open_publisher(&mut self, index: u32) -> Result<Publisher, Error>;
 
-    /// A subscriber that has joined; called after [`Door::open_publisher`].
-    fn open_subscriber(&mut self, name: String) -> Result<Link, Error>;
-}
-
-/// A connection, and what is written to it to publish.
-pub(crate) struct Publisher {
-    /// Gets a copy of each message, or an answer that stands for it.
-    pub(crate) link: Link,
-    pub(crate) source: Box<dyn Source>,
+    /// A subscriber of the topology that has joined its channels.
+    fn open_subscriber(&mut self, index: u32) -> Result<Link, Error>;
 }
 
 /// The door that these options ask for.
-pub(crate) fn door(options: &FanoutOptions, addresses: Addresses) -> Result<Box<dyn Door + '_>, Error> {
-    let FanoutOptions { protocol, channels, size, .. } = *options;
-    let secret = options.secret.as_deref();
-    Ok(match protocol {
+pub(crate) fn door(options: &Options, addresses: Addresses) -> Result<Box<dyn Door + '_>, Error> {
+    Ok(match options.protocol {
         Protocol::WebRocket => Box::new(WebRocketDoor::new(options, addresses)),
         Protocol::WebTalk => Box::new(WebTalkDoor::new(options, addresses)?),
-        _ => Box::new(PacketDoor::new(addresses, protocol, secret, channels, size)),
+        _ => Box::new(PacketDoor::new(options, addresses)),
     })
+}
+
+/// All publishers.
+pub(crate) fn open_publishers(door: &mut dyn Door, count: u32) -> Result<Vec<Publisher>, Error> {
+    (0..count).map(|index| door.open_publisher(index)).collect()
 }
 
 /// Subscribers that have all joined.
@@ -52,7 +53,7 @@ pub(crate) fn open_subscribers(
     progress.begin(Phase::Joining, count.into());
     let mut links = Vec::with_capacity(count as usize);
     for index in 0..count {
-        links.push(door.open_subscriber(format!("subscriber {index}"))?);
+        links.push(door.open_subscriber(index)?);
         progress.done(links.len() as u64);
     }
     Ok(links)
@@ -68,7 +69,7 @@ pub(crate) struct WebSocketDoor<'a> {
 }
 
 impl<'a> WebSocketDoor<'a> {
-    pub(crate) fn new(options: &'a FanoutOptions, addresses: Addresses, reading: Reading) -> Self {
+    pub(crate) fn new(options: &'a Options, addresses: Addresses, reading: Reading) -> Self {
         let inflater = options.deflate.then(|| Rc::new(RefCell::new(Inflater::new())));
         Self { addresses, path: options.websocket_path(), reading, inflater }
     }
@@ -95,9 +96,4 @@ impl<'a> WebSocketDoor<'a> {
         }
         Ok(conversation)
     }
-}
-
-/// For a protocol whose door is opened in the wrong order.
-pub(crate) fn nobody_publishes() -> Error {
-    Error::peer("the publisher")(WireError::Closed)
 }

@@ -5,14 +5,15 @@
 
 use std::ops::Range;
 
+use crate::doors::conversation::Conversation;
+use crate::doors::{Door, Publisher};
 use crate::error::{Error, WireError};
-use crate::fanout::conversation::Conversation;
-use crate::fanout::door::{Door, Publisher};
-use crate::fanout::options::Protocol;
 use crate::load::http::{self, StreamCounter, StreamForm};
 use crate::load::payload::Number;
-use crate::load::{Counter, Link, Socket, Source, packets};
+use crate::load::{Counter, Link, Socket, Source, packets, publisher_name};
+use crate::options::{Options, Protocol};
 use crate::process::Addresses;
+use crate::topology::Topology;
 
 /// Joins that are asked for at a time on a stream, and in one datagram of below 1,400 bytes.
 const STREAM_JOINS: usize = 1000;
@@ -23,22 +24,22 @@ pub(crate) struct PacketDoor<'a> {
     addresses: Addresses,
     protocol: Protocol,
     secret: Option<&'a str>,
-    /// Channels 1 to this are joined.
-    channels: u32,
+    topology: Topology,
     size: usize,
     /// What registers the senders of HTTP streams, which cannot by themselves.
     registrar: Option<Registrar>,
 }
 
 impl<'a> PacketDoor<'a> {
-    pub(crate) fn new(
-        addresses: Addresses,
-        protocol: Protocol,
-        secret: Option<&'a str>,
-        channels: u32,
-        size: usize,
-    ) -> Self {
-        Self { addresses, protocol, secret, channels, size, registrar: None }
+    pub(crate) fn new(options: &'a Options, addresses: Addresses) -> Self {
+        Self {
+            addresses,
+            protocol: options.protocol,
+            secret: options.secret.as_deref(),
+            topology: options.topology(),
+            size: options.size,
+            registrar: None,
+        }
     }
 
     fn connect(&self, protocol: Protocol, name: String) -> Result<Registrar, Error> {
@@ -50,14 +51,19 @@ impl<'a> PacketDoor<'a> {
         Ok(Registrar(Conversation::new(socket, protocol.packet_counter(), name)))
     }
 
-    fn open_packets(&self, protocol: Protocol, name: String) -> Result<(Link, u32), Error> {
+    fn open_packets(
+        &self,
+        protocol: Protocol,
+        name: String,
+        channels: Range<u32>,
+    ) -> Result<(Link, u32), Error> {
         let mut registrar = self.connect(protocol, name)?;
         let sender = registrar.register(self.secret)?;
-        registrar.join(sender, self.channels)?;
+        registrar.join(sender, channels)?;
         Ok((registrar.0.link, sender))
     }
 
-    fn open_stream(&mut self, form: StreamForm, name: String) -> Result<Link, Error> {
+    fn open_stream(&mut self, form: StreamForm, name: String, channels: Range<u32>) -> Result<Link, Error> {
         let registrar = match &mut self.registrar {
             Some(registrar) => registrar,
             None => {
@@ -68,7 +74,7 @@ impl<'a> PacketDoor<'a> {
         let sender = registrar.register(self.secret)?;
         let socket = Socket::stream(self.addresses.tcp).map_err(Error::io(format!("connect {name}")))?;
         let mut request = Vec::new();
-        let target = http::join_target(sender, self.channels);
+        let target = http::join_target(sender, channels);
         http::write_join(&target, form, self.addresses.tcp, &mut request);
         let counter = Counter::Stream(StreamCounter::new(form));
         let mut conversation = Conversation::new(socket, counter, name);
@@ -81,16 +87,19 @@ impl<'a> PacketDoor<'a> {
 }
 
 impl Door for PacketDoor<'_> {
-    fn open_publisher(&mut self) -> Result<Publisher, Error> {
-        let (link, sender) = self.open_packets(Protocol::Tcp, "the publisher".into())?;
-        let source = PacketSource { sender, channels: self.channels, size: self.size };
+    fn open_publisher(&mut self, index: u32) -> Result<Publisher, Error> {
+        let name = publisher_name(index as usize, self.topology.publishers as usize);
+        let channels = self.topology.published_by(index);
+        let (link, sender) = self.open_packets(Protocol::Tcp, name, channels)?;
+        let source = PacketSource { sender, topology: self.topology, size: self.size };
         Ok(Publisher { link, source: Box::new(source) })
     }
 
-    fn open_subscriber(&mut self, name: String) -> Result<Link, Error> {
+    fn open_subscriber(&mut self, index: u32) -> Result<Link, Error> {
+        let (name, channels) = (format!("subscriber {index}"), self.topology.heard_by(index));
         match self.protocol.stream_form() {
-            None => Ok(self.open_packets(self.protocol, name)?.0),
-            Some(form) => self.open_stream(form, name),
+            None => Ok(self.open_packets(self.protocol, name, channels)?.0),
+            Some(form) => self.open_stream(form, name, channels),
         }
     }
 }
@@ -109,26 +118,24 @@ impl Registrar {
         }
     }
 
-    fn join(&mut self, sender: u32, channels: u32) -> Result<(), Error> {
+    fn join(&mut self, sender: u32, channels: Range<u32>) -> Result<(), Error> {
         let at_a_time = if self.0.link.socket.is_stream() { STREAM_JOINS } else { DATAGRAM_JOINS };
         let mut request = Vec::with_capacity(at_a_time * packets::JOIN_BYTES);
-        for first in (1..=channels).step_by(at_a_time) {
-            let last = first.saturating_add(at_a_time as u32 - 1).min(channels);
+        for first in channels.clone().step_by(at_a_time) {
+            let some = first..first.saturating_add(at_a_time as u32).min(channels.end);
             request.clear();
-            for channel in first..=last {
-                packets::write_join(sender, channel, &mut request);
-            }
-            self.0.ask(&request, (last - first + 1) as usize)?;
+            some.clone().for_each(|channel| packets::write_join(sender, channel, &mut request));
+            self.0.ask(&request, some.len())?;
         }
         Ok(())
     }
 }
 
-/// Publishes packets to channels 1 to `channels` in turn.
+/// Publishes packets.
 #[derive(Debug, Clone, Copy)]
 struct PacketSource {
     sender: u32,
-    channels: u32,
+    topology: Topology,
     size: usize,
 }
 
@@ -136,7 +143,7 @@ impl Source for PacketSource {
     fn encode(&mut self, numbers: Range<u32>, out: &mut Vec<u8>) {
         out.reserve(numbers.len() * (packets::PUBLISH_HEADER_BYTES + self.size));
         for number in numbers {
-            let channel = 1 + number % self.channels;
+            let channel = self.topology.channel_of(number);
             packets::write_publish(self.sender, channel, Number(number), self.size, out);
         }
     }
@@ -145,10 +152,12 @@ impl Source for PacketSource {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::topology::Audience;
 
     #[test]
     fn messages_go_to_the_channels_in_turn() {
-        let mut source = PacketSource { sender: 5, channels: 2, size: 8 };
+        let topology = Topology { publishers: 1, channels: 2, audience: Audience::OfAll(1) };
+        let mut source = PacketSource { sender: 5, topology, size: 8 };
         let mut out = Vec::new();
         source.encode(1..4, &mut out);
         assert_eq!(

@@ -5,14 +5,15 @@
 
 use std::ops::Range;
 
+use crate::doors::{Door, Publisher, WebSocketDoor};
 use crate::error::Error;
-use crate::fanout::door::{Door, Publisher, WebSocketDoor};
-use crate::fanout::options::FanoutOptions;
 use crate::load::payload::Number;
 use crate::load::webrocket::{self, Access};
 use crate::load::websocket::Reading;
-use crate::load::{Counter, Link, Source};
+use crate::load::{Counter, Link, Source, publisher_name};
+use crate::options::Options;
 use crate::process::Addresses;
+use crate::topology::Topology;
 
 /// Subscriptions that are asked for at a time.
 const SUBSCRIPTIONS: usize = 1000;
@@ -23,19 +24,18 @@ pub(crate) struct WebRocketDoor<'a> {
     read_write: &'a str,
     /// `None`: subscribers use the other one.
     read_only: Option<&'a str>,
-    /// Channels 1 to this are subscribed to.
-    channels: u32,
+    topology: Topology,
     size: usize,
     first: Number,
 }
 
 impl<'a> WebRocketDoor<'a> {
-    pub(crate) fn new(options: &'a FanoutOptions, addresses: Addresses) -> Self {
+    pub(crate) fn new(options: &'a Options, addresses: Addresses) -> Self {
         Self {
             socket: WebSocketDoor::new(options, addresses, Reading::WebRocket),
             read_write: options.secret.as_deref().unwrap_or_default(),
             read_only: options.read_only_secret.as_deref(),
-            channels: options.channels,
+            topology: options.topology(),
             size: options.size,
             first: options.first_number(),
         }
@@ -43,19 +43,23 @@ impl<'a> WebRocketDoor<'a> {
 }
 
 impl Door for WebRocketDoor<'_> {
-    fn open_publisher(&mut self) -> Result<Publisher, Error> {
-        let mut conversation = self.socket.connect("the publisher".into(), false)?;
+    fn open_publisher(&mut self, index: u32) -> Result<Publisher, Error> {
+        let Topology { publishers, .. } = self.topology;
+        let name = publisher_name(index as usize, publishers as usize);
+        let mut conversation = self.socket.connect(name, false)?;
         // A channel is there once somebody has subscribed to it.
         let mut request = Vec::new();
         webrocket::write_auth(Access::ReadWrite, self.read_write, &mut request);
         conversation.ask(&request, 1)?;
         let Link { socket, counter } = conversation.link;
-        let counter = Counter::InOrder { answers: Box::new(counter), next: self.first };
-        let source = WebRocketSource { channels: self.channels, size: self.size };
+        let next = self.topology.first_of(index, self.first);
+        let counter = Counter::InOrder { answers: Box::new(counter), next, step: publishers };
+        let source = WebRocketSource { topology: self.topology, size: self.size };
         Ok(Publisher { link: Link { socket, counter }, source: Box::new(source) })
     }
 
-    fn open_subscriber(&mut self, name: String) -> Result<Link, Error> {
+    fn open_subscriber(&mut self, index: u32) -> Result<Link, Error> {
+        let name = format!("subscriber {index}");
         let mut conversation = self.socket.connect(name, self.socket.inflater.is_some())?;
         let mut request = Vec::new();
         match self.read_only {
@@ -63,28 +67,26 @@ impl Door for WebRocketDoor<'_> {
             None => webrocket::write_auth(Access::ReadWrite, self.read_write, &mut request),
         }
         conversation.ask(&request, 1)?;
-        for first in (1..=self.channels).step_by(SUBSCRIPTIONS) {
-            let last = first.saturating_add(SUBSCRIPTIONS as u32 - 1).min(self.channels);
+        let channels = self.topology.heard_by(index);
+        for first in channels.clone().step_by(SUBSCRIPTIONS) {
+            let some = first..first.saturating_add(SUBSCRIPTIONS as u32).min(channels.end);
             request.clear();
-            for channel in first..=last {
-                webrocket::write_subscribe(channel, &mut request);
-            }
-            conversation.ask(&request, (last - first + 1) as usize)?;
+            some.clone().for_each(|channel| webrocket::write_subscribe(channel, &mut request));
+            conversation.ask(&request, some.len())?;
         }
         Ok(conversation.link)
     }
 }
 
-/// Publishes to channels 1 to `channels` in turn.
 struct WebRocketSource {
-    channels: u32,
+    topology: Topology,
     size: usize,
 }
 
 impl Source for WebRocketSource {
     fn encode(&mut self, numbers: Range<u32>, out: &mut Vec<u8>) {
         for number in numbers {
-            webrocket::write_publish(1 + number % self.channels, Number(number), self.size, out);
+            webrocket::write_publish(self.topology.channel_of(number), Number(number), self.size, out);
         }
     }
 }
