@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use super::process::{run, watchtower};
 
 /// Every command, as it is written on the command line.
-const COMMANDS: [&[&str]; 16] = [
+const COMMANDS: [&[&str]; 21] = [
     &[],
     &["serve"],
     &["rocket"],
@@ -22,6 +22,11 @@ const COMMANDS: [&[&str]; 16] = [
     &["channels"],
     &["bench"],
     &["bench", "fanout"],
+    &["bench", "many"],
+    &["bench", "scale"],
+    &["bench", "latency"],
+    &["bench", "churn"],
+    &["bench", "idle"],
     &["completions"],
     &["man"],
 ];
