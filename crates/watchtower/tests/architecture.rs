@@ -14,6 +14,7 @@ use serde_json::Value;
 const CRATES: &[(&str, &[&str])] = &[
     ("watchtower-hub", &[]),
     ("watchtower-protocols", &["watchtower-hub"]),
+    ("watchtower-store", &["watchtower-hub"]),
     ("watchtower-server", &["watchtower-hub", "watchtower-protocols"]),
     ("watchtower-client", &["watchtower-hub", "watchtower-protocols"]),
     // It has a codec of its own, so that a fault in the server's cannot hide from it.
