@@ -8,8 +8,8 @@ use std::path::Path;
 use super::contents::Contents;
 use super::folder::{Folder, Numbers, VERSION, index_path};
 use super::frame::Seal;
-use super::index::Index;
-use super::segment::{Scan, SegmentHeader, scan};
+use super::index::{Index, Opened};
+use super::segment::{Scan, SegmentHeader, lost_frames, scan};
 use crate::error::at;
 use crate::{Observer, OpenError};
 
@@ -79,13 +79,13 @@ fn check_segment(
 ) -> io::Result<()> {
     let file = OpenOptions::new().read(true).open(path)?;
     let index_path = index_path(path);
-    let index = match Index::open(&index_path, header.map_or(0, |header| header.generation), seal) {
-        Ok(index) => {
-            if index.is_none() && header.is_some() {
-                folder.damaged(&index_path, "it is not what was written; the segment says the same");
-                report.damaged += 1;
-            }
-            index
+    let index = match Index::open(&index_path, header.map(|header| header.generation), seal) {
+        Ok(Opened::Fitting(index, outline)) => Some((index, outline)),
+        Ok(Opened::OfAnother) => None,
+        Ok(Opened::Damaged) => {
+            folder.damaged(&index_path, "it is not what was written; the segment says the same");
+            report.damaged += 1;
+            None
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(error) => return Err(error),
@@ -97,8 +97,7 @@ fn check_segment(
     report.records += contents.metas.len() as u64;
     report.unfinished_bytes += unfinished_bytes;
     if damaged || header.is_none() {
-        let lost: u64 = broken.iter().map(|broken| broken.frames).sum();
-        folder.damaged(path, format!("{lost} records at most cannot be read"));
+        folder.damaged(path, lost_frames(&broken));
         report.damaged += 1;
     } else if let Some((index, _)) = index
         && !agrees(&index, &contents)?

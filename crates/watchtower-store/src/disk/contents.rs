@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use watchtower_hub::{ChannelName, Epoch, Timestamp};
 
 use super::codec::{self, Payload};
+use crate::state::Step;
 
 /// Which log: a channel and its epoch.
 pub(crate) type LogKey = (ChannelName, u64);
@@ -22,6 +23,9 @@ pub(crate) struct Run {
     pub(crate) oldest: Timestamp,
     /// What their frames take in the file.
     pub(crate) size: u64,
+    /// Whether the next message begins another run: these were dropped before it
+    /// came, and the time of the first that is kept is to be known.
+    closed: bool,
 }
 
 impl Run {
@@ -57,6 +61,7 @@ impl Contents {
                 true
             }
             Some(Payload::Meta(key)) => {
+                self.close_dropped(payload);
                 self.metas.insert(key, payload.into());
                 true
             }
@@ -83,12 +88,27 @@ impl Contents {
     ) {
         let runs = self.runs.entry(key).or_default();
         match runs.last_mut() {
-            Some(run) if run.end() == offset => {
+            Some(run) if run.end() == offset && !run.closed => {
                 run.positions.push(at);
                 run.total = total;
                 run.size += size;
             }
-            _ => runs.push(Run { first: offset, positions: vec![at], total, oldest: time, size }),
+            _ => runs.push(Run {
+                first: offset,
+                positions: vec![at],
+                total,
+                oldest: time,
+                size,
+                closed: false,
+            }),
+        }
+    }
+
+    fn close_dropped(&mut self, payload: &[u8]) {
+        let Some(Step::Log(channel, Some(log))) = codec::decode_meta(payload) else { return };
+        let runs = self.runs.get_mut(&(channel, log.epoch.to_bits()));
+        if let Some(run) = runs.and_then(|runs| runs.last_mut()).filter(|run| run.end() == log.first) {
+            run.closed = true;
         }
     }
 

@@ -38,6 +38,16 @@ const WINDOW_BYTES: usize = 1 << 20;
 #[derive(Debug, Clone)]
 pub(crate) struct Seal(Hasher);
 
+/// What was found where a frame should be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Read {
+    Whole,
+    /// Its payload is whole, and its header is not.
+    Mended,
+    /// Not what was written.
+    Broken,
+}
+
 /// What a frame's header says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Header {
@@ -106,15 +116,17 @@ impl Seal {
         (check == self.check(payload).to_le_bytes()).then_some(payload)
     }
 
-    /// Reads the frame at `at`: its whole payload; `None` when that is not
-    /// there as it was written.
-    pub(crate) fn read(&self, file: &File, at: u64, buffer: &mut Vec<u8>) -> io::Result<Option<Header>> {
+    /// Reads the payload of the frame at `at`, in a file that is in force up to
+    /// `end`, into the buffer.
+    pub(crate) fn read(&self, file: &File, at: u64, end: u64, buffer: &mut Vec<u8>) -> io::Result<Read> {
         /// Most frames are read with one call.
         const GUESS_BYTES: usize = 4096;
         buffer.resize(GUESS_BYTES, 0);
         let read = read_up_to(file, buffer, at)?;
         buffer.truncate(read);
-        let Some(header) = self.header(buffer) else { return Ok(None) };
+        let Some(header) = self.header(buffer) else {
+            return self.read_without_header(file, at, end, buffer);
+        };
         let whole = OVERHEAD_BYTES + header.length;
         if whole > GUESS_BYTES {
             buffer.resize(whole, 0);
@@ -123,11 +135,22 @@ impl Seal {
         }
         buffer.truncate(whole);
         if buffer.len() < whole || self.payload(&buffer[HEADER_BYTES..]).is_none() {
-            return Ok(None);
+            return Ok(Read::Broken);
         }
         buffer.truncate(whole - 4);
         buffer.drain(..HEADER_BYTES);
-        Ok(Some(header))
+        Ok(Read::Whole)
+    }
+
+    /// The same where the header is damaged.
+    fn read_without_header(&self, file: &File, at: u64, end: u64, buffer: &mut Vec<u8>) -> io::Result<Read> {
+        buffer.clear();
+        let end = end.min(file.metadata()?.len());
+        if let Some(Found::Frame { payload, .. }) = Walk::new(file, self, at..end).next()? {
+            buffer.extend_from_slice(payload);
+            return Ok(Read::Mended);
+        }
+        Ok(Read::Broken)
     }
 }
 
@@ -223,6 +246,9 @@ impl<'a> Walk<'a> {
         while at + HEADER_BYTES as u64 <= self.end {
             let bytes = self.bytes(at, HEADER_BYTES)?;
             let there = &self.buffer[bytes.start..];
+            if there.is_empty() {
+                break;
+            }
             match there.iter().position(|&byte| byte == MAGIC[0]) {
                 None => at += there.len() as u64,
                 Some(0) if self.seal.header(there).is_some() => return Ok(Some(at)),

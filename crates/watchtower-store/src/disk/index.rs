@@ -56,6 +56,18 @@ pub(crate) struct Index {
     entries: u64,
 }
 
+/// What there is under an index's name.
+#[derive(Debug)]
+pub(crate) enum Opened {
+    /// The index that was looked for.
+    Fitting(Index, Outline),
+    /// That of another file of the same numbers: the process ended before it had
+    /// written the one of this.
+    OfAnother,
+    /// Not what was written.
+    Damaged,
+}
+
 /// What all of an index but the places says.
 #[derive(Debug)]
 pub(crate) struct Outline {
@@ -109,26 +121,31 @@ pub(crate) fn encode(contents: &Contents, generation: u64, end: u64, seal: &Seal
 }
 
 impl Index {
-    /// Opens the index of the segment of that generation; `None` when it is
-    /// damaged, or one of another segment. The places alone are not checked:
-    /// a frame says itself whether it is the one that was looked for.
-    pub(crate) fn open(path: &Path, generation: u64, seal: &Seal) -> io::Result<Option<(Index, Outline)>> {
+    /// Opens the index of the segment of that generation, or, where the header
+    /// that says which is damaged, whatever index is there. The places alone are
+    /// not checked: a frame says itself whether it is the one that was looked for.
+    pub(crate) fn open(path: &Path, generation: Option<u64>, seal: &Seal) -> io::Result<Opened> {
         let file = File::open(path)?;
         let length = file.metadata()?.len();
         let Some(footer_at) = length.checked_sub(FOOTER_BYTES).filter(|at| *at >= HEADER_BYTES) else {
-            return Ok(None);
+            return Ok(Opened::Damaged);
         };
         let header = read(&file, 0, HEADER_BYTES)?;
         let footer = read(&file, footer_at, FOOTER_BYTES)?;
-        let Some((mut index, check)) = parse_footer(&footer, footer_at, seal, file) else { return Ok(None) };
+        let Some((index, check)) = parse_footer(&footer, footer_at, seal, file) else {
+            return Ok(Opened::Damaged);
+        };
         let checked = read(&index.file, index.metas_at, footer_at - index.metas_at)?;
         if seal.check(&[&header[..], &checked].concat()) != check {
-            return Ok(None);
+            return Ok(Opened::Damaged);
         }
-        let Some(end) = parse_header(&header, generation) else { return Ok(None) };
-        let Some((metas, entries)) = index.parse(&checked) else { return Ok(None) };
-        index.entries = entries.len() as u64;
-        Ok(Some((index, Outline { end, metas, entries })))
+        let (Some((of, end)), Some((metas, entries))) = (parse_header(&header), index.parse(&checked)) else {
+            return Ok(Opened::Damaged);
+        };
+        if generation.is_some_and(|generation| of != generation) {
+            return Ok(Opened::OfAnother);
+        }
+        Ok(Opened::Fitting(index, Outline { end, metas, entries }))
     }
 
     /// All of the directory, read anew.
@@ -198,11 +215,11 @@ impl Index {
     }
 }
 
-fn parse_header(bytes: &[u8], generation: u64) -> Option<u64> {
+/// The generation and the length of the segment.
+fn parse_header(bytes: &[u8]) -> Option<(u64, u64)> {
     let mut input = Input(bytes);
-    let is_one = input.take(8)? == MAGIC && input.u32()? == VERSION;
-    input.u32()?;
-    (is_one && input.u64()? == generation).then(|| input.u64()).flatten()
+    let is_one = input.take(8)? == MAGIC && input.u32()? == VERSION && input.u32()? == 0;
+    is_one.then_some((input.u64()?, input.u64()?))
 }
 
 fn parse_footer(bytes: &[u8], footer_at: u64, seal: &Seal, file: File) -> Option<(Index, u32)> {
@@ -285,7 +302,9 @@ mod tests {
         let seal = Seal::new(&[0; 16]);
         let contents = sample();
         std::fs::write(&path, encode(&contents, 8, 9_000, &seal)).unwrap();
-        let (index, outline) = Index::open(&path, 8, &seal).unwrap().unwrap();
+        let Opened::Fitting(index, outline) = Index::open(&path, Some(8), &seal).unwrap() else {
+            panic!("it fits")
+        };
         assert_eq!((outline.end, outline.entries.len()), (9_000, 8));
         assert_eq!(outline.metas, [Box::from(&b"payload"[..])]);
         for channel in 0..12 {
@@ -295,7 +314,7 @@ mod tests {
                 assert_eq!(format!("{:?}", index.locate(&key, from, count).unwrap()), expected);
             }
         }
-        assert!(Index::open(&path, 7, &seal).unwrap().is_none(), "of another segment");
+        assert!(matches!(Index::open(&path, Some(7), &seal).unwrap(), Opened::OfAnother));
     }
 
     #[test]
@@ -309,9 +328,11 @@ mod tests {
             let mut flipped = whole.clone();
             flipped[at] ^= 4;
             std::fs::write(&path, &flipped).unwrap();
-            assert_eq!(Index::open(&path, 8, &seal).unwrap().is_some(), places.contains(&at), "{at}");
+            let opened = Index::open(&path, Some(8), &seal).unwrap();
+            assert_eq!(matches!(opened, Opened::Fitting(..)), places.contains(&at), "{at}");
+            assert_eq!(matches!(opened, Opened::Damaged), !places.contains(&at), "{at}");
             std::fs::write(&path, &whole[..at]).unwrap();
-            assert!(Index::open(&path, 8, &seal).unwrap().is_none(), "{at}");
+            assert!(matches!(Index::open(&path, Some(8), &seal).unwrap(), Opened::Damaged), "{at}");
         }
     }
 }

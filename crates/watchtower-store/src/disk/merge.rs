@@ -12,8 +12,8 @@ use std::sync::Arc;
 use super::codec;
 use super::contents::{Contents, LogKey};
 use super::folder::{Numbers, index_path};
-use super::frame::{Header, OVERHEAD_BYTES};
-use super::index::{self, Entry, Index};
+use super::frame::{Header, OVERHEAD_BYTES, Read};
+use super::index::{self, Entry, Index, Opened};
 use super::segment::{
     Places, Previous, SEGMENT_HEADER_BYTES, Segment, SegmentFile, new_header, write_header,
 };
@@ -63,9 +63,9 @@ pub(super) fn merge(shared: &Shared, sources: &[Arc<Segment>], is_oldest: bool) 
     let index_path = index_path(&file.path);
     let bytes = index::encode(&contents, generation, end, &shared.seal);
     shared.folder.write_whole(&index_path, &bytes)?;
-    let places = match Index::open(&index_path, generation, &shared.seal)? {
-        Some((index, _)) => Places::Disk(Arc::new(index)),
-        None => Places::Memory(Arc::new(contents)),
+    let places = match Index::open(&index_path, Some(generation), &shared.seal)? {
+        Opened::Fitting(index, _) => Places::Disk(Arc::new(index)),
+        Opened::OfAnother | Opened::Damaged => Places::Memory(Arc::new(contents)),
     };
     Ok(Segment::new(file, end, places))
 }
@@ -200,7 +200,9 @@ impl<'a> Output<'a> {
         at: u32,
         buffer: &mut Vec<u8>,
     ) -> io::Result<()> {
-        let is_read = self.shared.seal.read(&source.file.file, at.into(), buffer)?.is_some();
+        let read = self.shared.seal.read(&source.file.file, at.into(), source.end, buffer)?;
+        // A damaged source has been told of, and is mended hereby.
+        let is_read = read == Read::Whole || (read == Read::Mended && source.is_damaged());
         let is_it = match codec::look(buffer).filter(|_| is_read) {
             Some(codec::Payload::Message(found)) => {
                 (&found.channel, found.epoch.to_bits(), found.offset) == (&key.0, key.1, offset)

@@ -13,12 +13,13 @@ use std::sync::Arc;
 use watchtower_hub::{ChannelName, Timestamp};
 
 use super::codec;
-use super::contents::{Contents, LogKey};
+use super::contents::LogKey;
 use super::folder::{Folder, Numbers, VERSION, index_path};
 use super::frame::Seal;
-use super::index::{Index, Outline};
+use super::index::{self, Index, Outline};
 use super::segment::{
-    Broken, Places, Previous, SEGMENT_HEADER_BYTES, Scan, Segment, SegmentFile, SegmentHeader, scan,
+    Broken, Places, Previous, SEGMENT_HEADER_BYTES, Scan, Segment, SegmentFile, SegmentHeader, lost_frames,
+    scan,
 };
 use super::shared::report_lost;
 use crate::error::at;
@@ -57,7 +58,13 @@ type Candidate = (Numbers, File, Option<SegmentHeader>);
 
 pub(super) fn open(folder: &Folder) -> Result<Opened, OpenError> {
     folder.remove_unfinished()?;
-    let mut opening = Opening { folder, state: State::default(), segments: Vec::new(), lost: Vec::new() };
+    let mut opening = Opening {
+        folder,
+        state: State::default(),
+        segments: Vec::new(),
+        lost: Vec::new(),
+        is_damaged: false,
+    };
     let candidates = opening.candidates()?;
     let id = folder.identity(true, || Ok(candidates.iter().find_map(|(.., header)| Some((*header)?.id))))?;
     let seal = Seal::new(&id);
@@ -90,11 +97,13 @@ struct Opening<'a> {
     state: State,
     segments: Vec<Arc<Segment>>,
     lost: Vec<LostFrames>,
+    /// Whether any damage was found that may have lost messages.
+    is_damaged: bool,
 }
 
 impl Opening<'_> {
     /// The segments' files, without those that are part of another one.
-    fn candidates(&self) -> Result<Vec<Candidate>, OpenError> {
+    fn candidates(&mut self) -> Result<Vec<Candidate>, OpenError> {
         let mut candidates: Vec<Candidate> = Vec::new();
         for numbers in self.folder.segments()? {
             let path = self.folder.log_path(numbers);
@@ -109,6 +118,7 @@ impl Opening<'_> {
             if let Some(before) = before.filter(|before| before.last + 1 != numbers.first) {
                 let missing = Numbers { first: before.last + 1, last: numbers.first - 1 };
                 self.folder.damaged(&self.folder.log_path(missing), "it is missing");
+                self.is_damaged = true;
             }
             let file = OpenOptions::new().read(true).write(true).open(&path);
             let file = file.map_err(at("cannot open", &path))?;
@@ -130,13 +140,13 @@ impl Opening<'_> {
         ends: Option<u64>,
     ) -> io::Result<()> {
         let path = self.folder.log_path(numbers);
-        let generation = header.map_or(0, |header| header.generation);
+        let generation = header.map(|header| header.generation);
         let index = self.index(&path, generation, seal)?;
         let length = file.metadata()?.len();
-        let file = Arc::new(SegmentFile { numbers, path, file, generation });
+        let file = Arc::new(SegmentFile { numbers, path, file, generation: generation.unwrap_or_default() });
         let (segment, is_damaged) = match index {
             Some((index, outline)) if outline.end <= length => {
-                self.describe(&outline.metas, &found_runs(&outline));
+                self.describe(&file.path, &outline.metas, &found_runs(&outline));
                 (Segment::new(file, outline.end, Places::Disk(Arc::new(index))), false)
             }
             Some((_, outline)) => (self.take_short(seal, file, &outline)?, true),
@@ -153,11 +163,17 @@ impl Opening<'_> {
     }
 
     /// The index of a segment, if there is one and it fits.
-    fn index(&self, log_path: &Path, generation: u64, seal: &Seal) -> io::Result<Option<(Index, Outline)>> {
+    fn index(
+        &self,
+        log_path: &Path,
+        generation: Option<u64>,
+        seal: &Seal,
+    ) -> io::Result<Option<(Index, Outline)>> {
         let path = index_path(log_path);
         match Index::open(&path, generation, seal) {
-            Ok(Some(index)) => Ok(Some(index)),
-            Ok(None) => {
+            Ok(index::Opened::Fitting(index, outline)) => Ok(Some((index, outline))),
+            Ok(index::Opened::OfAnother) => Ok(None),
+            Ok(index::Opened::Damaged) => {
                 self.folder.damaged(&path, "it is made anew from the segment; nothing is lost");
                 self.folder.set_aside(&path, false)?;
                 Ok(None)
@@ -170,7 +186,7 @@ impl Opening<'_> {
     /// A segment of which there is less than its index says.
     fn take_short(&mut self, seal: &Seal, file: Arc<SegmentFile>, outline: &Outline) -> io::Result<Segment> {
         let Scan { mut contents, .. } = scan(&file.file, seal, Some(outline.end))?;
-        self.describe(&outline.metas, &found_runs(outline));
+        self.describe(&file.path, &outline.metas, &found_runs(outline));
         let missing = outline.end - file.file.metadata()?.len();
         self.folder.damaged(&file.path, format!("its last {missing} bytes are missing"));
         for entry in &outline.entries {
@@ -203,31 +219,18 @@ impl Opening<'_> {
                 oldest: run.oldest,
             })
             .collect();
-        self.describe(&metas, &runs);
         if damaged {
-            let what = match broken.iter().map(|broken| broken.frames).sum() {
-                0 => "nothing is lost".to_owned(),
-                1 => "one record cannot be read".to_owned(),
-                frames => format!("up to {frames} records cannot be read"),
-            };
-            self.folder.damaged(&file.path, what);
-            self.report_gaps(&file.path, &contents);
+            self.is_damaged = true;
+            self.folder.damaged(&file.path, lost_frames(&broken));
         }
+        self.describe(&file.path, &metas, &runs);
         let segment = self.segments.len();
         self.lost.extend(broken.into_iter().map(|broken| LostFrames { segment, broken }));
         Ok((Segment::new(file, end.max(SEGMENT_HEADER_BYTES), Places::Memory(Arc::new(contents))), damaged))
     }
 
-    fn report_gaps(&self, path: &Path, contents: &Contents) {
-        for (key, runs) in &contents.runs {
-            if let (Some(first), Some(last)) = (runs.first(), runs.last()) {
-                report_lost(self.folder, path, key, first.first..last.end(), contents);
-            }
-        }
-    }
-
     /// Notes what a segment says.
-    fn describe(&mut self, metas: &[Box<[u8]>], runs: &[FoundRun<'_>]) {
+    fn describe(&mut self, path: &Path, metas: &[Box<[u8]>], runs: &[FoundRun<'_>]) {
         let mut said = BTreeSet::new();
         for payload in metas {
             let Some(step) = codec::decode_meta(payload) else { continue };
@@ -244,6 +247,12 @@ impl Opening<'_> {
             let is_known = self.state.log(channel).is_some_and(|log| log.epoch == epoch);
             if !is_known && !said.contains(channel) {
                 self.state.adopt(channel, epoch, run.offsets.0, run.total);
+            }
+            // Gaps of earlier damage were told when it was found.
+            let next = self.state.log(channel).filter(|log| log.epoch == epoch && self.is_damaged);
+            if let Some(offsets) = next.map(|log| log.next..run.offsets.0).filter(|gap| gap.start < gap.end) {
+                let file = path.to_owned();
+                self.folder.notice(&Notice::Lost { file, channel: channel.clone(), offsets });
             }
             self.state.found(channel, epoch, run.offsets, run.total, run.oldest);
         }

@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 
 use super::codec::{Input, put_u32, put_u64};
 use super::contents::{Contents, Located, LogKey};
@@ -98,6 +98,8 @@ pub(crate) struct Segment {
     pub(crate) end: u64,
     places: RwLock<Places>,
     damaged: AtomicBool,
+    /// Held by who finds out what a damaged one still holds.
+    pub(crate) examining: Mutex<()>,
 }
 
 /// Where it is known from what is where.
@@ -109,7 +111,13 @@ pub(crate) enum Places {
 
 impl Segment {
     pub(crate) fn new(file: Arc<SegmentFile>, end: u64, places: Places) -> Segment {
-        Segment { file, end, places: RwLock::new(places), damaged: AtomicBool::new(false) }
+        Segment {
+            file,
+            end,
+            places: RwLock::new(places),
+            damaged: AtomicBool::new(false),
+            examining: Mutex::new(()),
+        }
     }
 
     pub(crate) fn places(&self) -> Places {
@@ -140,20 +148,19 @@ impl Segment {
         self.damaged.load(Ordering::Acquire)
     }
 
-    /// Notes that; whether it was known.
-    pub(crate) fn mark_damaged(&self) -> bool {
-        self.damaged.swap(true, Ordering::AcqRel)
+    /// Notes that.
+    pub(crate) fn mark_damaged(&self) {
+        self.damaged.store(true, Ordering::Release);
     }
 
-    /// Goes through all of it again, and believes what is found there instead of
-    /// what the index says of messages.
-    pub(crate) fn rescan(&self, seal: &Seal) -> io::Result<()> {
+    /// Goes through all of it again: what it really holds, and what its index
+    /// says of everything but messages.
+    pub(crate) fn examine(&self, seal: &Seal) -> io::Result<Contents> {
         let mut contents = scan(&self.file.file, seal, Some(self.end))?.contents;
         if let Places::Disk(index) = self.places() {
             contents.add_metas(index.metas()?);
         }
-        self.set_places(Places::Memory(Arc::new(contents)));
-        Ok(())
+        Ok(contents)
     }
 }
 
@@ -178,6 +185,15 @@ pub(crate) struct Broken {
     pub(crate) header: Option<Header>,
     /// How many it were; at most, where that is not known.
     pub(crate) frames: u64,
+}
+
+/// How much broken pieces cost, for a person.
+pub(crate) fn lost_frames(broken: &[Broken]) -> String {
+    match broken.iter().map(|broken| broken.frames).sum() {
+        0 => "nothing is lost".to_owned(),
+        1 => "one record cannot be read".to_owned(),
+        frames => format!("up to {frames} records cannot be read"),
+    }
 }
 
 /// Goes through a segment. When it is known where it `ends`, everything before

@@ -13,7 +13,7 @@ use watchtower_hub::{ChannelName, Message};
 use super::codec;
 use super::contents::{Contents, Located, LogKey, log_key};
 use super::folder::Folder;
-use super::frame::Seal;
+use super::frame::{Read, Seal};
 use super::segment::{Places, Segment, SegmentFile};
 use super::tidy::Signal;
 use crate::state::{Log, State};
@@ -101,7 +101,9 @@ impl Shared {
             }
             self.read_sealed(segment, &mut reading).map_err(io_error(&segment.file.path))?;
         }
-        let in_active = reading.take_all(&active, &self.seal, &last, true).map_err(io_error(&active.path))?;
+        // Beyond what is synced there may be what is being written.
+        let in_active =
+            reading.take_all((&active, u64::MAX), &self.seal, &last, true).map_err(io_error(&active.path))?;
         debug_assert!(in_active.is_ok(), "what is missing is skipped");
         if !reading.is_full {
             reading.skip_to(log.next);
@@ -111,11 +113,11 @@ impl Shared {
 
     fn read_sealed(&self, segment: &Arc<Segment>, reading: &mut Reading) -> io::Result<()> {
         let located = reading.locate(segment)?;
-        if reading.take_all(&segment.file, &self.seal, &located, false)?.is_err() {
+        if reading.take_all((&segment.file, segment.end), &self.seal, &located, false)?.is_err() {
             // The index or the segment is damaged: the segment says which.
             self.rescan(segment)?;
             let located = reading.locate(segment)?;
-            let _ = reading.take_all(&segment.file, &self.seal, &located, true)?;
+            let _ = reading.take_all((&segment.file, segment.end), &self.seal, &located, true)?;
         }
         Ok(())
     }
@@ -123,22 +125,23 @@ impl Shared {
     /// Finds out what a damaged segment still holds, tells what it does not, and
     /// has it written anew.
     pub(crate) fn rescan(&self, segment: &Arc<Segment>) -> io::Result<()> {
-        let before = segment.entries()?;
-        segment.rescan(&self.seal)?;
-        if segment.mark_damaged() {
+        // Who comes second waits until everything was told.
+        let _examining = segment.examining.lock();
+        if segment.is_damaged() {
             return Ok(());
         }
+        let contents = segment.examine(&self.seal)?;
         let path = &segment.file.path;
         self.folder.damaged(path, "what can be read of it is served");
-        if let (Some(entries), Places::Memory(contents)) = (before, segment.places()) {
-            for entry in entries {
-                let (channel, epoch) = &entry.key;
-                let is_live = |log: &Log| log.epoch.to_bits() == *epoch;
-                if self.view.read().state.log(channel).is_some_and(is_live) {
-                    report_lost(&self.folder, path, &entry.key, entry.first..entry.end(), &contents);
-                }
+        for entry in segment.entries()?.unwrap_or_default() {
+            let is_live = |log: &Log| log.epoch.to_bits() == entry.key.1;
+            if self.view.read().state.log(&entry.key.0).is_some_and(is_live) {
+                report_lost(&self.folder, path, &entry.key, entry.first..entry.end(), &contents);
             }
         }
+        // Last, so that nobody misses a message before it was told.
+        segment.mark_damaged();
+        segment.set_places(Places::Memory(Arc::new(contents)));
         self.tidy.wake();
         Ok(())
     }
@@ -167,7 +170,7 @@ impl Reading {
     /// ends that, or counts as lost when `skip`.
     fn take_all(
         &mut self,
-        file: &SegmentFile,
+        (file, end): (&SegmentFile, u64),
         seal: &Seal,
         located: &[Located],
         skip: bool,
@@ -180,8 +183,9 @@ impl Reading {
                 if offset < self.expected {
                     continue;
                 }
-                let frame = seal.read(&file.file, u64::from(*at), &mut self.buffer)?;
-                let message = frame.and_then(|_| codec::decode_message(&self.buffer));
+                let read = seal.read(&file.file, u64::from(*at), end, &mut self.buffer)?;
+                let is_read = read == Read::Whole || (read == Read::Mended && skip);
+                let message = is_read.then(|| codec::decode_message(&self.buffer)).flatten();
                 let is_it = |message: &Message| {
                     message.position().offset == offset
                         && message.position().epoch.to_bits() == self.key.1

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use parking_lot::{Condvar, Mutex};
 
 use super::folder::index_path;
-use super::index::{self, Index};
+use super::index::{self, Index, Opened};
 use super::merge;
 use super::segment::{Places, Segment};
 use super::shared::Shared;
@@ -114,8 +114,9 @@ fn write_index(shared: &Shared, segment: &Segment) -> io::Result<()> {
     let generation = segment.file.generation;
     let bytes = index::encode(&contents, generation, segment.end, &shared.seal);
     shared.folder.write_whole(&path, &bytes)?;
-    let (index, _) = Index::open(&path, generation, &shared.seal)?
-        .ok_or_else(|| io::Error::other(format!("{} is not as it was just written", path.display())))?;
+    let Opened::Fitting(index, _) = Index::open(&path, Some(generation), &shared.seal)? else {
+        return Err(io::Error::other(format!("{} is not as it was just written", path.display())));
+    };
     // Unless it was found damaged meanwhile: then memory knows better.
     if !segment.is_damaged() {
         segment.set_places(Places::Disk(Arc::new(index)));
