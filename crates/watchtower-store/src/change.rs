@@ -22,6 +22,16 @@ pub enum Change {
     /// Appends a message at its own position, which must be the next one of its
     /// channel's log.
     Append(Message),
+    /// Gives up the offsets from the next one to before `next`: nothing is there,
+    /// and they are read as lost, or, when nothing is kept before them, as
+    /// dropped. For a log that is brought from elsewhere. Nothing happens when
+    /// the log has come that far.
+    Skip {
+        /// The channel, which must have a log.
+        channel: ChannelName,
+        /// The offset of the next message.
+        next: u64,
+    },
     /// Ends a channel's log, and all that is kept of it.
     Forget {
         /// The channel.

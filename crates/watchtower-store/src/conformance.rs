@@ -50,6 +50,7 @@ macro_rules! conformance {
             a_log_is_read_from_anywhere_both_ways_and_in_pieces
             only_the_next_message_is_appended
             changes_that_are_refused_have_no_effect_and_those_behind_them_do
+            offsets_that_are_skipped_are_read_as_lost_and_not_given_again
             a_log_that_begins_anew_has_nothing_of_the_one_before
             a_forgotten_log_is_gone
             trimming_drops_the_beginning_and_offsets_go_on
@@ -246,6 +247,23 @@ pub fn changes_that_are_refused_have_no_effect_and_those_behind_them_do(subject:
         assert_eq!(ends(store, "b"), None);
         assert_eq!(store.record(&Key::Value("k".into())), None);
         assert_eq!(store.record(&Key::Value("l".into())), Some(value("l")));
+    });
+}
+
+/// A log that is brought from elsewhere, and has a hole there.
+pub fn offsets_that_are_skipped_are_read_as_lost_and_not_given_again(subject: &mut dyn Subject) {
+    let store = subject.open();
+    let skip = |next| Change::Skip { channel: channel("a"), next };
+    assert!(matches!(store.commit(vec![skip(4)]).wait(), Err(Refused::NotNext { next: None, .. })));
+    let append = |offset| Change::Append(message("a", 1, offset));
+    let changes = vec![begin("a", 1), skip(4), append(4), skip(7), append(7), skip(2), skip(9)];
+    store.commit(changes).wait().expect("each is the next");
+    now_and_later(subject, store, |store| {
+        assert_eq!(ends(store, "a"), Some((4, 9)));
+        let page = store.read(&channel("a"), 0, ReadLimit::messages(10)).expect("there is a log");
+        assert_eq!((offsets(&page.messages), page.lost, page.next), (vec![4, 7], vec![5..7, 8..9], 9));
+        let page = store.read(&channel("a"), 6, ReadLimit::messages(1)).expect("there is a log");
+        assert_eq!((offsets(&page.messages), &page.lost[..], page.next), (vec![7], &[6..7][..], 8));
     });
 }
 

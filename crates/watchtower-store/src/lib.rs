@@ -28,7 +28,7 @@ mod notice;
 mod retention;
 mod state;
 mod store;
-//TR pub mod transfer;
+pub mod transfer;
 
 pub use change::{Callback, Change, Key, Kind, Record, message_bytes};
 pub use disk::{DiskOptions, DiskStore, Report, check};

@@ -86,16 +86,20 @@ impl Inner {
             lost: Vec::new(),
             next: from.clamp(log.first, log.next),
         };
-        let skipped = usize::try_from(page.next - log.first).unwrap_or(usize::MAX);
+        let messages = self.messages.get(channel).into_iter().flatten().map(|(message, _)| message);
         let mut bytes = 0;
-        for (message, _) in self.messages.get(channel).into_iter().flatten().skip(skipped) {
+        for message in messages.skip_while(|message| message.position().offset < from) {
             bytes += message_bytes(message);
             let is_first = page.messages.is_empty();
             if page.messages.len() >= limit.messages || (bytes > limit.bytes && !is_first) {
-                break;
+                return Ok(page);
             }
+            page.skip_to(message.position().offset);
             page.next = message.position().offset + 1;
             page.messages.push(message.detached_copy());
+        }
+        if page.messages.len() < limit.messages {
+            page.skip_to(log.next);
         }
         Ok(page)
     }

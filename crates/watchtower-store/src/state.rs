@@ -246,6 +246,18 @@ impl<'a> Judge<'a> {
                 self.set(channel.clone(), log, touched);
                 Ok(Some(Step::Log(channel, log)))
             }
+            Asked::Change(Change::Skip { channel, next }) => {
+                let Some(mut log) = self.log(&channel) else {
+                    return Err(Refused::NotNext { channel, next: None });
+                };
+                if next <= log.next {
+                    return Ok(None);
+                }
+                log.first = if log.first == log.next { next } else { log.first };
+                log.next = next;
+                self.set(channel.clone(), Some(log), touched);
+                Ok(Some(Step::Log(channel, Some(log))))
+            }
             Asked::Change(Change::Forget { channel }) => {
                 if self.log(&channel).is_none() {
                     return Ok(None);

@@ -161,10 +161,21 @@ pub struct Page {
     /// In the order of their offsets.
     pub messages: Vec<Message>,
     /// Offsets between the first and the last that were kept, and are damaged
-    /// or missing on disk. They are reported once, and said here each time.
+    /// or missing on disk, or were skipped. Damage is reported once, and said
+    /// here each time.
     pub lost: Vec<Range<u64>>,
     /// Where to read on; the end of the log when it was reached.
     pub next: u64,
+}
+
+impl Page {
+    /// Notes that there is nothing before `offset`.
+    pub(crate) fn skip_to(&mut self, offset: u64) {
+        if self.next < offset {
+            self.lost.push(self.next..offset);
+            self.next = offset;
+        }
+    }
 }
 
 /// The answer to changes, to be waited for by a thread or a task.

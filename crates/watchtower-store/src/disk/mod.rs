@@ -221,7 +221,7 @@ impl Drop for DiskStore {
 /// What a change takes, about; never less than its payload.
 fn change_bytes(change: &Change) -> usize {
     let own = match change {
-        Change::Begin { .. } | Change::Forget { .. } => 0,
+        Change::Begin { .. } | Change::Skip { .. } | Change::Forget { .. } => 0,
         Change::Append(message) => {
             let receivers = match message.audience() {
                 Audience::Channel => 0,
