@@ -14,6 +14,7 @@ use serde_json::Value;
 const CRATES: &[(&str, &[&str])] = &[
     ("watchtower-hub", &[]),
     ("watchtower-protocols", &["watchtower-hub"]),
+    ("watchtower-store", &["watchtower-hub"]),
     ("watchtower-whisper", &["watchtower-hub", "watchtower-protocols"]),
     ("watchtower-server", &["watchtower-hub", "watchtower-protocols", "watchtower-whisper"]),
     ("watchtower-client", &["watchtower-hub", "watchtower-protocols"]),
