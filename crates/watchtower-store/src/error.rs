@@ -67,8 +67,9 @@ pub enum Refused {
         /// Where the next message goes; none when the channel has no log.
         next: Option<Position>,
     },
-    /// One change is longer than a store keeps.
-    #[error("{bytes} bytes are too many for one change, the limit is {limit}")]
+    /// One change is longer than a store keeps, or what was submitted together
+    /// is more than may wait.
+    #[error("{bytes} bytes are too many to be kept at once, the limit is {limit}")]
     TooLarge {
         /// Its length.
         bytes: usize,

@@ -1,7 +1,7 @@
 //! What Watchtower keeps: logs of channels, registrations and single values.
 //!
 //! [`Store`] is the trait, with its guarantees; [`DiskStore`] and [`MemoryStore`]
-//! are implementations, and [`conformance`] is the suite that every one passes.
+//! are implementations, and [`mod@conformance`] is the suite that every one passes.
 //! [`Keeper`] drops what is not to be kept, and [`transfer`] writes a store as
 //! text and reads it; both know the trait alone.
 //!
@@ -35,5 +35,5 @@ pub use disk::{DiskOptions, DiskStore, Report, check};
 pub use error::{OpenError, ReadError, Refused};
 pub use memory::MemoryStore;
 pub use notice::{Notice, Observer};
-pub use retention::{Keeper, Retention};
+pub use retention::{Keeper, Retention, StepError};
 pub use store::{Done, Ends, Page, ReadLimit, Store, Ticket};

@@ -247,7 +247,8 @@ pub fn import(store: &dyn Store, input: &mut dyn BufRead) -> Result<Transferred,
             import.submit()?;
             return Err(TransferError::Incomplete { lines: done.lines() });
         }
-        let line = serde_json::from_str(&text).map_err(|error| import.wrong(error))?;
+        let line = serde_json::from_str(&text)
+            .map_err(|error: serde_json::Error| import.wrong(error.to_string()))?;
         match &line {
             Line::Log { .. } => done.logs += 1,
             Line::Message(_) => done.messages += 1,
@@ -287,8 +288,8 @@ struct Import<'a> {
 }
 
 impl Import<'_> {
-    fn wrong(&self, reason: impl ToString) -> TransferError {
-        TransferError::Line { line: self.line, reason: reason.to_string() }
+    fn wrong(&self, reason: impl Into<String>) -> TransferError {
+        TransferError::Line { line: self.line, reason: reason.into() }
     }
 
     fn submit(&mut self) -> Result<(), TransferError> {

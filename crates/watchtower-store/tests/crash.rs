@@ -140,7 +140,7 @@ fn nothing_acknowledged_is_lost_by_being_killed() {
     let folder = tempfile::tempdir().unwrap();
     let mut random = variable("STORE_SEED", 1);
     let crashes = variable("STORE_CRASHES", 24);
-    println!("STORE_SEED={random} STORE_CRASHES={crashes}");
+    eprintln!("STORE_SEED={random} STORE_CRASHES={crashes}");
     let mut acknowledged = BTreeMap::new();
     let mut total = 0;
     for round in 0..crashes {
@@ -155,5 +155,5 @@ fn nothing_acknowledged_is_lost_by_being_killed() {
         }
     }
     verify(folder.path(), &acknowledged);
-    println!("{total} messages and more were acknowledged");
+    eprintln!("{total} messages and more were acknowledged");
 }

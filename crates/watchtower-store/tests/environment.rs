@@ -21,7 +21,7 @@ impl SmallDisk {
         if mount(&["-t", "tmpfs", "-o", &size, "watchtower-test"], folder.path()) {
             return Some(SmallDisk(folder));
         }
-        println!("skipped: mounting a small disk needs root");
+        eprintln!("skipped: mounting a small disk needs root");
         None
     }
 }
@@ -50,7 +50,7 @@ fn a_full_disk_refuses_and_what_was_acknowledged_stays_and_it_goes_on_when_there
     let data = disk.0.path().join("data");
     let open = || {
         let options = DiskOptions { segment_bytes: 64 << 10, ..DiskOptions::new(&data) };
-        DiskStore::open(options).unwrap()
+        DiskStore::open(options.observed(|notice| eprintln!("{notice}"))).unwrap()
     };
     let store = open();
     let channel = ChannelName::from(1);

@@ -156,24 +156,19 @@ impl Folder {
         self.path.join("log").join(numbers.log_name())
     }
 
-    /// A new file, or one that takes the place of another when it is published.
-    pub(crate) fn create(&self, path: &Path) -> io::Result<File> {
-        private().create(true).truncate(true).open(temporary(path))
-    }
-
-    /// Gives a file that was made with [`create`](Self::create), and synced, its
-    /// name. What had the name before is gone.
-    pub(crate) fn publish(&self, path: &Path) -> io::Result<()> {
-        fs::rename(temporary(path), path)?;
-        sync_parent(path)
+    /// How much may still be written, in bytes.
+    pub(crate) fn room(&self) -> io::Result<u64> {
+        let disk = rustix::fs::statvfs(&self.path)?;
+        Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
     }
 
     /// Writes a file as a whole, so that there is the old one or the new one.
     pub(crate) fn write_whole(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
-        let mut file = self.create(path)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        self.publish(path)
+        let mut new = NewFile::create(path)?;
+        new.file().write_all(bytes)?;
+        new.file().sync_all()?;
+        new.publish()?;
+        Ok(())
     }
 
     /// Moves a file to where damaged ones are, or, when it is to `stay` where it
@@ -192,6 +187,45 @@ impl Folder {
         sync_parent(&to)?;
         self.notice(&Notice::SetAside { file: path.to_owned(), to });
         Ok(())
+    }
+}
+
+/// A file that has no name yet. When it is dropped so, as when the disk is full,
+/// it takes no room any more.
+pub(crate) struct NewFile {
+    /// `None` once it has its name.
+    file: Option<File>,
+    path: PathBuf,
+}
+
+impl NewFile {
+    /// A file that is to be at `path`, where another one may be.
+    pub(crate) fn create(path: &Path) -> io::Result<NewFile> {
+        let file = private().create(true).truncate(true).open(temporary(path))?;
+        Ok(NewFile { file: Some(file), path: path.to_owned() })
+    }
+
+    /// The file, to be written and synced.
+    pub(crate) fn file(&mut self) -> &mut File {
+        self.file.as_mut().expect("publishing takes it, and consumes this")
+    }
+
+    /// Gives the file its name, which is on disk then. What had it before is
+    /// gone.
+    pub(crate) fn publish(mut self) -> io::Result<File> {
+        fs::rename(temporary(&self.path), &self.path)?;
+        let file = self.file.take().expect("publishing consumes this");
+        sync_parent(&self.path)?;
+        Ok(file)
+    }
+}
+
+impl Drop for NewFile {
+    fn drop(&mut self) {
+        if self.file.is_some() {
+            // If it cannot be removed now, it is when the store is opened again.
+            let _ = fs::remove_file(temporary(&self.path));
+        }
     }
 }
 

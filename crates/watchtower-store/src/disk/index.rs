@@ -27,6 +27,9 @@ const FOOTER_BYTES: u64 = 48;
 /// The longest entry: the name, its length, and seven numbers.
 const ENTRY_BYTES_MAX: usize = 1 + 128 + 7 * 8;
 
+/// Payloads of frames that are no messages.
+pub(crate) type Payloads = Vec<Box<[u8]>>;
+
 /// One run of messages, as the directory says it.
 #[derive(Debug, Clone)]
 pub(crate) struct Entry {
@@ -73,7 +76,7 @@ pub(crate) enum Opened {
 pub(crate) struct Outline {
     /// How long the segment is.
     pub(crate) end: u64,
-    pub(crate) metas: Vec<Box<[u8]>>,
+    pub(crate) metas: Payloads,
     pub(crate) entries: Vec<Entry>,
 }
 
@@ -155,7 +158,7 @@ impl Index {
     }
 
     /// All that is no message, read anew.
-    pub(crate) fn metas(&self) -> io::Result<Vec<Box<[u8]>>> {
+    pub(crate) fn metas(&self) -> io::Result<Payloads> {
         let metas = read(&self.file, self.metas_at, self.directory_at - self.metas_at)?;
         parse_metas(&metas).ok_or_else(changed)
     }
@@ -208,7 +211,7 @@ impl Index {
         parse_entry(&mut Input(&bytes[..length])).ok_or_else(changed)
     }
 
-    fn parse(&self, checked: &[u8]) -> Option<(Vec<Box<[u8]>>, Vec<Entry>)> {
+    fn parse(&self, checked: &[u8]) -> Option<(Payloads, Vec<Entry>)> {
         let metas = usize::try_from(self.directory_at.checked_sub(self.metas_at)?).ok()?;
         let directory = usize::try_from(self.table_at.checked_sub(self.metas_at)?).ok()?;
         Some((parse_metas(checked.get(..metas)?)?, parse_entries(checked.get(metas..directory)?)?))
@@ -233,7 +236,7 @@ fn parse_footer(bytes: &[u8], footer_at: u64, seal: &Seal, file: File) -> Option
     (is_whole && fits).then_some((Index { file, metas_at, directory_at, table_at, entries }, check))
 }
 
-fn parse_metas(bytes: &[u8]) -> Option<Vec<Box<[u8]>>> {
+fn parse_metas(bytes: &[u8]) -> Option<Payloads> {
     let mut input = Input(bytes);
     let mut metas = Vec::new();
     while !input.0.is_empty() {

@@ -40,7 +40,7 @@ impl Medium {
     }
 
     /// Whether a new file may be written at all.
-    pub(super) fn check(&self, _file: &File) -> io::Result<()> {
+    pub(super) fn check(&self) -> io::Result<()> {
         #[cfg(test)]
         if self.faults.create.load(std::sync::atomic::Ordering::SeqCst) {
             return Err(io::ErrorKind::StorageFull.into());

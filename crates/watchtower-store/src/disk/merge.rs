@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use super::codec;
 use super::contents::{Contents, LogKey};
-use super::folder::{Numbers, index_path};
+use super::folder::{NewFile, Numbers, index_path};
 use super::frame::{Header, OVERHEAD_BYTES, Read};
 use super::index::{self, Entry, Index, Opened};
 use super::segment::{
@@ -44,9 +44,9 @@ pub(super) fn merge(shared: &Shared, sources: &[Arc<Segment>], is_oldest: bool) 
     let numbers = Numbers { first: first.numbers().first, last: last.numbers().last };
     let path = shared.folder.log_path(numbers);
     let header = new_header(shared.id, Previous::default())?;
-    let file = shared.folder.create(&path)?;
-    write_header(&file, &header)?;
-    let mut output = Output::new(shared, &file);
+    let mut new = NewFile::create(&path)?;
+    write_header(new.file(), &header)?;
+    let mut output = Output::new(shared, new.file());
     let runs = sources.iter().map(|source| runs_of(source)).collect::<io::Result<Vec<_>>>()?;
     output.copy_metas(sources, is_oldest)?;
     if sources.iter().any(|source| source.is_damaged()) {
@@ -57,15 +57,16 @@ pub(super) fn merge(shared: &Shared, sources: &[Arc<Segment>], is_oldest: bool) 
     for source in sources.iter().filter(|source| source.is_damaged()) {
         shared.folder.set_aside(&source.file.path, true)?;
     }
-    shared.folder.publish(&path)?;
+    let file = new.publish()?;
     let generation = header.generation;
     let file = Arc::new(SegmentFile { numbers, path, file, generation });
     let index_path = index_path(&file.path);
     let bytes = index::encode(&contents, generation, end, &shared.seal);
-    shared.folder.write_whole(&index_path, &bytes)?;
-    let places = match Index::open(&index_path, Some(generation), &shared.seal)? {
-        Opened::Fitting(index, _) => Places::Disk(Arc::new(index)),
-        Opened::OfAnother | Opened::Damaged => Places::Memory(Arc::new(contents)),
+    // Without it, the places stay in memory, and it is written later.
+    let index = shared.folder.write_whole(&index_path, &bytes);
+    let places = match index.and_then(|()| Index::open(&index_path, Some(generation), &shared.seal)) {
+        Ok(Opened::Fitting(index, _)) => Places::Disk(Arc::new(index)),
+        Ok(Opened::OfAnother | Opened::Damaged) | Err(_) => Places::Memory(Arc::new(contents)),
     };
     Ok(Segment::new(file, end, places))
 }

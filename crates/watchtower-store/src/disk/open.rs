@@ -262,6 +262,7 @@ impl Opening<'_> {
     /// log may be among those that are lost. Each of these is told.
     fn reserve(&mut self, seal: &Seal) -> Vec<Step> {
         let mut reserved = Vec::new();
+        let frames: u64 = self.lost.iter().map(|lost| lost.broken.frames).sum();
         for LostFrames { segment, broken } in std::mem::take(&mut self.lost) {
             let path = self.segments[segment].file.path.clone();
             let logs: Vec<_> = self.state.logs().map(|(channel, log)| (channel.clone(), *log)).collect();
@@ -269,8 +270,8 @@ impl Opening<'_> {
                 let end = log.next;
                 log.next = match broken.header {
                     Some(header) if header.channel == seal.channel(&channel) => {
-                        // A number far beyond is one of another epoch's.
-                        let is_near = header.offset < log.next + (1 << 20);
+                        // Any other number is one of another epoch's.
+                        let is_near = header.offset < log.next + frames;
                         log.next.max(if is_near { header.offset + 1 } else { 0 })
                     }
                     Some(_) => continue,

@@ -40,12 +40,15 @@ impl Queue {
 
     pub(super) fn push(&self, submission: Submission) {
         let mut state = self.state.lock();
+        let Submission { bytes, .. } = submission;
         let refused = if state.is_closed {
             Refused::Closed
-        } else if state.bytes + submission.bytes > self.bytes_max {
+        } else if bytes > self.bytes_max {
+            Refused::TooLarge { bytes, limit: self.bytes_max }
+        } else if state.bytes + bytes > self.bytes_max {
             Refused::Behind { limit: self.bytes_max }
         } else {
-            state.bytes += submission.bytes;
+            state.bytes += bytes;
             state.waiting.push_back(submission);
             let is_enough = state.waiting.len() >= state.wanted;
             drop(state);

@@ -169,7 +169,7 @@ fn more_than_may_wait_is_refused_and_what_waits_is_kept() {
     assert_eq!(store.ends(&a).unwrap().next, kept + 1);
     let name = "x".repeat(5000).into_boxed_str();
     let large = Change::Put(Record::Value { name, bytes: Bytes::new() });
-    assert!(matches!(store.commit(vec![large]).wait(), Err(Refused::Behind { .. })));
+    assert!(matches!(store.commit(vec![large]).wait(), Err(Refused::TooLarge { .. })));
 }
 
 /// A store of several channels in several segments, and one that was not

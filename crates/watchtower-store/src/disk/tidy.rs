@@ -100,7 +100,11 @@ fn tidy(shared: &Shared, segment_bytes: u64) -> io::Result<()> {
         let at = sealed.iter().position(|segment| segment.is_damaged()).map(|at| at..at + 1);
         let at = match at {
             Some(damaged) => Some(damaged),
-            None => plan(&sizes(shared, &sealed)?, segment_bytes),
+            None => {
+                // What is left of the disk is for those who publish.
+                let room = shared.folder.room()?.saturating_sub(segment_bytes);
+                plan(&sizes(shared, &sealed)?, segment_bytes, room)
+            }
         };
         let Some(at) = at.filter(|_| !shared.tidy.is_closed()) else { return Ok(()) };
         rewrite(shared, &sealed, at)?;
@@ -184,25 +188,27 @@ const MERGED_MAX: u64 = 8;
 /// that are of one class of size or smaller. A class is four times the one below
 /// it. So each message is written again about once for each class, there are
 /// few segments of each, and no segment is longer than [`MERGED_MAX`] of those
-/// that are written at first.
-fn plan(sizes: &[Size], segment_bytes: u64) -> Option<Range<usize>> {
+/// that are written at first. Nothing is made that does not fit into the `room`.
+fn plan(sizes: &[Size], segment_bytes: u64, room: u64) -> Option<Range<usize>> {
     let smallest = segment_bytes / 64;
-    let is_half_empty = |size: &Size| size.live < size.length / 2 && size.length > smallest;
+    let is_half_empty =
+        |size: &Size| size.live < size.length / 2 && size.length > smallest && size.live <= room;
     if let Some(at) = sizes.iter().position(is_half_empty) {
         return Some(at..at + 1);
     }
     let max = segment_bytes * MERGED_MAX;
+    let sum_max = max.min(room);
     let mut class_max = smallest.max(1);
     while class_max <= max / 2 {
         let mut row = 0..0;
         let mut sum = 0;
         for (at, size) in sizes.iter().enumerate() {
-            if size.live > class_max || sum + size.live > max {
+            if size.live > class_max || sum + size.live > sum_max {
                 if row.len() >= FAN {
                     return Some(row);
                 }
                 (row, sum) = (at + 1..at + 1, 0);
-                if size.live > class_max {
+                if size.live > class_max.min(sum_max) {
                     continue;
                 }
                 row.start = at;
@@ -222,9 +228,9 @@ fn plan(sizes: &[Size], segment_bytes: u64) -> Option<Range<usize>> {
 mod tests {
     use super::*;
 
-    fn check(sizes: &[(u64, u64)], expected: Option<Range<usize>>) {
+    fn check(sizes: &[(u64, u64)], expected: impl Into<Option<Range<usize>>>) {
         let sizes: Vec<_> = sizes.iter().map(|&(length, live)| Size { length, live }).collect();
-        assert_eq!(plan(&sizes, 64), expected, "{sizes:?}");
+        assert_eq!(plan(&sizes, 64, u64::MAX), expected.into(), "{sizes:?}");
     }
 
     #[test]
@@ -246,12 +252,22 @@ mod tests {
     }
 
     #[test]
+    fn nothing_is_made_for_which_there_is_no_room() {
+        let sizes = [(64, 64), (64, 64), (64, 64), (64, 64), (64, 10)];
+        let sizes = sizes.map(|(length, live)| Size { length, live });
+        assert_eq!(plan(&sizes, 64, 9), None);
+        assert_eq!(plan(&sizes, 64, 10), Some(4..5));
+        assert_eq!(plan(&sizes[..4], 64, 255), None);
+        assert_eq!(plan(&sizes[..4], 64, 256), Some(0..4));
+    }
+
+    #[test]
     fn however_long_it_goes_on_there_are_few_segments_and_little_is_written_again() {
         let mut sizes: Vec<Size> = Vec::new();
         let mut written = 0;
         for _ in 0..10_000 {
             sizes.push(Size { length: 64, live: 64 });
-            while let Some(row) = plan(&sizes, 64) {
+            while let Some(row) = plan(&sizes, 64, u64::MAX) {
                 let live = sizes[row.clone()].iter().map(|size| size.live).sum();
                 written += live;
                 sizes.splice(row, [Size { length: live, live }]);

@@ -6,14 +6,14 @@
 //! back to that sync, and nothing is appended to it ever again: the next group
 //! goes to a new segment, whose header says where the one before ends. What is
 //! submitted until such a segment can be made and synced is refused too, with
-//! the reason; making one is tried at most every [`RETRY`].
+//! the reason; making one is tried at most four times a second.
 
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::codec;
-use super::folder::{Folder, Numbers, index_path, sync_parent};
+use super::folder::{Folder, NewFile, Numbers, index_path, sync_parent};
 use super::frame::{Header, OVERHEAD_BYTES, PAYLOAD_BYTES_MAX};
 use super::index;
 use super::medium::Medium;
@@ -277,10 +277,10 @@ pub(super) fn new_segment(
     let numbers = Numbers::one(number);
     let path = folder.log_path(numbers);
     let header = new_header(id, previous)?;
-    let file = folder.create(&path)?;
-    medium.check(&file)?;
-    write_header(&file, &header)?;
-    folder.publish(&path)?;
+    medium.check()?;
+    let mut new = NewFile::create(&path)?;
+    write_header(new.file(), &header)?;
+    let file = new.publish()?;
     Ok(SegmentFile { numbers, path, file, generation: header.generation })
 }
 
