@@ -8,7 +8,12 @@ use serde::Serialize;
 
 use crate::error::Error;
 use crate::load::http::StreamForm;
+use crate::load::mqtt::MQTT;
+use crate::load::nats::NATS;
+use crate::load::nchan::NCHAN;
 use crate::load::payload::{NUMBER_BYTES, Number};
+use crate::load::records::Wire;
+use crate::load::redis::REDIS;
 use crate::load::{Copies, Counter, Pace, Patience, packets, webtalk};
 use crate::topology::{Audience, Topology};
 
@@ -46,6 +51,14 @@ pub enum Protocol {
     WebRocket,
     /// Text over WebSocket, published over the private link.
     WebTalk,
+    /// Redis: publish and subscribe.
+    Redis,
+    /// NATS.
+    Nats,
+    /// MQTT 3.1.1 without acknowledgements, as of Mosquitto.
+    Mqtt,
+    /// nchan, in nginx: subscribers on WebSockets, published by POST.
+    Nchan,
 }
 
 impl Protocol {
@@ -59,25 +72,40 @@ impl Protocol {
             Self::Sse => "sse",
             Self::WebRocket => "webrocket",
             Self::WebTalk => "webtalk",
+            Self::Redis => "redis",
+            Self::Nats => "nats",
+            Self::Mqtt => "mqtt",
+            Self::Nchan => "nchan",
         }
     }
 
     /// The form of its stream, if that is an HTTP response.
     pub(crate) fn stream_form(self) -> Option<StreamForm> {
         match self {
-            Self::Tcp | Self::Udp | Self::WebRocket | Self::WebTalk => None,
             Self::Http => Some(StreamForm::JsonLines),
             Self::Sse => Some(StreamForm::Events),
+            _ => None,
         }
     }
 
     pub(crate) fn is_websocket(self) -> bool {
-        matches!(self, Self::WebRocket | Self::WebTalk)
+        matches!(self, Self::WebRocket | Self::WebTalk | Self::Nchan)
+    }
+
+    /// What a server of another kind speaks, with its publishers at least.
+    pub(crate) fn wire(self) -> Option<Wire> {
+        match self {
+            Self::Redis => Some(REDIS),
+            Self::Nats => Some(NATS),
+            Self::Mqtt => Some(MQTT),
+            Self::Nchan => Some(NCHAN),
+            _ => None,
+        }
     }
 
     /// Whether publishers are in their channels, and get what is published there.
     pub(crate) fn publisher_hears(self) -> bool {
-        !self.is_websocket()
+        !self.is_websocket() && self != Self::Redis
     }
 
     /// What counts the packets of a subscriber that speaks packets.
@@ -260,6 +288,14 @@ impl Options {
                 "a secret is at most 255 bytes".into(),
             ),
             (
+                self.protocol.wire().is_some() && self.server.is_none(),
+                format!("a server that speaks {} must be running", self.protocol.name()),
+            ),
+            (
+                self.protocol == Protocol::Nchan && self.publishers.is_none() && self.channels > 1,
+                "a subscriber of nchan has one channel".into(),
+            ),
+            (
                 self.server.is_none() && self.server_command.is_empty(),
                 "there is neither a server nor a command to start one".into(),
             ),
@@ -296,7 +332,8 @@ impl Options {
                 "the private link of that server's WebTalk must be named: it publishes".into(),
             ),
             (
-                !self.protocol.is_websocket() && (self.deflate || self.path.is_some()),
+                (!self.protocol.is_websocket() || self.protocol == Protocol::Nchan)
+                    && (self.deflate || self.path.is_some()),
                 "there is no path and no deflating but over WebSocket".into(),
             ),
             (
@@ -342,6 +379,9 @@ mod tests {
         check_refused(&Options { size: 7, ..options() }, "8 to");
         check_refused(&Options { channels: 0, ..options() }, "one channel");
         check_refused(&Options { secret: Some("s".repeat(256)), ..options() }, "255");
+        check_refused(&Options { protocol: Protocol::Redis, ..options() }, "speaks redis must be running");
+        let nchan = Options { protocol: Protocol::Nchan, channels: 2, server, ..options() };
+        check_refused(&nchan, "one channel");
         check_refused(&Options { floor: true, ..options() }, "command to start the bare");
         check_refused(&Options { floor: true, server, ..options() }, "started here");
     }

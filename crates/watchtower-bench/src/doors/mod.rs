@@ -3,6 +3,7 @@
 
 pub(crate) mod conversation;
 mod packets;
+mod peers;
 mod webrocket;
 mod webtalk;
 
@@ -11,6 +12,7 @@ use std::rc::Rc;
 
 use crate::doors::conversation::Conversation;
 use crate::doors::packets::PacketDoor;
+use crate::doors::peers::PeerDoor;
 use crate::doors::webrocket::WebRocketDoor;
 use crate::doors::webtalk::WebTalkDoor;
 use crate::error::Error;
@@ -32,6 +34,9 @@ pub(crate) trait Door {
 
 /// The door that these options ask for.
 pub(crate) fn door(options: &Options, addresses: Addresses) -> Result<Box<dyn Door + '_>, Error> {
+    if let Some(wire) = options.protocol.wire() {
+        return Ok(Box::new(PeerDoor::new(options, addresses, wire)));
+    }
     Ok(match options.protocol {
         Protocol::WebRocket => Box::new(WebRocketDoor::new(options, addresses)),
         Protocol::WebTalk => Box::new(WebTalkDoor::new(options, addresses)?),

@@ -40,7 +40,7 @@ impl<'a> WebTalkDoor<'a> {
             Error::Options("WebTalk is off at this server: it has told of no private link".into())
         })?;
         Ok(Self {
-            socket: WebSocketDoor::new(options, addresses, Reading::WebTalk),
+            socket: WebSocketDoor::new(options, addresses, Reading::Content),
             private,
             secret: options.secret.as_deref(),
             topology: options.topology(),

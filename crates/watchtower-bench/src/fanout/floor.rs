@@ -9,6 +9,7 @@ use crate::floor::{READY, Transport, write_burst, write_opening};
 use crate::load::http::{ChunkReader, StreamCounter};
 use crate::load::packets::Arrival;
 use crate::load::payload::Number;
+use crate::load::records::{self, RecordCounter};
 use crate::load::websocket::{self, FrameCounter, Reading};
 use crate::load::{Copies, Counter, Link, Load, Publisher, READ_BYTES, Socket, Source};
 use crate::options::{Options, Protocol};
@@ -82,10 +83,11 @@ fn connect(
     }
     control.receive(&mut [0; 1], "the bare loop")?;
 
-    let counter = |protocol: Protocol| match (protocol.stream_form(), protocol) {
+    let counter = |protocol: Protocol| match (protocol.stream_form(), protocol.wire()) {
+        _ if protocol.is_websocket() => template.frame_counter(protocol),
         (Some(form), _) => Counter::Stream(StreamCounter::in_body(form)),
-        (None, Protocol::WebRocket | Protocol::WebTalk) => template.frame_counter(protocol),
-        (None, _) => protocol.packet_counter(),
+        (None, Some(wire)) => Counter::Records(RecordCounter::new(wire)),
+        (None, None) => protocol.packet_counter(),
     };
     let links =
         sockets.into_iter().map(|socket| Link { socket, counter: counter(options.protocol) }).collect();
@@ -164,7 +166,11 @@ impl Template {
         let (framing, bytes) = match protocol {
             Protocol::Tcp => (Framing::Stream, read.to_vec()),
             Protocol::Udp => (Framing::Datagrams, read.to_vec()),
-            Protocol::WebRocket | Protocol::WebTalk => {
+            Protocol::Redis | Protocol::Nats | Protocol::Mqtt => {
+                let message = protocol.wire().and_then(|wire| records::last_message(wire, read));
+                (Framing::Stream, message.unwrap_or_default().to_vec())
+            }
+            Protocol::WebRocket | Protocol::WebTalk | Protocol::Nchan => {
                 let frame = websocket::last_message(read);
                 (Framing::Stream, frame.unwrap_or_default().to_vec())
             }
@@ -192,8 +198,8 @@ impl Template {
     fn frame_counter(&self, protocol: Protocol) -> Counter {
         let reading = match (self.number_at, protocol) {
             (None, _) => Reading::Nothing,
-            (Some(_), Protocol::WebTalk) => Reading::WebTalk,
-            (Some(_), _) => Reading::WebRocket,
+            (Some(_), Protocol::WebRocket) => Reading::WebRocket,
+            (Some(_), _) => Reading::Content,
         };
         let frames = Counter::Frames(FrameCounter::new(reading, None));
         match reading {

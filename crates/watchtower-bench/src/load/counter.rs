@@ -4,6 +4,7 @@ use crate::error::WireError;
 use crate::load::http::StreamCounter;
 use crate::load::packets::{Arrival, PacketCounter};
 use crate::load::payload::Number;
+use crate::load::records::RecordCounter;
 use crate::load::websocket::FrameCounter;
 use crate::load::webtalk::ReplyReader;
 
@@ -18,6 +19,8 @@ pub(crate) enum Counter {
     Stream(StreamCounter),
     /// A WebSocket.
     Frames(FrameCounter),
+    /// What another server says.
+    Records(RecordCounter),
     /// WebTalk's private link.
     Replies(ReplyReader),
     /// Answers that come in the order of what they answer: each stands for the next message, whose
@@ -35,6 +38,7 @@ impl Counter {
             Self::Packets(counter) => counter.feed(input, on),
             Self::Stream(counter) => counter.feed(input, on),
             Self::Frames(counter) => counter.feed(input, on),
+            Self::Records(counter) => counter.feed(input, on),
             Self::Replies(replies) => replies.feed(input, |_| on(Arrival::Acknowledged(0))),
             Self::InOrder { answers, next, step } => answers.feed_dyn(input, &mut |arrival| match arrival {
                 Arrival::Acknowledged(_) => {
@@ -62,6 +66,7 @@ impl Counter {
             Self::Packets(counter) => counter.is_between_packets(),
             Self::Stream(counter) => counter.is_between_messages(),
             Self::Frames(counter) => counter.is_between_frames(),
+            Self::Records(counter) => counter.is_between_records(),
             Self::Replies(replies) => replies.is_between_replies(),
             Self::InOrder { answers, .. } => answers.is_between_messages(),
             Self::Datagrams => true,
@@ -72,6 +77,7 @@ impl Counter {
     pub(crate) fn take_owed(&mut self) -> Option<Vec<u8>> {
         match self {
             Self::Frames(counter) => counter.take_pongs(),
+            Self::Records(counter) => counter.take_owed(),
             Self::InOrder { answers, .. } => answers.take_owed(),
             Self::Packets(_) | Self::Datagrams | Self::Stream(_) | Self::Replies(_) => None,
         }

@@ -101,7 +101,7 @@ pub(crate) mod tests {
         for number in [1, 2, 1, 0x2a, 2, 0x2a] {
             let mut content = Vec::new();
             Number(number).write_content(5000, &mut content);
-            let arrival = inflater.arrival(Reading::WebTalk, &deflate(&content));
+            let arrival = inflater.arrival(Reading::Content, &deflate(&content));
             assert_eq!(arrival, Ok(Arrival::Message(Some(Number(number)))));
         }
         assert_eq!(inflater.known.iter().flatten().count(), 3);
@@ -117,7 +117,7 @@ pub(crate) mod tests {
 
     #[test]
     fn what_cannot_be_inflated_is_an_error() {
-        let error = Inflater::new().arrival(Reading::WebTalk, b"\xff\xff\xff\xff").unwrap_err();
+        let error = Inflater::new().arrival(Reading::Content, b"\xff\xff\xff\xff").unwrap_err();
         assert_eq!(error, WireError::Framing("a message cannot be inflated"));
     }
 }

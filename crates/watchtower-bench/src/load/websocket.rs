@@ -146,8 +146,8 @@ pub(crate) fn is_deflated(frame: &[u8]) -> bool {
 pub(crate) enum Reading {
     /// WebRocket: JSON, with the content in `data`.
     WebRocket,
-    /// WebTalk: the content and nothing else.
-    WebTalk,
+    /// WebTalk and nchan: the content and nothing else.
+    Content,
     /// Nothing: each message counts as an answer, the next in order.
     Nothing,
 }
@@ -157,7 +157,7 @@ impl Reading {
     pub(crate) fn bytes(self) -> usize {
         match self {
             Self::WebRocket => webrocket::START_BYTES,
-            Self::WebTalk => NUMBER_BYTES,
+            Self::Content => NUMBER_BYTES,
             Self::Nothing => 0,
         }
     }
@@ -166,7 +166,7 @@ impl Reading {
     pub(crate) fn arrival(self, start: &[u8]) -> Result<Arrival, WireError> {
         match self {
             Self::WebRocket => webrocket::read(start),
-            Self::WebTalk => Ok(Arrival::Message(Number::parse(start))),
+            Self::Content => Ok(Arrival::Message(Number::parse(start))),
             Self::Nothing => Ok(Arrival::Acknowledged(0)),
         }
     }
@@ -450,7 +450,7 @@ mod tests {
         bytes.extend(frame(0x82, b"bytes of another"));
         let mut expected = numbers(0..4);
         expected.push(Arrival::Message(None));
-        check(Reading::WebTalk, false, &bytes, &expected);
+        check(Reading::Content, false, &bytes, &expected);
 
         let bytes = [frame(0x81, br#"{"ok":true}"#), frame(0x81, &rocket(9, 300))].concat();
         let mut expected = vec![Arrival::Acknowledged(0)];
@@ -471,7 +471,7 @@ mod tests {
     #[test]
     fn a_message_in_fragments_counts_once() {
         let bytes = [frame(0x01, b"0000002ax"), frame(0x00, b"xx"), frame(0x80, b"x")].concat();
-        check(Reading::WebTalk, false, &bytes, &numbers([42]));
+        check(Reading::Content, false, &bytes, &numbers([42]));
     }
 
     #[test]
@@ -482,7 +482,7 @@ mod tests {
 
     #[test]
     fn a_ping_is_answered_with_what_it_holds_and_a_pong_acknowledges() {
-        let mut counter = counter(Reading::WebTalk, false);
+        let mut counter = counter(Reading::Content, false);
         let mut arrivals = Vec::new();
         for piece in [frame(0x89, b"hi"), frame(0x8a, b"")].concat().chunks(1) {
             counter.feed(piece, |arrival| arrivals.push(arrival)).unwrap();
@@ -499,8 +499,8 @@ mod tests {
     fn a_close_is_told_with_its_code_and_reason() {
         let close = frame(0x88, b"\x0f\xa1wrong salt");
         let closed = WireError::ClosedWith { code: 4001, reason: "wrong salt".into() };
-        assert_eq!(count(counter(Reading::WebTalk, false), close.chunks(1)).unwrap_err(), closed);
-        let error = count(counter(Reading::WebTalk, false), [b"\x88\0".as_slice()]).unwrap_err();
+        assert_eq!(count(counter(Reading::Content, false), close.chunks(1)).unwrap_err(), closed);
+        let error = count(counter(Reading::Content, false), [b"\x88\0".as_slice()]).unwrap_err();
         assert_eq!(error, WireError::ClosedWith { code: 1005, reason: String::new() });
     }
 
@@ -515,7 +515,7 @@ mod tests {
             (b"\x89\x7e\x00\x80", "too long"),
             (b"\x81\x7f\xff\xff\xff\xff\xff\xff\xff\xff", "frame is longer than"),
         ] {
-            let error = count(counter(Reading::WebTalk, false), [bytes]).unwrap_err().to_string();
+            let error = count(counter(Reading::Content, false), [bytes]).unwrap_err().to_string();
             assert!(error.contains(told), "{error}");
         }
     }
@@ -593,7 +593,7 @@ mod tests {
 
         #[test]
         fn no_input_panics(bytes: Vec<u8>, piece in 1..9_usize) {
-            for mut counter in [counter(Reading::WebRocket, true), counter(Reading::WebTalk, false)] {
+            for mut counter in [counter(Reading::WebRocket, true), counter(Reading::Content, false)] {
                 for piece in bytes.chunks(piece) {
                     if counter.feed(piece, |_| ()).is_err() {
                         break;

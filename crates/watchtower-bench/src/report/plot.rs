@@ -88,7 +88,8 @@ fn draw_chart(
             .label(*name)
             .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], color.stroke_width(2)));
     }
-    chart.configure_series_labels().border_style(BLACK).background_style(WHITE).draw()?;
+    let labels = SeriesLabelPosition::UpperLeft;
+    chart.configure_series_labels().position(labels).border_style(BLACK).background_style(WHITE).draw()?;
     root.present()?;
     Ok(())
 }

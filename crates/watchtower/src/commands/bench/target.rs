@@ -64,6 +64,14 @@ enum ProtocolName {
     /// WebTalk: text over WebSocket.
     #[value(name = "webtalk")]
     WebTalk,
+    /// Redis, at --server.
+    Redis,
+    /// NATS, at --server.
+    Nats,
+    /// MQTT 3.1.1, at --server.
+    Mqtt,
+    /// nchan, at --server: WebSockets at /sub?id=N, published to by POST at /pub?id=N.
+    Nchan,
 }
 
 impl Target {
@@ -89,6 +97,10 @@ impl Target {
                 ProtocolName::Sse => Protocol::Sse,
                 ProtocolName::WebRocket => Protocol::WebRocket,
                 ProtocolName::WebTalk => Protocol::WebTalk,
+                ProtocolName::Redis => Protocol::Redis,
+                ProtocolName::Nats => Protocol::Nats,
+                ProtocolName::Mqtt => Protocol::Mqtt,
+                ProtocolName::Nchan => Protocol::Nchan,
             },
             server: self.server,
             server_pid: self.pid,
