@@ -14,6 +14,7 @@ use super::flood::FloodLimits;
 use super::identity::{Identity, Mark, PublicKey};
 use super::object::Malformed;
 use super::peers::PeerLimits;
+use super::routing::RoutingLimits;
 use super::seen::SeenLimits;
 
 /// A connection, in either direction. A node gives them out, each once.
@@ -42,6 +43,9 @@ pub struct Options {
     pub backlog: BacklogLimits,
     /// How many peers it has.
     pub peers: PeerLimits,
+    /// How it routes when there are many peers ([whispernet: 14]); without it
+    /// floods however many there are.
+    pub routing: Option<RoutingLimits>,
     /// How many nicks are pinned to a key.
     pub pins_max: usize,
     /// Its key; without one its messages are not signed.
@@ -63,6 +67,7 @@ impl Options {
             flood: FloodLimits::default(),
             backlog: BacklogLimits::default(),
             peers: PeerLimits::default(),
+            routing: None,
             pins_max: 10_000,
             identity: None,
             require_signed: false,
@@ -213,6 +218,9 @@ pub enum CloseReason {
     /// There are too many.
     #[error("there are {0} connections already")]
     TooMany(usize),
+    /// It goes on bringing messages that had come before.
+    #[error("it brings nothing new")]
+    Repeating,
     /// All unfinished objects together are too long, and its one is the longest.
     #[error("too many unfinished objects")]
     Unfinished,
@@ -231,12 +239,16 @@ pub struct Counts {
     pub forged: u64,
     /// Messages dropped since they are not signed, and have to be.
     pub unsigned: u64,
-    /// Objects without a `Body`.
+    /// Objects by which nodes with routing speak to one another.
+    pub control: u64,
+    /// Other objects without a `Body`, and such as their sender may not send.
     pub without_body: u64,
     /// Messages originated.
     pub originated: u64,
     /// Connections closed for what is no message.
     pub malformed: u64,
+    /// Connections closed since they went on bringing what had come before.
+    pub repeating: u64,
     /// Addresses refused for sending too much.
     pub flooded: u64,
     /// Addresses named by others and not taken up, though they were new.

@@ -46,6 +46,10 @@ pub struct Message<'a> {
     /// The signature in base64, as it was sent.
     #[serde(rename = "Sig", skip_serializing_if = "Option::is_none")]
     pub sig: Option<Cow<'a, str>>,
+    /// Whether the sender understands routing ([whispernet: 14]): `true`, and
+    /// any other value is none.
+    #[serde(rename = "Routes", skip_serializing_if = "std::ops::Not::not")]
+    pub routes: bool,
 }
 
 impl<'a> Message<'a> {
@@ -81,6 +85,7 @@ impl<'a> Message<'a> {
             file_contents: fields.text(Field::FileContents),
             pub_key: fields.text(Field::PubKey),
             sig: fields.text(Field::Sig),
+            routes: fields.routes,
         }))
     }
 
@@ -122,12 +127,13 @@ enum Field {
     PubKey,
     Sig,
     Timestamp,
+    Routes,
 }
 
 impl Field {
     const TEXTS: usize = Field::Timestamp as usize;
 
-    const ALL: [Field; Field::TEXTS + 1] = [
+    const ALL: [Field; Field::TEXTS + 2] = [
         Field::Id,
         Field::Addr,
         Field::Body,
@@ -138,6 +144,7 @@ impl Field {
         Field::PubKey,
         Field::Sig,
         Field::Timestamp,
+        Field::Routes,
     ];
 
     fn name(self) -> &'static str {
@@ -152,6 +159,7 @@ impl Field {
             Field::PubKey => "PubKey",
             Field::Sig => "Sig",
             Field::Timestamp => "Timestamp",
+            Field::Routes => "Routes",
         }
     }
 
@@ -165,6 +173,7 @@ impl Field {
 struct Fields<'a> {
     texts: [Option<Cow<'a, str>>; Field::TEXTS],
     timestamp: Option<i64>,
+    routes: bool,
     /// The first key that had a wrong type.
     wrong_type: Option<Field>,
 }
@@ -175,6 +184,11 @@ impl<'a> Fields<'a> {
     }
 
     fn set(&mut self, key: Field, value: Value<'a>) {
+        // To other peers this is a key that they do not know.
+        if key == Field::Routes {
+            self.routes = matches!(value, Value::True);
+            return;
+        }
         match (self.texts.get_mut(key as usize), value) {
             (Some(text), Value::Text(value)) => *text = Some(value),
             (Some(text), Value::Null) => *text = None,
@@ -240,6 +254,7 @@ enum Value<'a> {
     Null,
     Text(Cow<'a, str>),
     Whole(i64),
+    True,
     Other,
 }
 
@@ -278,8 +293,8 @@ impl<'de: 'a, 'a> Deserialize<'de> for Value<'a> {
                 Ok(Value::Other)
             }
 
-            fn visit_bool<E: Error>(self, _: bool) -> Result<Value<'de>, E> {
-                Ok(Value::Other)
+            fn visit_bool<E: Error>(self, is_true: bool) -> Result<Value<'de>, E> {
+                Ok(if is_true { Value::True } else { Value::Other })
             }
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value<'de>, A::Error> {

@@ -16,6 +16,7 @@ mod message;
 mod node;
 mod object;
 mod peers;
+mod routing;
 pub mod safe_text;
 mod seen;
 
@@ -29,6 +30,7 @@ pub use message::Message;
 pub use node::Node;
 pub use object::{Malformed, OBJECT_DEPTH_MAX, ObjectReader};
 pub use peers::{Keep, PeerLimits, PeerState};
+pub use routing::RoutingLimits;
 pub use seen::SeenLimits;
 
 #[cfg(test)]

@@ -1,0 +1,1 @@
+//! Routing, with no node around it.
