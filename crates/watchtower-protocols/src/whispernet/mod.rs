@@ -38,4 +38,6 @@ mod network_tests;
 #[cfg(test)]
 mod node_tests;
 #[cfg(test)]
+mod routing_tests;
+#[cfg(test)]
 mod tests;

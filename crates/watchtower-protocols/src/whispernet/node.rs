@@ -282,7 +282,9 @@ impl Node {
         if fate == Some(Fate::Forgotten) && tells {
             self.actions.push_back(Action::Tell(Notice::Forgotten(addr)));
         }
-        self.routed_failed(addr, now);
+        if fate.is_some() {
+            self.routed_failed(addr, now);
+        }
         self.tick(now);
     }
 

@@ -265,6 +265,13 @@ impl Peers {
         self.table.remove(&addr);
     }
 
+    /// Nor are those dialled that wait, unless the user wants them or they are
+    /// excepted.
+    pub(super) fn release_waiting(&mut self, is_excepted: impl Fn(SocketAddr) -> bool) {
+        let is_waiting = |peer: &Peer| matches!(peer.state, PeerState::Waiting(_));
+        self.table.retain(|addr, peer| !is_waiting(peer) || peer.keep == Keep::Always || is_excepted(*addr));
+    }
+
     fn shun(&mut self, addr: SocketAddr, until: Timestamp) {
         self.shunned.retain(|(shunned, _)| *shunned != addr);
         if self.shunned.len() >= SHUNNED_MAX {

@@ -3,6 +3,7 @@
 //! A host turns what happens to it into [`Effect`]s. Connections are links of
 //! the network here.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 
 use bytes::Bytes;
@@ -148,7 +149,7 @@ impl Host {
 
 /// A real node, and its connections.
 pub(super) struct Ours {
-    pub(super) node: Node,
+    node: Node,
     connections: FxHashMap<LinkId, ConnectionId>,
     links: FxHashMap<ConnectionId, LinkId>,
 }
@@ -210,7 +211,7 @@ pub(super) struct Plain {
     known: FxHashSet<HostId>,
     /// Whom it is connected to.
     peers: Vec<(LinkId, HostId)>,
-    effects: std::collections::VecDeque<Effect>,
+    effects: VecDeque<Effect>,
 }
 
 impl Plain {
@@ -222,7 +223,7 @@ impl Plain {
             seen: FxHashSet::default(),
             known: FxHashSet::from_iter([host]),
             peers: Vec::new(),
-            effects: std::collections::VecDeque::new(),
+            effects: VecDeque::new(),
         }
     }
 

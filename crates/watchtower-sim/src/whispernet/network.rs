@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fastrand::Rng;
+use rustc_hash::FxHashSet;
 use watchtower_hub::Timestamp;
 use watchtower_protocols::whispernet::RoutingLimits;
 
@@ -61,13 +62,28 @@ pub(super) fn host_at(address: SocketAddr) -> HostId {
 
 enum Event {
     /// A dial comes in.
-    Arriving { from: HostId, to: HostId },
+    Arriving {
+        from: HostId,
+        to: HostId,
+    },
     /// It was accepted, or seemed so.
-    Established { link: LinkId, is_accepted: bool },
-    Unanswered { from: HostId, to: HostId },
-    Object { link: LinkId, object: Bytes },
+    Established {
+        link: LinkId,
+        is_accepted: bool,
+    },
+    Unanswered {
+        from: HostId,
+        to: HostId,
+    },
+    Object {
+        link: LinkId,
+        object: Bytes,
+    },
     /// At the one end or the other.
-    Ended { link: LinkId, at: HostId },
+    Ended {
+        link: LinkId,
+        at: HostId,
+    },
     Tick(HostId),
     Break,
 }
@@ -76,8 +92,6 @@ struct Link {
     from: HostId,
     to: HostId,
     is_open: bool,
-    /// Whether whoever dialled knows that it is open.
-    is_established: bool,
     /// The messages that a node sent on it, a bit each.
     sent: Vec<u64>,
 }
@@ -106,10 +120,10 @@ pub(super) struct Network {
     /// When each is ticked next.
     ticks: Vec<Option<Millis>>,
     links: Vec<Link>,
+    /// Who has connected to whom, whatever became of it.
+    met: FxHashSet<(HostId, HostId)>,
     messages: Messages,
     traffic: Vec<Traffic>,
-    dups: std::collections::BTreeMap<(&'static str, bool), usize>,
-    controls: std::collections::BTreeMap<String, usize>,
     /// By message and host.
     arrivals: Vec<Vec<Option<Arrival>>>,
     /// What must not happen, and how often it did.
@@ -137,10 +151,9 @@ impl Network {
             is_up: Vec::new(),
             ticks: Vec::new(),
             links: Vec::new(),
+            met: FxHashSet::default(),
             messages: Messages::default(),
             traffic: Vec::new(),
-            dups: Default::default(),
-            controls: Default::default(),
             arrivals: Vec::new(),
             faults: Faults::default(),
         }
@@ -184,10 +197,9 @@ impl Network {
         self.hosts[host.0].is_plain()
     }
 
-    /// Whether the one has a connection to the other.
-    pub(super) fn is_connected(&self, from: HostId, to: HostId) -> bool {
-        let is_it = |link: &Link| link.is_open && link.is_established && link.from == from && link.to == to;
-        self.links.iter().any(is_it)
+    /// Whether the one has connected to the other.
+    pub(super) fn has_met(&self, from: HostId, to: HostId) -> bool {
+        self.met.contains(&(from, to))
     }
 
     /// Those that have not failed.
@@ -195,6 +207,7 @@ impl Network {
         (0..self.hosts.len()).map(HostId).filter(|host| self.is_up[host.0]).collect()
     }
 
+    /// How many neighbours it has, if it routes.
     pub(super) fn neighbours(&self, host: HostId) -> usize {
         self.hosts[host.0].neighbours()
     }
@@ -222,9 +235,6 @@ impl Network {
 
     /// A host says something.
     pub(super) fn say(&mut self, host: HostId, body: &str) -> MessageId {
-        if let Some(t) = std::env::var("TRACE").ok().and_then(|t| t.parse::<usize>().ok()) && host.0 == t {
-            eprintln!("{} {} says", self.now(), host.0);
-        }
         let now = self.timestamp();
         let message = self.hosts[host.0].say(body, &mut self.messages, now);
         self.show(host, message, None);
@@ -286,9 +296,6 @@ impl Network {
     // Connections.
 
     fn dial(&mut self, from: HostId, to: HostId) {
-        if let Some(t) = std::env::var("TRACE").ok().and_then(|t| t.parse::<usize>().ok()) && (from.0 == t || to.0 == t) {
-            eprintln!("{} {} dials {}", self.now(), from.0, to.0);
-        }
         if !self.is_up[to.0] || self.rng.usize(..DIALS_A_FAILURE) == 0 {
             self.schedule.add(self.now() + DIAL_TIMEOUT, Event::Unanswered { from, to });
         } else {
@@ -302,7 +309,7 @@ impl Network {
             return self.schedule.add(self.now() + DIAL_TIMEOUT, Event::Unanswered { from, to });
         }
         let link = LinkId(self.links.len());
-        self.links.push(Link { from, to, is_open: true, is_established: false, sent: Vec::new() });
+        self.links.push(Link { from, to, is_open: true, sent: Vec::new() });
         let is_accepted = self.hosts[to.0].accepted(local_end(from, link), link, now);
         self.carry_out(to, None);
         self.schedule.add(self.now() + self.latency(from, to), Event::Established { link, is_accepted });
@@ -314,8 +321,7 @@ impl Network {
         if !self.is_up[from.0] {
             return self.close(link, from);
         }
-        self.links[link.0].is_established = true;
-        self.trace(link, "established");
+        self.met.insert((from, to));
         let is_wanted = self.hosts[from.0].dialled(to, local_end(from, link), link, now);
         if !is_wanted {
             self.close(link, from);
@@ -327,14 +333,8 @@ impl Network {
     }
 
     /// One end closes it.
-    fn trace(&self, link: LinkId, what: &str) {
-        let Link { from, to, .. } = self.links[link.0];
-        if let Some(t) = std::env::var("TRACE").ok().and_then(|t| t.parse::<usize>().ok()) && (from.0 == t || to.0 == t) {
-            eprintln!("{} {}->{} {what}", self.now(), from.0, to.0);
-        }
-    }
+
     fn close(&mut self, link: LinkId, end: HostId) {
-        self.trace(link, &format!("closed by {}", end.0));
         let Link { from, to, .. } = self.links[link.0];
         let other = if end == from { to } else { from };
         if std::mem::take(&mut self.links[link.0].is_open) {
@@ -349,7 +349,6 @@ impl Network {
         let link = LinkId(self.rng.usize(..self.links.len()));
         let Link { from, to, is_open, .. } = self.links[link.0];
         if is_open {
-            self.trace(link, "broken");
             self.schedule.add(self.now(), Event::Ended { link, at: from });
             self.schedule.add(self.now(), Event::Ended { link, at: to });
         }
@@ -383,19 +382,6 @@ impl Network {
             traffic.message_bytes += length;
         } else {
             traffic.control_bytes += length;
-        }
-        if std::env::var_os("DEBUGSIM").is_some() && !self.hosts[to.0].is_plain() {
-            if let Some(m) = self.messages.read(object) {
-                let dup = self.arrival(m, to).is_some();
-                let Host::Node(ours) = &self.hosts[to.0] else { panic!() };
-                let what = if self.hosts[from.0].is_plain() {
-                    if ours.node.served().contains(&address(from)) { "P served" } else { "P" }
-                } else if ours.node.neighbours().any(|n| n == address(from)) { "neighbour" } else { "R" };
-                *self.dups.entry((what, dup)).or_insert(0) += 1;
-            } else {
-                let kind = String::from_utf8_lossy(&object[2..6]).into_owned();
-                *self.controls.entry(kind).or_insert(0) += object.len();
-            }
         }
         let now = self.timestamp();
         self.hosts[to.0].received(link, object, &mut self.messages, now);
@@ -436,34 +422,6 @@ impl Network {
             self.ticks[host.0] = Some(at);
             self.schedule.add(at, Event::Tick(host));
         }
-    }
-
-    pub(super) fn debug(&mut self, message: MessageId) {
-        for host in self.up() {
-            let small = matches!(&self.hosts[host.0], Host::Node(ours) if ours.node.neighbours().count() == 0);
-            if !small && (self.arrival(message, host).is_some() || message.0 == 0) { continue; }
-            let class = |host: HostId| if !self.is_up[host.0] { "dead" } else { match &self.hosts[host.0] {
-                Host::Plain(_) => "P",
-                Host::Node(ours) if ours.node.neighbours().count() > 0 => "R",
-                Host::Node(_) => "s",
-            }};
-            let links = |incoming: bool| self.links.iter().filter(|l| l.is_open && if incoming { l.to == host } else { l.from == host })
-                .map(|l| if incoming { l.from } else { l.to }).map(|h| format!("{}{}", class(h), h.0)).collect::<Vec<_>>();
-            eprintln!("MISSED {host:?} {} in {:?} out {:?}", class(host), links(true), links(false));
-            if let Host::Node(ours) = &self.hosts[host.0] { eprintln!("{:?}", ours.node.counts()); }
-        }
-        let mut sums = std::collections::BTreeMap::new();
-        for host in self.up() {
-            let Host::Node(ours) = &self.hosts[host.0] else { continue };
-            let kind = if ours.node.neighbours().count() > 0 { "R" } else { "s" };
-            let c = ours.node.counts();
-            let sum = sums.entry(kind).or_insert([0; 6]);
-            let new = [1, c.shown, c.repeated, c.repeating, c.control, c.without_body];
-            for (s, n) in sum.iter_mut().zip(new) { *s += n; }
-        }
-        eprintln!("n shown repeated repeating control without {sums:?} dups {:?} control {:?}", self.dups, self.controls);
-        self.dups.clear();
-        self.controls.clear();
     }
 
     // What there is to see.

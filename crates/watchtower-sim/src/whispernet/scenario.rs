@@ -28,7 +28,7 @@ const ROUND: Millis = 1_000;
 /// How many there are after nodes failed.
 const ROUNDS: usize = 30;
 
-/// How long a message may take to count as one that reached its round's nodes.
+/// How long a message may take to count as one that came in time.
 const IN_TIME: Millis = 5_000;
 
 /// How long the last messages are waited for.
@@ -45,7 +45,7 @@ pub fn run(options: Options) -> Result<Report, Error> {
         return Err(Error::Nodes { max: NODES_MAX });
     }
     for (what, count) in [("the plain ones", plain), ("those that fail", kill)] {
-        if count + 2 > nodes && count > 0 {
+        if count > nodes - 2 {
             return Err(Error::TooMany { what, count, nodes });
         }
     }
@@ -54,13 +54,12 @@ pub fn run(options: Options) -> Result<Report, Error> {
     say_some(&mut network, WARM_UP);
     let before = measure(&mut network, options.messages);
     let neighbours = neighbours(&network);
-    let (rounds, after) = if kill == 0 {
-        (Vec::new(), None)
-    } else {
+    let (mut rounds, mut after) = (Vec::new(), None);
+    if kill > 0 {
         fail(&mut network, kill);
-        let rounds = heal(&mut network);
-        (rounds, Some(measure(&mut network, (options.messages / 2).max(1))))
-    };
+        rounds = heal(&mut network);
+        after = Some(measure(&mut network, (options.messages / 2).max(1)));
+    }
     let virtual_time = std::time::Duration::from_millis(network.now());
     Ok(Report { options, before, neighbours, rounds, after, faults: network.faults, virtual_time })
 }
@@ -89,7 +88,7 @@ fn grow(network: &mut Network, options: Options) {
 fn first_words(network: &mut Network, silent: &mut VecDeque<(Millis, HostId, Option<HostId>)>) {
     for _ in 0..silent.len() {
         let Some((at, host, contact)) = silent.pop_front() else { return };
-        let is_connected = contact.is_none_or(|contact| network.is_connected(host, contact));
+        let is_connected = contact.is_none_or(|contact| network.has_met(host, contact));
         if at <= network.now() && is_connected {
             network.say(host, &words(host.0));
         } else {
@@ -128,11 +127,9 @@ fn say_some(network: &mut Network, count: usize) -> Vec<Said> {
 
 fn measure(network: &mut Network, count: usize) -> Measured {
     network.take_traffic();
-    if std::env::var_os("DEBUGSIM").is_some() { network.debug(MessageId(0)); }
     let said = say_some(network, count);
     network.run_until(network.now() + AFTERMATH);
     let traffic = network.take_traffic();
-    if std::env::var_os("DEBUGSIM").is_some() { network.debug(said.last().unwrap().message); }
     let mut measured = Measured { messages: count, ..Measured::default() };
     for host in network.up() {
         let others = || said.iter().filter(|said| said.speaker != host);
@@ -161,20 +158,15 @@ fn measure(network: &mut Network, count: usize) -> Measured {
     measured
 }
 
-/// The fewest and the most neighbours of a node, of those that have any.
+/// The fewest neighbours of a routing node, and the most.
 fn neighbours(network: &Network) -> (usize, usize) {
-    let counts: Vec<usize> = network
-        .up()
-        .into_iter()
-        .filter(|host| !network.is_plain(*host))
-        .map(|host| network.neighbours(host))
-        .collect();
-    (counts.iter().copied().min().unwrap_or(0), counts.iter().copied().max().unwrap_or(0))
+    let up = network.up();
+    let counts = || up.iter().filter(|host| !network.is_plain(**host)).map(|host| network.neighbours(*host));
+    (counts().min().unwrap_or(0), counts().max().unwrap_or(0))
 }
 
 fn fail(network: &mut Network, kill: usize) {
-    let up = network.up();
-    let mut killed = up;
+    let mut killed = network.up();
     network.rng().shuffle(&mut killed);
     killed.truncate(kill);
     network.kill(&killed);
@@ -186,12 +178,13 @@ fn heal(network: &mut Network) -> Vec<Round> {
     let up = network.up();
     let round = |said: &Said| {
         let arrivals = up.iter().filter_map(|host| network.arrival(said.message, *host));
-        let (mut in_time, mut ever) = (0, 0);
+        let mut round = Round { at_once: 0, in_time: 0, ever: 0, due: up.len() };
         for arrival in arrivals {
-            ever += 1;
-            in_time += usize::from(arrival.at <= said.at + IN_TIME);
+            round.at_once += usize::from(arrival.at <= said.at + ROUND);
+            round.in_time += usize::from(arrival.at <= said.at + IN_TIME);
+            round.ever += 1;
         }
-        Round { in_time, ever, due: up.len() }
+        round
     };
     said.iter().map(round).collect()
 }

@@ -22,13 +22,14 @@ impl Node {
         self.routing.iter().flat_map(|routing| routing.neighbours())
     }
 
-    pub fn served(&self) -> BTreeSet<SocketAddr> { self.routing.as_ref().unwrap().served().clone() }
     /// Does what is due, and what is ordered.
     pub(super) fn route(&mut self, now: Timestamp) {
         while let Some(routing) = &mut self.routing {
-            let peers = &self.peers;
-            routing.serve_only(|addr| peers.contains(addr));
-            routing.tick(now);
+            if routing.deadline().is_some_and(|deadline| deadline <= now) {
+                let peers = &self.peers;
+                routing.keep_only(|addr| peers.contains(addr));
+                routing.tick(now);
+            }
             let orders: Vec<Order> = std::iter::from_fn(|| routing.next_order()).collect();
             if orders.is_empty() {
                 break;
@@ -37,6 +38,7 @@ impl Node {
                 match order {
                     Order::Send(to, object) => self.send_routed(to, object, now),
                     Order::Leave(addr) => self.leave(addr, now),
+                    Order::Forget => self.forget_waiting(),
                 }
             }
         }
@@ -66,6 +68,12 @@ impl Node {
         {
             self.peers.release(addr);
             self.close(connection, CloseReason::Unneeded, now);
+        }
+    }
+
+    fn forget_waiting(&mut self) {
+        if let Some(routing) = &self.routing {
+            self.peers.release_waiting(|addr| routing.served().contains(&addr));
         }
     }
 
@@ -106,7 +114,12 @@ impl Node {
     }
 
     /// A connection is forgotten, to `addr` or from somebody.
-    pub(super) fn routed_ended(&mut self, connection: ConnectionId, addr: Option<SocketAddr>, now: Timestamp) {
+    pub(super) fn routed_ended(
+        &mut self,
+        connection: ConnectionId,
+        addr: Option<SocketAddr>,
+        now: Timestamp,
+    ) {
         let Some(routing) = &mut self.routing else { return };
         match addr {
             Some(addr) => routing.ended(addr, now),
@@ -118,7 +131,8 @@ impl Node {
     /// before. False when there is none.
     pub(super) fn make_room(&mut self, now: Timestamp) -> bool {
         let is_started = self.routing.as_ref().is_some_and(|routing| routing.is_started());
-        let useless = self.incoming.iter().filter(|(_, incoming)| !incoming.is_routing && incoming.repeats > 0);
+        let useless =
+            self.incoming.iter().filter(|(id, incoming)| incoming.repeats > 0 && !self.is_kept(**id));
         let most = useless.max_by_key(|(_, incoming)| incoming.repeats).map(|(connection, _)| *connection);
         let Some(connection) = most.filter(|_| is_started) else { return false };
         self.counts.repeating += 1;
@@ -235,7 +249,8 @@ impl Node {
         now: Timestamp,
     ) {
         let control = self.routing.as_ref().and_then(|_| Control::parse(object)).and_then(|control| {
-            control.with_addresses(|addr| dialable(addr).filter(|addr| self.may_be_dialled(*addr, source, now)))
+            control
+                .with_addresses(|addr| dialable(addr).filter(|addr| self.may_be_dialled(*addr, source, now)))
         });
         let is_taken = match (control, &mut self.routing, self.incoming.get_mut(&connection)) {
             (Some(control), Some(routing), Some(incoming)) => {

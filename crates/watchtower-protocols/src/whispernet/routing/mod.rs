@@ -1,9 +1,9 @@
 //! Routing, for a whispernet that is too large for all to know all
 //! ([whispernet: 14]).
 //!
-//! With few peers a node floods, and none of this is at work. Once it is
-//! connected to more than [`RoutingLimits::flooded`] peers that understand
-//! routing, or one that routes speaks to it, it has neighbours instead
+//! With few peers a node floods, and none of this is at work. Once it knows
+//! more than [`RoutingLimits::flooded`] peers that understand routing, or one
+//! that routes speaks to it, it has neighbours instead
 //! ([`view`]), and passes messages along a tree of them ([`tree`]). Messages
 //! stay what they are, byte for byte; beside them go objects without a `Body`
 //! ([`control`]), to those alone that have shown that they understand.
@@ -21,9 +21,6 @@ mod random;
 mod recent;
 mod tree;
 mod view;
-
-#[cfg(test)]
-mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
@@ -81,7 +78,8 @@ pub struct RoutingLimits {
     pub graft_after: Duration,
     /// How long it may take once it was asked for.
     pub graft_again: Duration,
-    /// How long a connection is kept that is of no more use.
+    /// How long a connection is kept that is of no more use, at least. It may
+    /// be half as long more.
     pub linger: Duration,
     /// How many messages are kept for neighbours that missed them.
     pub recent_messages: usize,
@@ -121,6 +119,8 @@ pub(super) enum Order {
     Send(SocketAddr, Bytes),
     /// The connection to a peer is of no more use.
     Leave(SocketAddr),
+    /// Peers that wait to be dialled, since messages named them, are not to be.
+    Forget,
 }
 
 /// A connection to a peer.
@@ -145,6 +145,8 @@ pub(super) struct Routing {
     served: BTreeSet<SocketAddr>,
     /// The peers that are connected to.
     links: BTreeMap<SocketAddr, Link>,
+    /// When these are looked through for some that are of no more use.
+    look_at: Timestamp,
     /// The last messages that were brought first by others than neighbours, and
     /// on which connection. Invariant: at most [`BROUGHT_MAX`].
     brought: VecDeque<(ShortId, ConnectionId)>,
@@ -168,6 +170,7 @@ impl Routing {
             heard: SeenIds::new(key, HEARD, now),
             served: BTreeSet::new(),
             links: BTreeMap::new(),
+            look_at: now,
             brought: VecDeque::new(),
             letters: BTreeMap::new(),
             orders: VecDeque::new(),
@@ -194,29 +197,26 @@ impl Routing {
             return;
         }
         self.view.tick(now);
-        if self.view.is_stranded() {
-            let links = self.links.keys().filter(|addr| self.known.understands(**addr));
-            links.for_each(|addr| self.view.offer(*addr, now));
-        }
         let (sends, unreliable) = self.tree.tick(now);
         self.send_all(sends, now);
         unreliable.into_iter().for_each(|neighbour| self.view.let_go(neighbour));
         self.settle(now);
-        self.leave_the_idle(now);
+        if self.look_at <= now {
+            self.leave_the_idle(now);
+            self.look_at = now.after(self.limits.linger / 2);
+        }
     }
 
     pub(super) fn deadline(&self) -> Option<Timestamp> {
         if !self.is_started {
             return None;
         }
-        let idle = self.links.iter().filter(|(addr, _)| self.is_idle(**addr));
-        let leave = idle.map(|(_, link)| link.used.after(self.limits.linger)).min();
-        [self.view.deadline(), self.tree.deadline(), leave].into_iter().flatten().min()
+        [self.view.deadline(), self.tree.deadline(), Some(self.look_at)].into_iter().flatten().min()
     }
 
     /// With many peers a node routes from now on.
     fn start_if_many(&mut self, now: Timestamp) {
-        if self.known.understanding() > self.limits.flooded {
+        if !self.is_started && self.known.understanding() > self.limits.flooded {
             self.start(now);
         }
     }
@@ -226,6 +226,7 @@ impl Routing {
             return;
         }
         self.is_started = true;
+        self.orders.push_back(Order::Forget);
         for link in self.links.values_mut() {
             *link = Link { used: now, is_left_over: true };
         }
@@ -246,7 +247,12 @@ impl Routing {
     fn settle(&mut self, now: Timestamp) {
         while let Some(event) = self.view.next_event() {
             match event {
-                Event::Say(to, control) => self.say(to, &control, now),
+                Event::Say(to, control) => {
+                    self.say(to, &control, now);
+                    if self.links.contains_key(&to) {
+                        self.view.connected(to, now);
+                    }
+                }
                 Event::Up(addr) => self.tree.up(addr, now),
                 Event::Down(addr) => self.tree.down(addr),
             }
@@ -289,13 +295,16 @@ impl Routing {
     }
 
     pub(super) fn connected(&mut self, addr: SocketAddr, now: Timestamp) {
-        self.links.insert(addr, Link { used: now, is_left_over: false });
+        // The dial may have begun while the node flooded.
+        let is_left_over = self.is_started && !self.known.understands(addr);
+        self.links.insert(addr, Link { used: now, is_left_over });
         let letters = self.letters.remove(&addr).unwrap_or_default();
         self.orders.extend(letters.into_iter().map(|object| Order::Send(addr, object)));
-        if !self.is_started {
-            self.start_if_many(now);
-        } else if self.known.understands(addr) {
-            self.view.offer(addr, now);
+        if self.is_started {
+            self.view.connected(addr, now);
+            if self.known.understands(addr) {
+                self.view.offer(addr, now);
+            }
             self.settle(now);
         }
     }
@@ -313,13 +322,18 @@ impl Routing {
         self.letters.remove(&addr);
         if self.is_started {
             self.view.lost(addr, now);
+            if self.view.is_stranded() {
+                let links = self.links.keys().filter(|addr| self.known.understands(**addr));
+                links.for_each(|addr| self.view.offer(*addr, now));
+            }
             self.settle(now);
         }
     }
 
-    /// Those that are not dialled any more are not served.
-    pub(super) fn serve_only(&mut self, is_dialled: impl Fn(SocketAddr) -> bool) {
+    /// Nothing is kept for those that are not dialled any more.
+    pub(super) fn keep_only(&mut self, is_dialled: impl Fn(SocketAddr) -> bool) {
         self.served.retain(|addr| is_dialled(*addr));
+        self.letters.retain(|addr, _| is_dialled(*addr));
     }
 
     /// A connection from somebody ended.
@@ -336,8 +350,12 @@ impl Routing {
 
     fn leave_the_idle(&mut self, now: Timestamp) {
         let is_over = |link: &Link| link.used.after(self.limits.linger) <= now;
-        let idle: Vec<SocketAddr> =
-            self.links.iter().filter(|(addr, link)| is_over(link) && self.is_idle(**addr)).map(|(addr, _)| *addr).collect();
+        let idle: Vec<SocketAddr> = self
+            .links
+            .iter()
+            .filter(|(addr, link)| is_over(link) && self.is_idle(**addr))
+            .map(|(addr, _)| *addr)
+            .collect();
         for addr in idle {
             let Some(link) = self.links.get_mut(&addr) else { continue };
             link.used = now;
@@ -390,7 +408,8 @@ impl Routing {
     /// told so.
     pub(super) fn repeated(&mut self, connection: ConnectionId, id: ShortId, now: Timestamp) {
         let neighbour = self.view.behind(connection);
-        let prune = neighbour.and_then(|neighbour| Some((neighbour, self.tree.repeated(neighbour, id, now)?)));
+        let prune =
+            neighbour.and_then(|neighbour| Some((neighbour, self.tree.repeated(neighbour, id, now)?)));
         if let Some((neighbour, prune)) = prune {
             self.say(neighbour, &prune, now);
         }
@@ -445,9 +464,9 @@ impl Routing {
         if is_to_be_served {
             self.served.insert(addr);
         }
+        self.start_if_many(now);
         if !self.is_started {
-            self.start_if_many(now);
-            return !self.is_started;
+            return true;
         }
         if !is_plain && is_direct {
             self.view.invite(addr, now);

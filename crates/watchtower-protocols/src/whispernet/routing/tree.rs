@@ -11,6 +11,9 @@
 //! came; so the tree is not shortened by moving branches. Who are neighbours is
 //! for the [`View`](super::view::View) to say.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -137,18 +140,17 @@ impl Tree {
     /// It is no longer waited for.
     fn found(&mut self, id: ShortId, from: Option<SocketAddr>) {
         let Some(missing) = self.missing.remove(&id) else { return };
-        for owner in missing.owners.iter().chain(&missing.asked) {
-            self.recent.had_by(id, *owner);
-        }
         for owner in missing.owners {
             if let Some(branch) = self.branches.get_mut(&owner) {
                 branch.promised -= 1;
+                self.recent.had_by(id, owner);
             }
         }
-        if let Some(branch) = from.filter(|from| missing.asked == Some(*from))
-            .and_then(|from| self.branches.get_mut(&from))
+        if let Some(asked) = missing.asked
+            && let Some(branch) = self.branches.get_mut(&asked)
         {
-            branch.broken = 0;
+            branch.broken = if from == Some(asked) { 0 } else { branch.broken };
+            self.recent.had_by(id, asked);
         }
     }
 

@@ -15,9 +15,13 @@
 //!
 //! Opens no connection: it says what to send to whom.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::hash::{Hash, Hasher};
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use siphasher::sip::SipHasher13;
 use watchtower_hub::Timestamp;
@@ -32,6 +36,9 @@ const HOPS: u8 = 6;
 
 /// At how many hops left a new node is noted on the way.
 const NOTED_AT: u8 = 3;
+
+/// How many walks a node passes on within a second. Further ones end there.
+const WALKS_MAX: u32 = 64;
 
 /// How many of its neighbours, and of the passive view, a node shuffles.
 const SHUFFLED: (usize, usize) = (3, 4);
@@ -58,6 +65,8 @@ pub(super) struct View {
     shuffle: Option<Token>,
     /// Whether somebody was asked in vain while there was no neighbour.
     is_desperate: bool,
+    /// The walks that were passed on in the second that began then.
+    walks: (Timestamp, u32),
     events: VecDeque<Event>,
 }
 
@@ -66,6 +75,8 @@ struct Neighbour {
     incoming: Option<ConnectionId>,
     /// Its token, once that was sent back to it.
     echoed: Option<Token>,
+    /// Whether there is a connection to it.
+    is_connected: bool,
     /// How long it is waited for, if it is not up by then.
     until: Timestamp,
     /// Whether the others are to be told of it.
@@ -73,8 +84,12 @@ struct Neighbour {
 }
 
 impl Neighbour {
+    fn new(until: Timestamp, is_new: bool) -> Neighbour {
+        Neighbour { incoming: None, echoed: None, is_connected: false, until, is_new }
+    }
+
     fn is_up(&self) -> bool {
-        self.incoming.is_some() && self.echoed.is_some()
+        self.incoming.is_some() && self.echoed.is_some() && self.is_connected
     }
 }
 
@@ -92,6 +107,7 @@ impl View {
             shuffle_at: now,
             shuffle: None,
             is_desperate: false,
+            walks: (now, 0),
             events: VecDeque::new(),
         }
     }
@@ -141,7 +157,8 @@ impl View {
 
     /// It takes the place of another if there is no room.
     fn remember(&mut self, addr: SocketAddr) {
-        if addr == self.me || self.contains(addr) || self.passive.contains(&addr) || self.limits.passive == 0 {
+        if addr == self.me || self.contains(addr) || self.passive.contains(&addr) || self.limits.passive == 0
+        {
             return;
         }
         if self.passive.len() >= self.limits.passive {
@@ -173,7 +190,7 @@ impl View {
         self.forget(addr);
         let until = now.after(self.limits.answer_within);
         let urgent = self.is_desperate && !self.has_neighbours();
-        self.neighbours.insert(addr, Neighbour { incoming: None, echoed: None, until, is_new });
+        self.neighbours.insert(addr, Neighbour::new(until, is_new));
         let token = self.token_for(addr);
         self.say(addr, Control::Neighbor { addr: self.me, token, echo: None, urgent });
     }
@@ -225,15 +242,22 @@ impl View {
         if was_up && !is_proven {
             return false;
         }
-        let me = Control::Neighbor { addr: self.me, token: self.token_for(addr), echo: Some(token), urgent: false };
+        let me = Control::Neighbor {
+            addr: self.me,
+            token: self.token_for(addr),
+            echo: Some(token),
+            urgent: false,
+        };
         self.forget(addr);
         let until = now.after(self.limits.answer_within);
-        let asking = Neighbour { incoming: None, echoed: None, until, is_new: false };
+        let asking = Neighbour::new(until, false);
         let neighbour = self.neighbours.entry(addr).or_insert(asking);
         if is_proven {
             neighbour.incoming = Some(connection);
         }
-        if neighbour.echoed.replace(token) != Some(token) {
+        // Whoever borrows the address has it told one thing, and no more.
+        if neighbour.echoed.is_none() || (is_proven && neighbour.echoed != Some(token)) {
+            neighbour.echoed = Some(token);
             self.events.push_back(Event::Say(addr, me));
         }
         if neighbour.is_up() && !was_up {
@@ -241,6 +265,19 @@ impl View {
             self.came_up(addr, is_new, now);
         }
         is_proven
+    }
+
+    /// There is a connection to it.
+    pub(super) fn connected(&mut self, addr: SocketAddr, now: Timestamp) {
+        let Some(neighbour) = self.neighbours.get_mut(&addr).filter(|neighbour| !neighbour.is_connected)
+        else {
+            return;
+        };
+        neighbour.is_connected = true;
+        if neighbour.is_up() {
+            let is_new = neighbour.is_new;
+            self.came_up(addr, is_new, now);
+        }
     }
 
     /// Who has no neighbour at all may take the place of another, once it has
@@ -292,8 +329,9 @@ impl View {
     /// It says that it is a neighbour no more.
     pub(super) fn disconnect(&mut self, addr: SocketAddr, now: Timestamp) {
         self.remove(addr);
-        self.remember(addr);
+        // Another one first.
         self.refill(now);
+        self.remember(addr);
     }
 
     /// A neighbour tells of a new node.
@@ -301,7 +339,7 @@ impl View {
         if peer == self.me || self.contains(peer) {
             return;
         }
-        let hops = hops.min(HOPS);
+        let hops = if self.may_pass_on(now) { hops.min(HOPS) } else { 0 };
         if hops == 0 || !self.walk(peer, hops - 1, Some(from)) {
             // It may know nobody yet, so in place of another if need be.
             if self.accepts(true) {
@@ -312,10 +350,18 @@ impl View {
         }
     }
 
+    fn may_pass_on(&mut self, now: Timestamp) -> bool {
+        let (since, count) = &mut self.walks;
+        if now.since(*since) >= Duration::from_secs(1) || now < *since {
+            (*since, *count) = (now, 0);
+        }
+        *count += 1;
+        *count <= WALKS_MAX
+    }
+
     /// Sends the news of a node on: false when there is nowhere to.
     fn walk(&mut self, peer: SocketAddr, hops: u8, from: Option<SocketAddr>) -> bool {
-        let next: Vec<SocketAddr> =
-            self.up().filter(|addr| Some(*addr) != from && *addr != peer).collect();
+        let next: Vec<SocketAddr> = self.up().filter(|addr| Some(*addr) != from && *addr != peer).collect();
         let next = self.random.pick(&next);
         if let Some(next) = next {
             self.say(next, Control::ForwardJoin { peer, hops });
@@ -337,7 +383,7 @@ impl View {
         }
         let next: Vec<SocketAddr> = self.up().filter(|addr| *addr != from && *addr != origin).collect();
         match self.random.pick(&next) {
-            Some(next) if hops > 0 => {
+            Some(next) if hops > 0 && self.may_pass_on(now) => {
                 let hops = hops.min(HOPS) - 1;
                 self.say(next, Control::Shuffle { origin, token, hops, peers });
             }
@@ -364,9 +410,10 @@ impl View {
 
     /// It cannot be reached, or the connection to it ended.
     pub(super) fn lost(&mut self, addr: SocketAddr, now: Timestamp) {
+        let was_asked = self.contains(addr);
         self.forget(addr);
-        self.is_desperate |= self.contains(addr) && !self.has_neighbours();
         self.remove(addr);
+        self.is_desperate |= was_asked && !self.has_neighbours();
         self.refill(now);
     }
 
@@ -376,8 +423,9 @@ impl View {
         let found = self.neighbours.iter().find(|(_, neighbour)| is_its(neighbour)).map(|(addr, _)| *addr);
         if let Some(addr) = found {
             self.remove(addr);
-            self.remember(addr);
+            // Another one first.
             self.refill(now);
+            self.remember(addr);
         }
     }
 

@@ -1,1 +1,0 @@
-//! Routing, with no node around it.
