@@ -8,12 +8,14 @@
 //! The wire, integers little-endian: the load side opens with the transport (a byte, 0 for TCP and
 //! 1 for UDP) and the number of sockets (u32), opens those, and is answered `+`. TCP sockets
 //! connect to the same port; UDP sockets send a datagram each, which is answered `+` too.
-//! Then, for every burst: the number of pieces (u32), and each piece with its length (u32). A
-//! piece is one `write` to each TCP socket or one `sendto` to each UDP peer.
+//! Then, for every burst: the sockets that it is for, from this one (u32) up to before that one
+//! (u32), the number of pieces (u32), and each piece with its length (u32). A piece is one `write`
+//! to each of these TCP sockets, or one `sendto` to each UDP peer.
 
 use std::collections::HashSet;
 use std::io::{self, BufReader, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::ops::Range;
 
 /// What the bare loop answers when it has its sockets.
 pub(crate) const READY: u8 = b'+';
@@ -64,10 +66,18 @@ fn write_on_command(listener: &TcpListener, datagrams: &UdpSocket) -> io::Result
     (&control).write_all(&[READY])?;
 
     let mut pieces = Vec::new();
-    while read_burst(&mut commands, &mut pieces)? {
-        sockets.write(&pieces)?;
-        for piece in &pieces {
-            (&control).write_all(piece)?;
+    let mut copies = Vec::new();
+    while let Some(to) = read_burst(&mut commands, &mut pieces)? {
+        sockets.write(to, &pieces)?;
+        // What was read with one read is copied with one write.
+        if copies.is_empty() && commands.buffer().is_empty() {
+            pieces.iter().try_for_each(|piece| (&control).write_all(piece))?;
+        } else {
+            pieces.iter().for_each(|piece| copies.extend_from_slice(piece));
+        }
+        if commands.buffer().is_empty() && !copies.is_empty() {
+            (&control).write_all(&copies)?;
+            copies.clear();
         }
     }
     Ok(())
@@ -102,17 +112,17 @@ impl<'a> Sockets<'a> {
         Ok(Self::Peers(socket, peers))
     }
 
-    fn write(&self, pieces: &[Vec<u8>]) -> io::Result<()> {
+    fn write(&self, to: Range<usize>, pieces: &[Vec<u8>]) -> io::Result<()> {
         match self {
             Self::Streams(streams) => {
-                for mut stream in streams {
+                for mut stream in streams.get(to).ok_or_else(nobody)? {
                     for piece in pieces {
                         stream.write_all(piece)?;
                     }
                 }
             }
             Self::Peers(socket, peers) => {
-                for peer in peers {
+                for peer in peers.get(to).ok_or_else(nobody)? {
                     for piece in pieces {
                         socket.send_to(piece, peer)?;
                     }
@@ -121,6 +131,10 @@ impl<'a> Sockets<'a> {
         }
         Ok(())
     }
+}
+
+fn nobody() -> io::Error {
+    io::Error::new(ErrorKind::InvalidData, "a burst is for sockets that are not there")
 }
 
 /// Appends what opens a control connection.
@@ -132,8 +146,10 @@ pub(crate) fn write_opening(transport: Transport, sockets: u32, out: &mut Vec<u8
     out.extend_from_slice(&sockets.to_le_bytes());
 }
 
-/// Appends a burst.
-pub(crate) fn write_burst(pieces: &[Vec<u8>], out: &mut Vec<u8>) {
+/// Appends a burst to these sockets.
+pub(crate) fn write_burst(to: Range<u32>, pieces: &[Vec<u8>], out: &mut Vec<u8>) {
+    out.extend_from_slice(&to.start.to_le_bytes());
+    out.extend_from_slice(&to.end.to_le_bytes());
     out.extend_from_slice(&(pieces.len() as u32).to_le_bytes());
     for piece in pieces {
         out.extend_from_slice(&(piece.len() as u32).to_le_bytes());
@@ -152,12 +168,15 @@ fn read_opening(input: &mut impl Read) -> io::Result<(Transport, usize)> {
     Ok((transport, read_u32(input)? as usize))
 }
 
-/// Reads a burst into buffers that are used again. False at the end of the connection.
-fn read_burst(input: &mut impl Read, pieces: &mut Vec<Vec<u8>>) -> io::Result<bool> {
-    let count = match read_u32(input) {
-        Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Ok(false),
-        count => count? as usize,
+/// Reads a burst into buffers that are used again, and says what sockets it is for. `None` at the
+/// end of the connection.
+fn read_burst(input: &mut impl Read, pieces: &mut Vec<Vec<u8>>) -> io::Result<Option<Range<usize>>> {
+    let start = match read_u32(input) {
+        Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Ok(None),
+        start => start? as usize,
     };
+    let to = start..read_u32(input)? as usize;
+    let count = read_u32(input)? as usize;
     pieces.truncate(count);
     for at in 0..count {
         let length = read_u32(input)?;
@@ -171,7 +190,7 @@ fn read_burst(input: &mut impl Read, pieces: &mut Vec<Vec<u8>>) -> io::Result<bo
         piece.resize(length as usize, 0);
         input.read_exact(piece)?;
     }
-    Ok(true)
+    Ok(Some(to))
 }
 
 fn read_u32(input: &mut impl Read) -> io::Result<u32> {
@@ -221,7 +240,7 @@ pub(crate) mod tests {
         assert_eq!(read_exactly(&control, 1), [READY]);
         for pieces in [vec![b"one".to_vec()], vec![b"tw".to_vec(), b"o".to_vec()]] {
             let mut burst = Vec::new();
-            write_burst(&pieces, &mut burst);
+            write_burst(0..2, &pieces, &mut burst);
             (&control).write_all(&burst).unwrap();
             for stream in streams.iter().chain([&control]) {
                 assert_eq!(read_exactly(stream, 3), pieces.concat());
@@ -229,6 +248,37 @@ pub(crate) mod tests {
         }
         drop(control);
         served.join().unwrap().unwrap();
+    }
+
+    #[test]
+    fn a_burst_goes_to_the_sockets_that_it_is_for() {
+        let (addresses, served) = start();
+        let control = open(addresses, Transport::Tcp, 3);
+        let streams = [(); 3].map(|()| TcpStream::connect(addresses.tcp).unwrap());
+        assert_eq!(read_exactly(&control, 1), [READY]);
+        let mut bursts = Vec::new();
+        write_burst(1..3, &[b"to two".to_vec()], &mut bursts);
+        write_burst(0..1, &[b"to one".to_vec()], &mut bursts);
+        write_burst(0..3, &[b", to all".to_vec()], &mut bursts);
+        (&control).write_all(&bursts).unwrap();
+        assert_eq!(read_exactly(&streams[0], 14), b"to one, to all");
+        assert_eq!(read_exactly(&streams[1], 14), b"to two, to all");
+        assert_eq!(read_exactly(&streams[2], 14), b"to two, to all");
+        assert_eq!(read_exactly(&control, 20), b"to twoto one, to all");
+        drop(control);
+        served.join().unwrap().unwrap();
+    }
+
+    #[test]
+    fn a_burst_for_sockets_that_are_not_there_ends_the_loop() {
+        let (addresses, served) = start();
+        let mut control = open(addresses, Transport::Tcp, 1);
+        let _stream = TcpStream::connect(addresses.tcp).unwrap();
+        assert_eq!(read_exactly(&control, 1), [READY]);
+        let mut burst = Vec::new();
+        write_burst(0..2, &[b"x".to_vec()], &mut burst);
+        control.write_all(&burst).unwrap();
+        assert_eq!(served.join().unwrap().unwrap_err().kind(), ErrorKind::InvalidData);
     }
 
     #[test]
@@ -242,7 +292,7 @@ pub(crate) mod tests {
         assert_eq!(socket.recv(&mut datagram).unwrap(), 1);
         assert_eq!(read_exactly(&control, 1), [READY]);
         let mut burst = Vec::new();
-        write_burst(&[b"one".to_vec(), b"three".to_vec()], &mut burst);
+        write_burst(0..1, &[b"one".to_vec(), b"three".to_vec()], &mut burst);
         (&control).write_all(&burst).unwrap();
         assert_eq!(socket.recv(&mut datagram).unwrap(), 3);
         assert_eq!(socket.recv(&mut datagram).unwrap(), 5);

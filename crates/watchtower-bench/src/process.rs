@@ -89,17 +89,21 @@ impl Process {
         self.ready_after
     }
 
+    pub(crate) fn pid(&self) -> Pid {
+        self.pid
+    }
+
     pub(crate) fn cpu_clock(&self) -> Result<CpuClock, Error> {
         CpuClock::of(self.pid)
     }
+}
 
-    /// Bytes of its memory that are resident.
-    pub(crate) fn resident_bytes(&self) -> Result<u64, Error> {
-        let path = format!("/proc/{}/smaps_rollup", self.pid.as_raw_nonzero());
-        let text = std::fs::read_to_string(&path).map_err(Error::io(format!("read {path}")))?;
-        parse_resident_bytes(&text)
-            .ok_or_else(|| Error::io(format!("find Rss in {path}"))(io::ErrorKind::InvalidData.into()))
-    }
+/// Bytes of a process's memory that are resident.
+pub(crate) fn resident_bytes(pid: Pid) -> Result<u64, Error> {
+    let path = format!("/proc/{}/smaps_rollup", pid.as_raw_nonzero());
+    let text = std::fs::read_to_string(&path).map_err(Error::io(format!("read {path}")))?;
+    parse_resident_bytes(&text)
+        .ok_or_else(|| Error::io(format!("find Rss in {path}"))(io::ErrorKind::InvalidData.into()))
 }
 
 impl Drop for Process {
@@ -234,7 +238,7 @@ mod tests {
         assert_eq!(process.addresses().udp.to_string(), "127.0.0.1:4002");
         assert_eq!(process.addresses().webtalk_private.unwrap().to_string(), "127.0.0.1:4004");
         assert!(process.ready_after() > Duration::ZERO);
-        assert!(process.resident_bytes().unwrap() > 0);
+        assert!(resident_bytes(process.pid()).unwrap() > 0);
         assert!(process.cpu_clock().unwrap().read().unwrap() > Duration::ZERO);
     }
 

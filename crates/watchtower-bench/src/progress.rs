@@ -14,6 +14,10 @@ pub enum Phase {
     WarmingUp,
     /// Messages are measured. Counts messages.
     Measuring,
+    /// Connections come and go. Counts connections.
+    Churning,
+    /// Nothing is published. Counts nothing.
+    Resting,
 }
 
 impl Phase {
@@ -26,6 +30,8 @@ impl Phase {
             Self::ConnectingFloor => "connecting to the bare loop",
             Self::WarmingUp => "warming up",
             Self::Measuring => "measuring",
+            Self::Churning => "coming and going",
+            Self::Resting => "resting",
         }
     }
 }

@@ -4,6 +4,8 @@
 
 mod plot;
 
+pub(crate) use plot::chart;
+
 use std::fmt;
 use std::path::Path;
 
@@ -11,8 +13,8 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use crate::error::Error;
-use crate::fanout::Protocol;
 use crate::load::Pace;
+use crate::options::Protocol;
 
 /// How finely the latency curve is drawn: points for each halving of the distance to 100 %.
 const CURVE_POINTS_PER_HALVING: u32 = 4;
@@ -26,7 +28,10 @@ pub struct Report {
     pub deflate: bool,
     /// How many there were.
     pub subscribers: u32,
-    /// How many channels the messages were spread over, each joined by every subscriber.
+    /// How many publishers divided the channels, if there was more than one for all.
+    pub publishers: Option<u32>,
+    /// How many channels the messages were spread over: each joined by every subscriber, or with
+    /// `publishers` by an equal part of them.
     pub channels: u32,
     /// Bytes of content in a message.
     pub size_bytes: usize,
@@ -86,8 +91,8 @@ pub struct ServerCost {
     /// CPU time for one delivery: the median of the rounds. The publisher's copies are not counted
     /// as deliveries, but what they cost is in it.
     pub cpu_ns_per_delivery: Option<f64>,
-    /// From its start to its `ready`.
-    pub ready_ms: f64,
+    /// From its start to its `ready`, if it was started by the bench.
+    pub ready_ms: Option<f64>,
     /// Resident memory before the subscribers came.
     pub resident_bytes_before: u64,
     /// Resident memory when all had joined and nothing had been published.
@@ -184,15 +189,18 @@ impl Report {
             Pace::Window(messages) => format!("{messages} in flight"),
             Pace::Rate(rate) => format!("{rate} a second"),
         };
-        format!(
-            "fanout over {}{}: {} to {}, {} of {} bytes, {pace}",
-            self.protocol.name(),
-            if self.deflate { " with deflate" } else { "" },
-            count(self.channels.into(), "channel"),
-            count(self.subscribers.into(), "subscriber"),
-            count(self.messages, "message"),
-            self.size_bytes,
-        )
+        let over = format!("{}{}", self.protocol.name(), if self.deflate { " with deflate" } else { "" });
+        let channels = count(self.channels.into(), "channel");
+        let subscribers = |number: u32| count(number.into(), "subscriber");
+        let who = match self.publishers {
+            None => format!("fanout over {over}: {channels} to {}", subscribers(self.subscribers)),
+            Some(publishers) => format!(
+                "many to many over {over}: {}, {channels} with {} each",
+                count(publishers.into(), "publisher"),
+                subscribers(self.subscribers / self.channels),
+            ),
+        };
+        format!("{who}, {} of {} bytes, {pace}", count(self.messages, "message"), self.size_bytes)
     }
 }
 
@@ -234,7 +242,9 @@ impl fmt::Display for Report {
                 server.resident_bytes_before / 1024,
                 server.resident_bytes_after / 1024,
             )?;
-            writeln!(f, "{:<11}ready after {:.1} ms", "", server.ready_ms)?;
+            if let Some(ready_ms) = server.ready_ms {
+                writeln!(f, "{:<11}ready after {ready_ms:.1} ms", "")?;
+            }
         }
         if let Some(floor) = &self.floor {
             let cpu = cpu(floor.cpu_ns_per_delivery);
@@ -281,23 +291,23 @@ pub(crate) fn median(numbers: impl Iterator<Item = f64>) -> Option<f64> {
     Some(f64::midpoint(lower, upper))
 }
 
-fn cpu(ns_per_delivery: Option<f64>) -> String {
+pub(crate) fn cpu(ns_per_delivery: Option<f64>) -> String {
     match ns_per_delivery {
         Some(cost) => format!("{cost:.0} ns of CPU a delivery"),
         None => "CPU a delivery unknown".to_owned(),
     }
 }
 
-fn on_core(core: Option<usize>) -> String {
+pub(crate) fn on_core(core: Option<usize>) -> String {
     core.map_or_else(String::new, |core| format!(", on core {core}"))
 }
 
-fn count(number: u64, noun: &str) -> String {
+pub(crate) fn count(number: u64, noun: &str) -> String {
     format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }
 
 /// Nanoseconds in the unit that a person would choose.
-fn duration(nanoseconds: u64) -> String {
+pub(crate) fn duration(nanoseconds: u64) -> String {
     let nanoseconds = nanoseconds as f64;
     match nanoseconds {
         0.0..1e3 => format!("{nanoseconds:.0} ns"),
@@ -333,6 +343,7 @@ pub(crate) mod tests {
             protocol: Protocol::Tcp,
             deflate: false,
             subscribers: 10,
+            publishers: None,
             channels: 1,
             size_bytes: 128,
             pace: Pace::Window(64),
@@ -344,7 +355,7 @@ pub(crate) mod tests {
             latency: latency.clone(),
             server: Some(ServerCost {
                 cpu_ns_per_delivery: Some(3_300.0),
-                ready_ms: 12.34,
+                ready_ms: Some(12.34),
                 resident_bytes_before: 10 * 1024,
                 resident_bytes_after: 30 * 1024,
                 idle_bytes_per_connection: 2_048.0,
@@ -399,6 +410,13 @@ pub(crate) mod tests {
     fn the_title_says_what_was_deflated() {
         let report = Report { protocol: Protocol::WebTalk, deflate: true, ..full() };
         assert!(report.title().starts_with("fanout over webtalk with deflate: 1 channel"));
+    }
+
+    #[test]
+    fn the_title_of_many_to_many_says_who_is_where() {
+        let report = Report { publishers: Some(3), channels: 5, ..full() };
+        let title = "many to many over tcp: 3 publishers, 5 channels with 2 subscribers each, 20 messages";
+        assert!(report.title().starts_with(title), "{}", report.title());
     }
 
     #[test]

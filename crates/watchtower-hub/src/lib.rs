@@ -26,6 +26,7 @@ mod message;
 mod name;
 mod publish;
 mod reader;
+mod ready;
 mod senders;
 mod session;
 mod settings;

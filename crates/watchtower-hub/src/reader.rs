@@ -3,9 +3,9 @@
 //! Knows no driver and no limit: publishers ring, the session reads, and
 //! whoever falls behind is moved on by the channel.
 
-use std::collections::VecDeque;
+use std::hint;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Wake, Waker};
 
 use parking_lot::Mutex;
@@ -17,14 +17,17 @@ use crate::bell::{Bell, Rung};
 use crate::channel::Channel;
 use crate::few::FewMap;
 use crate::log::Place;
+use crate::ready::Ready;
 use crate::senders::Sender;
 use crate::subscription::Subscription;
 
 /// How many subscriptions are searched one by one, before an index is made.
 const UNINDEXED_MAX: usize = 8;
 
-/// What publishers and the session itself share.
+/// What publishers and the session itself share. Laid out so that what each
+/// delivery looks at comes first and together.
 #[derive(Debug)]
+#[repr(C)]
 pub(crate) struct Link {
     pub(crate) bell: Bell<Ring>,
     /// Held while frames are gathered, never over a write.
@@ -33,6 +36,8 @@ pub(crate) struct Link {
     /// How many bytes may be published in its channels, before it is weighed how
     /// many of them it has not read.
     allowance: AtomicU64,
+    /// Whether its client says where it was when it comes back.
+    is_resumed_by_position: AtomicBool,
 }
 
 /// For what is not published: see [`Session::poker`](crate::Session::poker).
@@ -62,11 +67,11 @@ pub(crate) struct Reader {
     pub(crate) closes_when_lagging: bool,
     /// The subscriptions that have something to read, in turn; and keys of some
     /// that ended, or of those that have these keys now.
-    pub(crate) ready: VecDeque<u32>,
+    pub(crate) ready: Ready,
+    subscriptions: SmallVec<[Option<Subscription>; 1]>,
     /// How many subscriptions ended with their keys in `ready`, since that was
     /// last tidied.
     ended_ready: usize,
-    subscriptions: SmallVec<[Option<Subscription>; 1]>,
     free: Vec<u32>,
     /// Channel addresses to keys, once the subscriptions are many.
     index: Option<Box<FxHashMap<usize, u32>>>,
@@ -85,7 +90,29 @@ pub(crate) struct Unread {
 impl Link {
     pub(crate) fn new(protocol: &'static str, closes_when_lagging: bool) -> Link {
         let reader = Mutex::new(Reader { closes_when_lagging, ..Reader::default() });
-        Link { bell: Bell::new(), reader, protocol, allowance: AtomicU64::new(0) }
+        Link {
+            bell: Bell::new(),
+            reader,
+            protocol,
+            allowance: AtomicU64::new(0),
+            is_resumed_by_position: AtomicBool::new(false),
+        }
+    }
+
+    /// To be called before the session has subscriptions.
+    pub(crate) fn resume_by_position(&self) {
+        debug_assert_eq!(self.reader.lock().len(), 0);
+        self.is_resumed_by_position.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_resumed_by_position(&self) -> bool {
+        self.is_resumed_by_position.load(Ordering::Relaxed)
+    }
+
+    /// Loads what a drain looks at first into the processor's caches.
+    pub(crate) fn warm(&self) {
+        self.bell.warm();
+        hint::black_box(self.reader.is_locked());
     }
 
     /// Takes note of bytes that the session may not have read; whether they are
@@ -123,7 +150,7 @@ impl Reader {
             subscription.cursor = Some(place);
         }
         if !std::mem::replace(&mut subscription.queued, true) {
-            self.ready.push_back(ring.key);
+            self.ready.push(ring.key);
         }
     }
 
@@ -220,13 +247,13 @@ impl Reader {
     /// Takes the keys of those that ended out of `ready`, and doubles.
     fn tidy_ready(&mut self) {
         let mut ready = std::mem::take(&mut self.ready);
-        for key in &ready {
-            if let Some(subscription) = self.get(*key) {
+        for key in ready.iter() {
+            if let Some(subscription) = self.get(key) {
                 subscription.queued = false;
             }
         }
-        let mut is_first = |key: &u32| {
-            self.get(*key).is_some_and(|subscription| !std::mem::replace(&mut subscription.queued, true))
+        let mut is_first = |key| {
+            self.get(key).is_some_and(|subscription| !std::mem::replace(&mut subscription.queued, true))
         };
         ready.retain(&mut is_first);
         self.ready = ready;

@@ -141,6 +141,15 @@ impl Session {
         self.keeps_joins.store(false, Ordering::Relaxed);
     }
 
+    /// The client says where it was when it comes back ([`Start::After`]). So
+    /// channels keep what they handed out here for ten seconds longer, up to a
+    /// quarter of `lag_bytes`, and when the session is over, for as long as
+    /// its joins: some of it may never have arrived. To be called before the
+    /// first subscription.
+    pub fn resumes_by_position(&self) {
+        self.link.resume_by_position();
+    }
+
     /// Nobody drives the session until it is [resumed](Self::resume).
     ///
     /// It keeps its subscriptions and what they have not been handed out, within
@@ -203,6 +212,13 @@ impl Session {
         drained
     }
 
+    /// Loads what a drain looks at first into the processor's caches, without
+    /// waiting for it: for a driver that is about to drain many sessions. Called for
+    /// all of them in a row, it has the processor load them at the same time.
+    pub fn warm(&self) {
+        self.link.warm();
+    }
+
     fn count(&self, delivered: u64) {
         if delivered > 0 {
             self.hub.counters.delivered.add(delivered);
@@ -216,12 +232,12 @@ impl Session {
         if reader.lagging {
             return (Drained::Lagging, poked);
         }
-        while let Some(key) = reader.ready.pop_front() {
+        while let Some(key) = reader.ready.pop() {
             let Some(subscription) = reader.get(key) else { continue };
             if subscription.read(visit) {
                 subscription.queued = false;
             } else {
-                reader.ready.push_back(key);
+                reader.ready.push(key);
                 return (Drained::More, poked);
             }
         }

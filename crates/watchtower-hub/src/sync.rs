@@ -24,3 +24,14 @@ impl<T> Mutex<T> {
         self.0.lock().expect("no thread panics while it holds this")
     }
 }
+
+/// Has the processor load what the lock guards: asking a lock how it stands is
+/// a read that nobody waits for.
+#[cfg(not(loom))]
+pub(crate) fn warm<T>(lock: &Mutex<T>) {
+    std::hint::black_box(lock.is_locked());
+}
+
+/// Nothing that loom could check.
+#[cfg(loom)]
+pub(crate) fn warm<T>(_lock: &Mutex<T>) {}

@@ -228,15 +228,15 @@ impl Arrival {
         shared.metrics.connections.get_or_create(&ByProtocol { protocol: protocol.name() }).inc();
         match protocol {
             Protocol::Packets => {
-                let session = PacketStream::new(&shared.hub, shared.packet_options());
+                let session = PacketStream::new(&shared.hub, shared.packet_options(self.guest.address));
                 let wire = C::Wire::from(io);
                 let drive = Drive::new(wire, session, self.guest, shared.shutdown.part());
-                tokio::spawn(drive.after(&first, Some(self.due)));
+                shared.groups.add(drive.after(&first, Some(self.due)));
             }
             Protocol::WebTalkLink => {
                 let Some(link) = shared.websockets.link() else { return };
                 let drive = Drive::new(C::Wire::from(io), link, self.guest, shared.shutdown.part());
-                tokio::spawn(drive.after(&first, Some(self.due)));
+                shared.groups.add(drive.after(&first, Some(self.due)));
             }
             Protocol::Http => {
                 let drain = self.shutdown.started();
@@ -247,11 +247,11 @@ impl Arrival {
                     // What was read of further requests is not looked at: a
                     // stream is the last response on its connection.
                     Onward::Stream(stream) => {
-                        tokio::spawn(Drive::new(wire, stream, self.guest, shutdown));
+                        shared.groups.add(Drive::new(wire, stream, self.guest, shutdown));
                     }
                     Onward::WebSocket(socket) => {
                         let drive = Drive::new(wire, *socket, self.guest, shutdown);
-                        tokio::spawn(drive.after(&read_already, None));
+                        shared.groups.add(drive.after(&read_already, None));
                     }
                 }
             }

@@ -1,100 +1,20 @@
 //! The measured rounds: server and bare loop in turn, on the same cores, so that what the machine
 //! does beside them falls on both.
 
-use std::time::{Duration, Instant};
-
 use hdrhistogram::Histogram;
 
-use crate::cores::{CpuClock, Placement, waited_for_core};
 use crate::error::Error;
-use crate::fanout::options::FanoutOptions;
-use crate::load::{Load, Pace, Run, latency_histogram};
-use crate::process::Process;
+use crate::load::{Pace, Run, latency_histogram};
+use crate::options::Options;
 use crate::progress::{Phase, Progress};
-use crate::report::{Cores, FloorCost, Latency, LoadCost, Report, RoundCost, ServerCost, SideCost, median};
+use crate::report::{Cores, FloorCost, Latency, Report, RoundCost, ServerCost, median};
+use crate::side::{Cost, Side, deliveries_per_second, load_cost};
 
 /// Into how many rounds the messages are divided, if there are bursts enough.
 const ROUNDS: u32 = 10;
 
 /// The most messages that run before anything is measured.
 const WARM_UP_MESSAGES_MAX: u32 = 1000;
-
-/// A load that ran, or waited for its core, so much of the time had none left.
-const SATURATED_SHARE: f64 = 0.9;
-
-/// One target, with the clock of its process if that is ours.
-pub(crate) struct Side {
-    load: Load,
-    clock: Option<CpuClock>,
-    latencies: Histogram<u64>,
-    /// Held so that it lives as long as its connections.
-    _process: Option<Process>,
-}
-
-impl Side {
-    pub(crate) fn new(load: Load, process: Option<&Process>) -> Result<Self, Error> {
-        let clock = process.map(Process::cpu_clock).transpose()?;
-        Ok(Self { load, clock, latencies: latency_histogram(), _process: None })
-    }
-
-    /// For a process that nobody else needs.
-    pub(crate) fn owning(load: Load, process: Process) -> Result<Self, Error> {
-        let side = Self::new(load, Some(&process))?;
-        Ok(Self { _process: Some(process), ..side })
-    }
-
-    /// Runs messages that are not measured.
-    fn warm_up(&mut self, messages: u32) -> Result<(), Error> {
-        self.load.run(messages, &mut latency_histogram()).map(drop)
-    }
-
-    /// Runs messages, and says what they cost.
-    fn measure(&mut self, messages: u32) -> Result<Cost, Error> {
-        let read = |clock: Option<CpuClock>| clock.map(CpuClock::read).transpose();
-        let own = CpuClock::own();
-        let (own_before, waited_before) = (own.read()?, waited_for_core()?);
-        let (started, before) = (Instant::now(), read(self.clock)?);
-        let run = self.load.run(messages, &mut self.latencies)?;
-        let (took, after) = (started.elapsed(), read(self.clock)?);
-        let (own_after, waited_after) = (own.read()?, waited_for_core()?);
-        Ok(Cost {
-            run,
-            took,
-            cpu: after.zip(before).map(|(after, before)| after.saturating_sub(before)),
-            load_cpu: own_after.saturating_sub(own_before),
-            load_waited: waited_after.saturating_sub(waited_before),
-        })
-    }
-}
-
-/// What a round came to on one side.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Cost {
-    run: Run,
-    /// From just before the run to just after it.
-    took: Duration,
-    /// What the server, or the bare loop, used.
-    cpu: Option<Duration>,
-    /// What this process used.
-    load_cpu: Duration,
-    /// How long the load could have run, but something else had its core.
-    load_waited: Duration,
-}
-
-impl Cost {
-    fn cpu_ns_per_delivery(&self) -> Option<f64> {
-        per_delivery(self.cpu?, self.run.deliveries)
-    }
-
-    fn to_report(self) -> SideCost {
-        SideCost {
-            deliveries: self.run.deliveries,
-            lost: self.run.lost,
-            seconds: self.run.elapsed.as_secs_f64(),
-            cpu_ns_per_delivery: self.cpu_ns_per_delivery(),
-        }
-    }
-}
 
 /// Every round.
 pub(crate) struct Measurement {
@@ -110,7 +30,7 @@ impl Measurement {
     /// Every round begins with one burst that is not counted: what the other side pushed out of
     /// the caches is back then.
     pub(crate) fn take(
-        options: &FanoutOptions,
+        options: &Options,
         server: &mut Side,
         mut floor: Option<&mut Side>,
         progress: &mut dyn Progress,
@@ -144,8 +64,8 @@ impl Measurement {
         Ok(Self {
             server: of_server,
             floor: of_floor,
-            server_latencies: server.latencies.clone(),
-            floor_latencies: floor.map_or_else(latency_histogram, |floor| floor.latencies.clone()),
+            server_latencies: server.latencies().clone(),
+            floor_latencies: floor.map_or_else(latency_histogram, |floor| floor.latencies().clone()),
         })
     }
 
@@ -155,18 +75,14 @@ impl Measurement {
     }
 
     /// What there is to tell.
-    pub(crate) fn report(
-        self,
-        options: &FanoutOptions,
-        placement: Placement,
-        server: Option<ServerCost>,
-    ) -> Report {
+    pub(crate) fn report(self, options: &Options, cores: Cores, server: Option<ServerCost>) -> Report {
         let total = |count: fn(&Run) -> u64| self.server.iter().map(|cost| count(&cost.run)).sum();
         let deliveries: u64 = total(|run| run.deliveries);
         Report {
             protocol: options.protocol,
             deflate: options.deflate,
-            subscribers: options.subscribers,
+            subscribers: options.topology().subscribers(),
+            publishers: options.publishers,
             channels: options.channels,
             size_bytes: options.size,
             pace: options.pace,
@@ -179,11 +95,7 @@ impl Measurement {
             server,
             floor: self.floor_cost(),
             load: load_cost(&self.server),
-            cores: Cores {
-                // Where another's server runs is not known.
-                server: placement.server.filter(|_| options.server.is_none()),
-                load: placement.load,
-            },
+            cores,
             rounds: self.rounds(),
         }
     }
@@ -216,31 +128,6 @@ impl Measurement {
     }
 }
 
-/// What this process used in these rounds.
-fn load_cost(rounds: &[Cost]) -> LoadCost {
-    let cpu: Duration = rounds.iter().map(|cost| cost.load_cpu).sum();
-    let waited: Duration = rounds.iter().map(|cost| cost.load_waited).sum();
-    let took: Duration = rounds.iter().map(|cost| cost.took).sum();
-    let deliveries = rounds.iter().map(|cost| cost.run.deliveries).sum();
-    let share = |part: Duration| part.as_secs_f64() / took.as_secs_f64().max(f64::MIN_POSITIVE);
-    LoadCost {
-        core_share: share(cpu),
-        waiting_share: share(waited),
-        cpu_ns_per_delivery: per_delivery(cpu, deliveries),
-        saturated: share(cpu + waited) >= SATURATED_SHARE,
-    }
-}
-
-fn per_delivery(cpu: Duration, deliveries: u64) -> Option<f64> {
-    (deliveries > 0).then(|| cpu.as_nanos() as f64 / deliveries as f64)
-}
-
-fn deliveries_per_second(rounds: &[Cost]) -> f64 {
-    let deliveries: u64 = rounds.iter().map(|cost| cost.run.deliveries).sum();
-    let seconds: f64 = rounds.iter().map(|cost| cost.run.elapsed.as_secs_f64()).sum();
-    if deliveries == 0 { 0.0 } else { deliveries as f64 / seconds }
-}
-
 /// Divides messages into at most so many rounds of whole bursts; the last may hold fewer.
 fn divide(messages: u32, burst: u32, rounds: u32) -> impl Iterator<Item = u32> {
     let bursts = messages.div_ceil(burst);
@@ -258,6 +145,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::side::tests::cost;
 
     #[test]
     fn messages_are_divided_into_rounds_of_whole_bursts() {
@@ -283,16 +171,6 @@ mod tests {
         }
     }
 
-    fn cost(deliveries: u64, cpu: u64, load_cpu: u64) -> Cost {
-        Cost {
-            run: Run { messages: 1, deliveries, lost: 2, unexpected: 0, elapsed: Duration::from_micros(10) },
-            took: Duration::from_micros(10),
-            cpu: Some(Duration::from_nanos(cpu)),
-            load_cpu: Duration::from_nanos(load_cpu),
-            load_waited: Duration::ZERO,
-        }
-    }
-
     #[test]
     fn the_ratio_is_the_median_of_the_rounds_and_not_of_their_sums() {
         let measurement = Measurement {
@@ -306,22 +184,5 @@ mod tests {
         assert_eq!(floor.cpu_ns_per_delivery, Some(10.0));
         assert_eq!(floor.lost, 6);
         assert_eq!(measurement.server_cpu_ns_per_delivery(), Some(24.0));
-    }
-
-    #[test]
-    fn a_load_that_has_no_time_left_says_so() {
-        let busy = load_cost(&[cost(10, 0, 9_500), cost(10, 0, 9_500)]);
-        assert!(busy.saturated);
-        assert_eq!(busy.cpu_ns_per_delivery, Some(950.0));
-        assert!(!load_cost(&[cost(10, 0, 5_000)]).saturated);
-        let crowded = Cost { load_waited: Duration::from_nanos(4_500), ..cost(10, 0, 5_000) };
-        assert!(load_cost(&[crowded]).saturated, "others had the rest of its core");
-    }
-
-    #[test]
-    fn rounds_in_which_nothing_arrived_have_no_cost_a_delivery() {
-        assert_eq!(cost(0, 100, 0).cpu_ns_per_delivery(), None);
-        assert_eq!(load_cost(&[cost(0, 100, 1)]).cpu_ns_per_delivery, None);
-        assert_eq!(deliveries_per_second(&[cost(0, 100, 1)]), 0.0);
     }
 }

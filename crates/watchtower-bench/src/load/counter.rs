@@ -20,8 +20,9 @@ pub(crate) enum Counter {
     Frames(FrameCounter),
     /// WebTalk's private link.
     Replies(ReplyReader),
-    /// Answers that come in the order of what they answer: each stands for the next message.
-    InOrder { answers: Box<Counter>, next: Number },
+    /// Answers that come in the order of what they answer: each stands for the next message, whose
+    /// number is higher by `step`.
+    InOrder { answers: Box<Counter>, next: Number, step: u32 },
 }
 
 impl Counter {
@@ -35,10 +36,10 @@ impl Counter {
             Self::Stream(counter) => counter.feed(input, on),
             Self::Frames(counter) => counter.feed(input, on),
             Self::Replies(replies) => replies.feed(input, |_| on(Arrival::Acknowledged(0))),
-            Self::InOrder { answers, next } => answers.feed_dyn(input, &mut |arrival| match arrival {
+            Self::InOrder { answers, next, step } => answers.feed_dyn(input, &mut |arrival| match arrival {
                 Arrival::Acknowledged(_) => {
                     on(Arrival::Message(Some(*next)));
-                    next.0 = next.0.wrapping_add(1);
+                    next.0 = next.0.wrapping_add(*step);
                 }
                 message @ Arrival::Message(_) => on(message),
             }),
@@ -92,12 +93,12 @@ mod tests {
     #[test]
     fn answers_in_order_stand_for_one_message_after_the_other() {
         let answers = Box::new(Counter::Replies(ReplyReader::default()));
-        let mut counter = Counter::InOrder { answers, next: Number(5) };
+        let mut counter = Counter::InOrder { answers, next: Number(5), step: 2 };
         let mut arrivals = Vec::new();
         for piece in b"00017[ok] message sent00017[ok] message sent".chunks(10) {
             counter.feed(piece, |arrival| arrivals.push(arrival)).unwrap();
         }
-        assert_eq!(arrivals, [5, 6].map(|number| Arrival::Message(Some(Number(number)))));
+        assert_eq!(arrivals, [5, 7].map(|number| Arrival::Message(Some(Number(number)))));
         assert!(counter.is_between_messages());
     }
 }

@@ -5,6 +5,7 @@
 //! enough JSON to find a message's number; a line that arrives whole is never copied.
 
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::sync::LazyLock;
 
 use memchr::memmem::Finder;
@@ -52,11 +53,11 @@ impl StreamForm {
     }
 }
 
-/// The path and query of a join of channels 1 to `channels`.
-pub(crate) fn join_target(sender: u32, channels: u32) -> String {
-    let mut target = String::from("/channels/join?channels=1");
-    for channel in 2..=channels {
-        target.push(',');
+/// The path and query of a join of these channels.
+pub(crate) fn join_target(sender: u32, channels: Range<u32>) -> String {
+    let mut target = String::from("/channels/join?channels=");
+    for (index, channel) in channels.enumerate() {
+        target.push_str(if index == 0 { "" } else { "," });
         target.push_str(&channel.to_string());
     }
     target.push_str("&sender=");
@@ -392,10 +393,10 @@ mod tests {
     #[test]
     fn a_join_names_every_channel_and_the_sender() {
         // [http: join]
-        assert_eq!(join_target(72, 1), "/channels/join?channels=1&sender=72");
+        assert_eq!(join_target(72, 1..2), "/channels/join?channels=1&sender=72");
         let mut out = Vec::new();
         let host = SocketAddr::from(([127, 0, 0, 1], 3033));
-        write_join(&join_target(72, 3), StreamForm::Events, host, &mut out);
+        write_join(&join_target(72, 1..4), StreamForm::Events, host, &mut out);
         assert_eq!(
             String::from_utf8(out).unwrap(),
             "GET /channels/join?channels=1,2,3&sender=72 HTTP/1.1\r\nHost: 127.0.0.1:3033\r\n\

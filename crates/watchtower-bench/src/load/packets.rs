@@ -16,7 +16,7 @@ pub(crate) const JOIN_BYTES: usize = 9;
 /// Appends `S` with the secret, or `R` without one.
 ///
 /// # Panics
-/// Not for a secret of at most 255 bytes, which is what [`crate::FanoutOptions`] lets through.
+/// Not for a secret of at most 255 bytes, which is what [`crate::Options`] lets through.
 pub(crate) fn write_register(secret: Option<&str>, out: &mut Vec<u8>) {
     match secret {
         None => out.push(b'R'),

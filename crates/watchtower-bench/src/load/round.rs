@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
+use crate::load::Copies;
 use crate::load::arrivals::{Arrivals, Receipt};
 use crate::load::nanoseconds;
 use crate::load::packets::Arrival;
@@ -32,8 +33,10 @@ pub(crate) struct Round {
     first: u32,
     /// When each message was published, or should have been, in nanoseconds.
     published_at: Vec<u64>,
-    /// How many connections get a copy; the last is the publisher.
-    links: usize,
+    /// Connections before this one are subscribers, the others publishers.
+    subscribers: usize,
+    /// How many subscribers a message goes to.
+    deliveries_each: u64,
     /// Messages (by index) before this one are not waited for any more.
     waiting_from: usize,
     /// Copies of messages from `waiting_from` on that have not arrived.
@@ -63,12 +66,13 @@ impl Unrecorded {
 }
 
 impl Round {
-    pub(crate) fn start(first: u32, links: usize) -> Self {
+    pub(crate) fn start(first: u32, copies: &Copies) -> Self {
         Self {
             started: Instant::now(),
             first,
             published_at: Vec::new(),
-            links,
+            subscribers: copies.subscribers,
+            deliveries_each: copies.deliveries,
             waiting_from: 0,
             outstanding: 0,
             deliveries: 0,
@@ -98,13 +102,14 @@ impl Round {
     }
 
     /// Notes that the next messages are published now; they count from when they were due.
-    pub(crate) fn publish(&mut self, messages: u32, schedule: &Schedule) {
+    pub(crate) fn publish(&mut self, messages: u32, schedule: &Schedule, copies: &Copies) {
         let now = self.elapsed();
         let index = self.published_at.len() as u32;
         self.published_at.extend(
             (index..index + messages).map(|index| nanoseconds(schedule.due_at(index).unwrap_or(now))),
         );
-        self.outstanding += u64::from(messages) * self.links as u64;
+        let first = self.first + index;
+        self.outstanding += (first..first + messages).map(|number| copies.of(number)).sum::<u64>();
         self.last_published = now;
     }
 
@@ -114,6 +119,7 @@ impl Round {
         link: usize,
         arrival: Arrival,
         now: Duration,
+        copies: &Copies,
         arrivals: &mut Arrivals,
         latencies: &mut Histogram<u64>,
     ) {
@@ -123,14 +129,18 @@ impl Round {
         };
         // What is late from an earlier run was counted as lost there.
         let Some(index) = number.0.checked_sub(self.first) else { return };
+        if !copies.is_for(link, number.0) {
+            self.unexpected += 1;
+            return;
+        }
         let published_at = self.published_at.get(index as usize).copied();
         match (published_at, published_at.map(|_| arrivals.note(link, number))) {
             (Some(published_at), Some(Receipt::First)) => {
                 self.last_arrival = now;
                 if index as usize >= self.waiting_from {
-                    self.outstanding -= 1;
+                    self.outstanding = self.outstanding.saturating_sub(1);
                 }
-                if link + 1 < self.links {
+                if link < self.subscribers {
                     self.deliveries += 1;
                     if self.unrecorded.published_at != published_at {
                         self.unrecorded.record(now, latencies);
@@ -156,11 +166,10 @@ impl Round {
 
     pub(crate) fn finish(self) -> Run {
         let messages = self.published_at.len() as u64;
-        let subscribers = self.links as u64 - 1;
         Run {
             messages,
             deliveries: self.deliveries,
-            lost: messages * subscribers - self.deliveries,
+            lost: (messages * self.deliveries_each).saturating_sub(self.deliveries),
             unexpected: self.unexpected,
             elapsed: self.last_arrival,
         }
@@ -174,10 +183,15 @@ mod tests {
     use crate::load::payload::Number;
     use crate::load::schedule::Pace;
 
-    /// Two subscribers and a publisher, two messages from number 10 on.
+    /// Two subscribers and a publisher.
+    fn copies() -> Copies {
+        Copies { subscribers: 2, deliveries: 2, answers: vec![1], apart: None }
+    }
+
+    /// Two messages from number 10 on.
     fn started(pace: Pace) -> (Round, Arrivals, Histogram<u64>) {
-        let mut round = Round::start(10, 3);
-        round.publish(2, &Schedule::new(pace, 2));
+        let mut round = Round::start(10, &copies());
+        round.publish(2, &Schedule::new(pace, 2), &copies());
         (round, Arrivals::new(3, 64), latency_histogram())
     }
 
@@ -188,7 +202,7 @@ mod tests {
         arrival: Arrival,
         now: Duration,
     ) {
-        round.note(link, arrival, now, arrivals, latencies);
+        round.note(link, arrival, now, &copies(), arrivals, latencies);
         round.record(now, latencies);
     }
 
@@ -246,12 +260,12 @@ mod tests {
     fn at_a_rate_latency_counts_from_when_a_message_was_due() {
         // All were written at once and came in one read, though each was due a second after the
         // last.
-        let mut round = Round::start(10, 3);
-        round.publish(3, &Schedule::new(Pace::Rate(1), 3));
+        let mut round = Round::start(10, &copies());
+        round.publish(3, &Schedule::new(Pace::Rate(1), 3), &copies());
         let (mut arrivals, mut latencies) = (Arrivals::new(3, 64), latency_histogram());
         let now = Duration::from_millis(2500);
         for number in 10..13 {
-            round.note(0, message(number), now, &mut arrivals, &mut latencies);
+            round.note(0, message(number), now, &copies(), &mut arrivals, &mut latencies);
         }
         round.record(now, &mut latencies);
         round.record(now, &mut latencies);
@@ -264,12 +278,12 @@ mod tests {
 
     #[test]
     fn a_burst_that_comes_in_one_read_has_one_latency_for_each_delivery() {
-        let mut round = Round::start(10, 3);
-        round.publish(3, &Schedule::new(Pace::Window(3), 3));
+        let mut round = Round::start(10, &copies());
+        round.publish(3, &Schedule::new(Pace::Window(3), 3), &copies());
         let (mut arrivals, mut latencies) = (Arrivals::new(3, 64), latency_histogram());
         let now = Duration::from_secs(1);
         for number in 10..13 {
-            round.note(0, message(number), now, &mut arrivals, &mut latencies);
+            round.note(0, message(number), now, &copies(), &mut arrivals, &mut latencies);
         }
         round.record(now, &mut latencies);
         assert_eq!(latencies.len(), 3);

@@ -1,4 +1,5 @@
-//! Draws a report: the latency distribution, and deliveries round by round.
+//! Draws a report: the latency distribution, and deliveries round by round; and what a figure comes
+//! to as another grows.
 
 use std::path::Path;
 
@@ -31,6 +32,63 @@ fn draw_both(report: &Report, path: &Path) -> Drawn {
     let (upper, lower) = root.split_vertically(SIZE.1 / 2);
     draw_latency(report, &upper)?;
     draw_deliveries(report, &lower)?;
+    root.present()?;
+    Ok(())
+}
+
+/// The colors of a chart's lines, in turn.
+const COLORS: [RGBColor; 4] = [SERVER_COLOR, FLOOR_COLOR, RGBColor(214, 39, 40), RGBColor(148, 103, 189)];
+
+/// Writes an SVG file of lines over two scales that grow by factors: each a name, and points.
+pub(crate) fn chart(
+    path: &Path,
+    title: &str,
+    x: &str,
+    y: &str,
+    lines: &[(&'static str, Vec<(f64, f64)>)],
+) -> Result<(), Error> {
+    draw_chart(path, title, x, y, lines)
+        .map_err(|error| Error::Plot { path: path.to_owned(), reason: error.to_string() })
+}
+
+fn draw_chart(
+    path: &Path,
+    title: &str,
+    x: &str,
+    y: &str,
+    lines: &[(&'static str, Vec<(f64, f64)>)],
+) -> Drawn {
+    let root = SVGBackend::new(path, (SIZE.0, SIZE.1 / 2)).into_drawing_area();
+    root.fill(&WHITE)?;
+    let area = root.titled(title, (FONT, 16))?;
+    // From somewhat below the least to somewhat above the most; what is not above 0 has no place.
+    let range = |of: fn(&(f64, f64)) -> f64| {
+        let numbers = lines.iter().flat_map(|(_, points)| points).map(of).filter(|number| *number > 0.0);
+        let (least, most) = numbers.fold((f64::INFINITY, 0.0), |(a, b), n| (f64::min(a, n), f64::max(b, n)));
+        if least > most { 1.0..10.0 } else { least * 0.8..most * 1.25 }
+    };
+    let mut chart = ChartBuilder::on(&area)
+        .margin(12)
+        .x_label_area_size(36)
+        .y_label_area_size(72)
+        .build_cartesian_2d(range(|point| point.0).log_scale(), range(|point| point.1).log_scale())?;
+    let number = |number: &f64| format!("{}", (number * 10.0).round() / 10.0);
+    chart
+        .configure_mesh()
+        .x_desc(x)
+        .x_label_formatter(&number)
+        .y_desc(y)
+        .y_label_formatter(&number)
+        .draw()?;
+    for ((name, points), color) in lines.iter().zip(COLORS.into_iter().cycle()) {
+        let points = points.iter().copied().filter(|(x, y)| *x > 0.0 && *y > 0.0);
+        chart.draw_series(LineSeries::new(points.clone(), color.stroke_width(2)))?;
+        chart
+            .draw_series(points.map(|point| Circle::new(point, 3, color.filled())))?
+            .label(*name)
+            .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], color.stroke_width(2)));
+    }
+    chart.configure_series_labels().border_style(BLACK).background_style(WHITE).draw()?;
     root.present()?;
     Ok(())
 }

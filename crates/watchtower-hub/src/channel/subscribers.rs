@@ -79,6 +79,9 @@ impl State {
         }
         let key = reader.insert(subscription);
         drop(reader);
+        if link.is_resumed_by_position() {
+            self.trail.get_or_insert_default().add_reader();
+        }
         self.slots[slot as usize] = Some(Slot { link: link.clone(), key, woken_at: from.offset() });
         if let Some(sender) = sender {
             self.member_slots(sender).push(slot);
@@ -140,6 +143,9 @@ impl State {
             self.sets[(slot / SLOTS_PER_SET) as usize].remove(slot);
             self.slots[slot as usize] = None;
             self.free.push(slot);
+            if link.is_resumed_by_position() {
+                self.trail.take_if(|trail| trail.remove_reader());
+            }
             counters.subscriptions.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
         }
         unread
@@ -147,11 +153,16 @@ impl State {
 
     pub(super) fn wake_all(&mut self, place: &Arc<Place>) {
         for (index, set) in self.sets.iter().enumerate() {
-            let mut resting = set.wake_all();
-            while resting != 0 {
-                let slot = index * SLOTS_PER_SET as usize + resting.trailing_zeros() as usize;
-                resting &= resting - 1;
-                if let Some(Some(slot)) = self.slots.get_mut(slot) {
+            let resting = set.wake_all();
+            let first = index * SLOTS_PER_SET as usize;
+            let slots = self.slots.get_mut(first..).unwrap_or_default();
+            // The processor loads many bells at a time, as long as nothing is
+            // written between.
+            for slot in bits(resting).filter_map(|at| slots.get(at)?.as_ref()) {
+                slot.link.bell.warm();
+            }
+            for at in bits(resting) {
+                if let Some(Some(slot)) = slots.get_mut(at) {
                     slot.ring(place);
                 }
             }
@@ -170,6 +181,15 @@ impl State {
             }
         }
     }
+}
+
+/// The places of the bits that are set.
+fn bits(mut set: u64) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let at = (set != 0).then_some(set.trailing_zeros() as usize)?;
+        set &= set - 1;
+        Some(at)
+    })
 }
 
 impl Slot {

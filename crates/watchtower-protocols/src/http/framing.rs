@@ -11,6 +11,10 @@ const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 /// The longest head of a chunk: 16 hexadecimal digits, CR and LF.
 const HEAD_BYTES_MAX: usize = 18;
 
+/// What a frame has room for beside its content and the head of its chunk: the
+/// names, numbers and times of JSON and of an event. More makes it grow.
+const FRAME_BYTES_BESIDE: usize = 208;
+
 /// How a client learns where a response ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Framing {
@@ -66,6 +70,7 @@ impl<F: Format> Format for Chunked<F> {
 
     fn encode(&self, message: &Message, out: &mut BytesMut) {
         let start = out.len();
+        out.reserve(HEAD_BYTES_MAX + message.content().bytes().len() + FRAME_BYTES_BESIDE);
         out.extend_from_slice(&[0; HEAD_BYTES_MAX]);
         self.inner.encode(message, out);
         let length = out.len() - start - HEAD_BYTES_MAX;

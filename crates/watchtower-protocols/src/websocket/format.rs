@@ -14,6 +14,10 @@ use super::frame;
 /// The first of the formats of [`Frames::content`].
 const CONTENT_FORMATS: u8 = 11;
 
+/// What a frame has room for beside its content: its header, and what JSON says
+/// around it. More makes it grow.
+const FRAME_BYTES_BESIDE: usize = 64;
+
 /// Whether a message is text or binary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum MessageKind {
@@ -112,6 +116,7 @@ impl Format for FrameFormat {
     }
 
     fn encode(&self, message: &Message, out: &mut BytesMut) {
+        out.reserve(message.content().bytes().len() + FRAME_BYTES_BESIDE);
         frame::encode(self.compression, out, |out| self.codec.encode(message, out));
     }
 }

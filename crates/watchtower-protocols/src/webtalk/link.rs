@@ -14,7 +14,7 @@ use watchtower_hub::{Format, FormatId, Message, Session, Timestamp, WhenLagging}
 use super::command::Command;
 use super::frame::{self, Body, Decoded};
 use super::{LinkError, WebTalk};
-use crate::stream::{Close, StreamSession};
+use crate::stream::{ANSWERS_BYTES_MAX, Close, StreamSession};
 
 /// At which failed login the link closes.
 const LOGIN_FAILURES_MAX: u8 = 3;
@@ -22,10 +22,6 @@ const LOGIN_FAILURES_MAX: u8 = 3;
 /// For how long after a wrong secret none is looked at: it takes that long to
 /// try the next one.
 const LOGIN_PAUSE: Duration = Duration::from_secs(1);
-
-/// How many bytes of replies may be waiting when a value is appended to them.
-/// A short command can ask for a long value, and one read bring thousands.
-pub(super) const REPLIES_BYTES_MAX: usize = 8 << 20;
 
 /// Who may use the private link.
 pub trait Gate: Send + Sync {
@@ -74,7 +70,7 @@ impl Link {
         let result = match command {
             // Who may do nothing is not told either what is wrong with it.
             _ if self.lock.is_some() && !may_be_said_first => Err(LinkError::LoginNeeded),
-            Ok(command) => self.carry_out(command, now, out.len()),
+            Ok(command) => self.carry_out(command, now),
             Err(error) => Err(error),
         };
         reply(&result, out);
@@ -100,7 +96,7 @@ impl Link {
     }
 
     /// [webtalk: private link]
-    fn carry_out(&mut self, command: Command<'_>, now: Timestamp, replies_bytes: usize) -> Reply {
+    fn carry_out(&mut self, command: Command<'_>, now: Timestamp) -> Reply {
         let talk = &self.talk;
         let done = |words: &str| Ok(words.as_bytes().to_vec());
         match command {
@@ -128,7 +124,6 @@ impl Link {
                 talk.store(key, value)?;
                 Ok([b"stored ", key].concat())
             }
-            Command::Retrieve(_) if replies_bytes > REPLIES_BYTES_MAX => Err(LinkError::TooManyReplies),
             Command::Retrieve(key) => Ok(talk.retrieve(key)?.into()),
             Command::Clear(key) => {
                 talk.clear(key)?;
@@ -165,7 +160,7 @@ impl StreamSession for Link {
 
     fn receive(&mut self, input: &[u8], now: Timestamp, out: &mut Vec<u8>) -> Result<usize, Close> {
         let mut done = 0;
-        loop {
+        while out.len() < ANSWERS_BYTES_MAX {
             let rest = input.get(done..).unwrap_or_default();
             match frame::decode(rest) {
                 Decoded::Frame { bytes, consumed } => {
@@ -183,6 +178,7 @@ impl StreamSession for Link {
                 }
             }
         }
+        Ok(done)
     }
 
     /// An application that has logged in and begun nothing may be silent for

@@ -10,9 +10,11 @@ use std::fmt;
 use bytes::Bytes;
 use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Serialize, de};
+use serde_json::value::RawValue;
 use watchtower_hub::Timestamp;
 
 use super::object::Malformed;
+use super::part::FilePart;
 
 /// A message: an object that has a `Body`.
 ///
@@ -40,6 +42,10 @@ pub struct Message<'a> {
     /// A file in base64, as it was sent.
     #[serde(rename = "FileContents", skip_serializing_if = "Option::is_none")]
     pub file_contents: Option<Cow<'a, str>>,
+    /// A part of a file, as it was sent. A key of this name that has another
+    /// form is one that is not known.
+    #[serde(rename = "FilePart", skip_serializing_if = "Option::is_none")]
+    pub file_part: Option<FilePart<'a>>,
     /// The sender's key in base64, as it was sent.
     #[serde(rename = "PubKey", skip_serializing_if = "Option::is_none")]
     pub pub_key: Option<Cow<'a, str>>,
@@ -83,6 +89,7 @@ impl<'a> Message<'a> {
             timestamp: fields.timestamp,
             file_type: fields.text(Field::FileType),
             file_contents: fields.text(Field::FileContents),
+            file_part: fields.file_part.take(),
             pub_key: fields.text(Field::PubKey),
             sig: fields.text(Field::Sig),
             routes: fields.routes,
@@ -128,12 +135,13 @@ enum Field {
     Sig,
     Timestamp,
     Routes,
+    FilePart,
 }
 
 impl Field {
     const TEXTS: usize = Field::Timestamp as usize;
 
-    const ALL: [Field; Field::TEXTS + 2] = [
+    const ALL: [Field; Field::TEXTS + 3] = [
         Field::Id,
         Field::Addr,
         Field::Body,
@@ -145,6 +153,7 @@ impl Field {
         Field::Sig,
         Field::Timestamp,
         Field::Routes,
+        Field::FilePart,
     ];
 
     fn name(self) -> &'static str {
@@ -160,6 +169,7 @@ impl Field {
             Field::Sig => "Sig",
             Field::Timestamp => "Timestamp",
             Field::Routes => "Routes",
+            Field::FilePart => "FilePart",
         }
     }
 
@@ -174,6 +184,7 @@ struct Fields<'a> {
     texts: [Option<Cow<'a, str>>; Field::TEXTS],
     timestamp: Option<i64>,
     routes: bool,
+    file_part: Option<FilePart<'a>>,
     /// The first key that had a wrong type.
     wrong_type: Option<Field>,
 }
@@ -214,6 +225,10 @@ impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
                 let mut fields = Fields::default();
                 while let Some(KeyOrOther(key)) = map.next_key()? {
                     match key {
+                        Some(Field::FilePart) => {
+                            let value: &RawValue = map.next_value()?;
+                            fields.file_part = serde_json::from_str(value.get()).ok();
+                        }
                         Some(key) => fields.set(key, map.next_value()?),
                         None => drop(map.next_value::<IgnoredAny>()?),
                     }

@@ -29,8 +29,10 @@ use super::id::{IdKind, check_id, hashed_id};
 use super::identity::{Identity, Mark, Pins, PublicKey, Signed, check_signature};
 use super::message::Message;
 use super::object::ObjectReader;
+use super::part::{FilePart, Part};
 use super::peers::{Fate, Keep, PeerState, Peers};
 use super::routing::Routing;
+use super::safe_text::safe_file_name;
 use super::seen::SeenIds;
 
 /// One peer of the whispernet: who it knows, what it has seen, and what it
@@ -71,11 +73,31 @@ struct Outgoing {
 
 struct Incoming {
     remote: SocketAddr,
+    local: SocketAddr,
     reader: ObjectReader,
     /// Messages in a row that had come before.
     repeats: u32,
     /// Whether it is from a node with routing, as far as it says.
     is_routing: bool,
+}
+
+impl Outgoing {
+    /// Whether a connection that came in from `remote` at `local` is this one,
+    /// whatever address led here. Two connections of one machine may begin at
+    /// the same address, if they lead to different ports of another.
+    fn is_other_end(&self, remote: SocketAddr, local: SocketAddr) -> bool {
+        let leads_elsewhere = self.addr.ip() == local.ip() && self.addr.port() != local.port();
+        self.local == remote && !leads_elsewhere
+    }
+}
+
+/// What a message carries, and who it is from.
+struct Judged {
+    file: Option<File>,
+    part: Option<Part>,
+    /// Whose signature covers the message.
+    key: Option<PublicKey>,
+    mark: Mark,
 }
 
 impl Node {
@@ -162,6 +184,30 @@ impl Node {
         if said.body.is_empty() {
             return Err(Unsaid::Empty);
         }
+        let (id, object) = self.originate(said, None, now)?;
+        self.backlog.push(object, None, now);
+        Ok(id)
+    }
+
+    /// Sends a part of a file to all peers ([whispernet: 10]): as
+    /// [`say`](Node::say), but not to those that connect soon after.
+    ///
+    /// # Errors
+    ///
+    /// [`Unsaid`]; nothing is sent then.
+    pub fn say_part(&mut self, nick: Option<&str>, part: &Part, now: Timestamp) -> Result<String, Unsaid> {
+        let said = Said { nick, body: &part.body(), file: None };
+        let (id, _) = self.originate(said, Some(part.keys()), now)?;
+        Ok(id)
+    }
+
+    /// The id and the object of what was sent to all peers.
+    fn originate(
+        &mut self,
+        said: Said<'_>,
+        file_part: Option<FilePart<'_>>,
+        now: Timestamp,
+    ) -> Result<(String, Bytes), Unsaid> {
         let addr = self.own.announced().to_string();
         let (id, timestamp) = self.new_id(&addr, said.body, now);
         let contents = said.file.map(|(_, contents)| contents);
@@ -172,6 +218,7 @@ impl Node {
             timestamp: Some(timestamp),
             file_type: said.file.map(|(mime_type, _)| mime_type.into()),
             file_contents: contents.map(|contents| encode_contents(contents).into()),
+            file_part,
             pub_key: self.identity.as_ref().map(|identity| identity.public_key().to_string().into()),
             sig: self.identity.as_ref().map(|identity| identity.sign(&id, contents).into()),
             routes: self.routing.is_some(),
@@ -185,8 +232,7 @@ impl Node {
         self.last_said = Some((said.body.to_owned(), timestamp));
         self.counts.originated += 1;
         self.fan_out(&id, &object, None, None, now);
-        self.backlog.push(object, None, now);
-        Ok(id)
+        Ok((id, object))
     }
 
     /// [whispernet: 4] The timestamp is advanced when two ids would collide.
@@ -221,22 +267,41 @@ impl Node {
         local: SocketAddr,
         now: Timestamp,
     ) -> Result<ConnectionId, CloseReason> {
-        let remote = canonical(remote);
+        let (remote, local) = (canonical(remote), canonical(local));
         self.own.learn(local);
         if let Some(until) = self.flood.refused_until(remote.ip(), now) {
             return Err(CloseReason::Flooding(until.since(now)));
         }
-        if let Some(own) = self.outgoing.iter().find(|outgoing| outgoing.local == remote) {
+        if let Some(own) = self.outgoing.iter().find(|outgoing| outgoing.is_other_end(remote, local)) {
             self.found_itself(own.addr, own.connection, now);
             return Err(CloseReason::Itself);
         }
-        if self.incoming.len() >= self.incoming_max && !self.make_room(now) {
+        let is_full = self.incoming.len() >= self.incoming_max;
+        if is_full && !self.close_most_useless(now) && !self.make_room(remote.ip(), now) {
             return Err(CloseReason::TooMany(self.incoming_max));
         }
         let connection = self.new_connection();
         let reader = ObjectReader::new(self.object_bytes_max);
-        self.incoming.insert(connection, Incoming { remote, reader, repeats: 0, is_routing: false });
+        self.incoming.insert(connection, Incoming { remote, local, reader, repeats: 0, is_routing: false });
         Ok(connection)
+    }
+
+    /// Where all connections are taken, the address that has most of them gives
+    /// its latest up to one that still has fewer then. Whether there is room.
+    fn make_room(&mut self, newcomer: IpAddr, now: Timestamp) -> bool {
+        let mut by_ip: BTreeMap<IpAddr, (usize, ConnectionId)> = BTreeMap::new();
+        for (connection, incoming) in &self.incoming {
+            let (count, latest) = by_ip.entry(incoming.remote.ip()).or_insert((0, *connection));
+            (*count, *latest) = (*count + 1, *connection);
+        }
+        let has = by_ip.get(&newcomer).map_or(0, |(count, _)| *count);
+        match by_ip.values().max_by_key(|(count, _)| *count) {
+            Some((most, latest)) if *most > has + 1 => {
+                self.close(*latest, CloseReason::TooMany(self.incoming_max), now);
+                true
+            }
+            _ => false,
+        }
     }
 
     /// A dial succeeded, with this node's end at `local`.
@@ -251,16 +316,18 @@ impl Node {
         now: Timestamp,
     ) -> Result<ConnectionId, CloseReason> {
         let (addr, local) = (canonical(addr), canonical(local));
-        let itself = self.incoming.iter().find(|(_, incoming)| incoming.remote == local);
+        let connection = self.new_connection();
+        let outgoing = Outgoing { connection, addr, local };
+        let is_itself = |incoming: &Incoming| outgoing.is_other_end(incoming.remote, incoming.local);
+        let itself = self.incoming.iter().find(|(_, incoming)| is_itself(incoming));
         if let Some(other_end) = itself.map(|(connection, _)| *connection) {
             self.found_itself(addr, other_end, now);
             return Err(CloseReason::Itself);
         }
-        let connection = self.new_connection();
         if !self.peers.connected(addr, connection, now) {
             return Err(CloseReason::Unneeded);
         }
-        self.outgoing.push(Outgoing { connection, addr, local });
+        self.outgoing.push(outgoing);
         if self.tells_of(addr) {
             self.actions.push_back(Action::Tell(Notice::Connected(addr)));
         }
@@ -288,6 +355,12 @@ impl Node {
         self.tick(now);
     }
 
+    /// The peer that is being dialled at `from` was found at `to`, and is that
+    /// from now on.
+    pub fn moved(&mut self, from: SocketAddr, to: SocketAddr) {
+        self.peers.moved(canonical(from), canonical(to));
+    }
+
     /// A connection ended. One that the node closed itself needs no mention.
     pub fn closed(&mut self, connection: ConnectionId, now: Timestamp) {
         if let Some(addr) = self.forget(connection, now) {
@@ -300,6 +373,19 @@ impl Node {
             self.routed_lost(addr);
         }
         self.tick(now);
+    }
+
+    /// A peer takes too little: more waits to be written to it than is kept.
+    pub fn too_slow(&mut self, connection: ConnectionId, now: Timestamp) {
+        self.counts.slow += 1;
+        self.actions.push_back(Action::Close { connection, reason: CloseReason::TooSlow });
+        self.closed(connection, now);
+    }
+
+    /// An object was not sent to a peer, since there is more than may be sent
+    /// to any: it counts.
+    pub fn unsent(&mut self) {
+        self.counts.unsent += 1;
     }
 
     /// The address is this node's own, however it was reached: it is not
@@ -351,8 +437,12 @@ impl Node {
                 Ok(None) => break,
                 Ok(Some(_)) if !self.flood.allows(ip, 1, 0, now) => self.refuse(ip, now),
                 Ok(Some(object)) => {
+                    let repeated = self.counts.repeated;
                     if let Err(malformed) = self.take(&object, connection, ip, now) {
                         self.disconnect_malformed(connection, malformed.into(), now);
+                    }
+                    if self.counts.repeated > repeated {
+                        self.flood.was_repeat(ip, object.len());
                     }
                 }
                 Err(malformed) => self.disconnect_malformed(connection, malformed.into(), now),
@@ -413,18 +503,23 @@ impl Node {
             self.repeated(connection, &message, source, now);
             return Ok(());
         }
-        let Some((file, mark)) = self.judge(&message) else { return Ok(()) };
+        let Some(Judged { file, part, key, mark }) = self.judge(&message) else { return Ok(()) };
         // Not before it is judged: a forgery of a message must not keep the
         // message itself away.
         self.seen.insert(&message.id, now);
         let origin = message.addr.as_deref().and_then(parse_addr);
         self.fan_out(&message.id, object, origin, Some(connection), now);
-        self.backlog.push(object.clone(), origin, now);
+        if part.is_none() {
+            // Parts are many, and of no use without those before them.
+            self.backlog.push(object.clone(), origin, now);
+        }
         self.counts.shown += 1;
         let shows_routing = message.routes;
         let shown = Shown {
             time: message.time().unwrap_or(now),
             file,
+            part,
+            key,
             mark,
             id: message.id.into_owned(),
             addr: message.addr.map(Into::into),
@@ -440,32 +535,34 @@ impl Node {
         Ok(())
     }
 
-    /// The file in a message, and what is known of its sender. `None` drops it.
-    fn judge(&mut self, message: &Message<'_>) -> Option<(Option<File>, Mark)> {
+    /// What a message carries, and who it is from. `None` drops it.
+    fn judge(&mut self, message: &Message<'_>) -> Option<Judged> {
         let kind = check_id(message);
-        if kind == IdKind::Mismatch {
+        let part = Part::of(message);
+        let (IdKind::Plain | IdKind::Hashed, Ok(part)) = (kind, part) else {
             self.counts.mismatched += 1;
             return None;
-        }
+        };
         let file = File::of(message);
         let contents = file.as_ref().ok().and_then(|file| file.as_ref()).map(|file| &*file.contents);
         // What is no base64 is nothing that a signature could cover.
         let signed = if file.is_ok() { check_signature(message, contents) } else { Signed::No };
-        let mark = match signed {
+        let key = match signed {
             Signed::Forged => {
                 self.counts.forged += 1;
                 return None;
             }
             // A signature covers the words by their hash alone. Without it
             // anybody can put other words under a signed id.
-            Signed::By(key) if kind == IdKind::Hashed => self.mark(message.nick.as_deref(), key),
+            Signed::By(key) if kind == IdKind::Hashed => Some(key),
             Signed::By(_) | Signed::No if self.require_signed => {
                 self.counts.unsigned += 1;
                 return None;
             }
-            Signed::By(_) | Signed::No => Mark::Unverified,
+            Signed::By(_) | Signed::No => None,
         };
-        Some((file.ok().flatten(), mark))
+        let mark = key.map_or(Mark::Unverified, |key| self.mark(message.nick.as_deref(), key));
+        Some(Judged { file: file.ok().flatten(), part, key, mark })
     }
 
     /// [whispernet: 13] A nick is its first key's.
@@ -552,6 +649,38 @@ impl Node {
             self.peers.resume(ip, now);
         }
         self.tick(now);
+    }
+
+    /// What [`say`](Node::say) said, as others are shown it.
+    pub fn shown(&self, id: &str, said: Said<'_>, time: Timestamp) -> Shown {
+        let nick = said.nick.filter(|nick| !nick.is_empty());
+        let file = said.file.map(|(mime_type, contents)| File {
+            name: safe_file_name(said.body),
+            mime_type: mime_type.to_owned(),
+            contents: Bytes::copy_from_slice(contents),
+        });
+        let own = self.identity.as_ref().map(Identity::public_key);
+        let mark = match (nick.and_then(|nick| self.pins.key(nick)), own) {
+            (Some(first), Some(own)) if first == own => Mark::Verified,
+            (Some(_), Some(_)) => Mark::ChangedKey,
+            _ => Mark::Unverified,
+        };
+        Shown {
+            id: id.to_owned(),
+            addr: Some(self.own.announced().to_string()),
+            nick: nick.map(str::to_owned),
+            body: said.body.to_owned(),
+            time,
+            file,
+            part: None,
+            key: own,
+            mark,
+        }
+    }
+
+    /// The key that a nick is pinned to.
+    pub fn pinned(&self, nick: &str) -> Option<PublicKey> {
+        self.pins.key(nick)
     }
 
     /// Pins a nick to a key: what a [`Notice::Pinned`] told in another run, or

@@ -214,6 +214,20 @@ impl Peers {
         }
     }
 
+    /// A peer that is being dialled has another address, at which there may be
+    /// one already.
+    pub(super) fn moved(&mut self, from: SocketAddr, to: SocketAddr) {
+        if self.table.get(&from).is_none_or(|peer| peer.state != PeerState::Dialling) {
+            return;
+        }
+        let Some(peer) = self.table.remove(&from) else { return };
+        match self.table.get_mut(&to) {
+            Some(known) if peer.keep == Keep::Always => known.keep = Keep::Always,
+            Some(_) => {}
+            None => drop(self.table.insert(to, peer)),
+        }
+    }
+
     /// What was in that state is so no more: a dial failed, or a connection
     /// ended. `None` when it had changed before.
     pub(super) fn failed(&mut self, addr: SocketAddr, was: PeerState, now: Timestamp) -> Option<Fate> {

@@ -522,6 +522,7 @@ proptest! {
         let mut some = || Some(text().into()).filter(|_| has.next().unwrap());
         let message = Message {
             id, body, timestamp, routes,
+            file_part: None,
             addr: some(), nick: some(), file_type: some(), file_contents: some(), pub_key: some(), sig: some(),
         };
         let object = message.encode();

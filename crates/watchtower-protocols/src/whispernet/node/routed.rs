@@ -129,7 +129,7 @@ impl Node {
 
     /// Closes the connection from others that brought most in a row that had come
     /// before. False when there is none.
-    pub(super) fn make_room(&mut self, now: Timestamp) -> bool {
+    pub(super) fn close_most_useless(&mut self, now: Timestamp) -> bool {
         let is_started = self.routing.as_ref().is_some_and(|routing| routing.is_started());
         let useless =
             self.incoming.iter().filter(|(id, incoming)| incoming.repeats > 0 && !self.is_kept(**id));

@@ -28,7 +28,7 @@ use crate::config::{Config, SecretKey};
 use crate::metrics::Metrics;
 use crate::request_limiter::RequestLimiter;
 use crate::shutdown::ShutdownControl;
-use crate::stream::Drive;
+use crate::stream::{Drive, Groups};
 use crate::wire::Plain;
 
 const SECRET: &str = "an open secret";
@@ -96,6 +96,7 @@ impl Server {
             metrics.clone(),
             callbacks.expect("a client"),
             Arc::new(RequestLimiter::new()),
+            Arc::new(RequestLimiter::new()),
             noon,
         );
         let http = Http::new(state);
@@ -161,12 +162,13 @@ async fn accept(listener: TcpListener, http: Http, shutdown: ShutdownControl, as
         tokio::spawn(async move {
             let open = http.serve(socket, Vec::new(), as_if, part.started()).await;
             let Some(TakenOver { io, read_already, onward }) = open else { return };
-            let _gone = match onward {
-                Onward::Stream(stream) => Drive::new(Plain::from(io), stream, (), part).await,
+            let groups = Arc::<Groups>::default();
+            match onward {
+                Onward::Stream(stream) => groups.add(Drive::new(Plain::from(io), stream, (), part)),
                 Onward::WebSocket(socket) => {
-                    Drive::new(Plain::from(io), *socket, (), part).after(&read_already, None).await
+                    groups.add(Drive::new(Plain::from(io), *socket, (), part).after(&read_already, None));
                 }
-            };
+            }
         });
     }
 }
