@@ -15,6 +15,7 @@ use super::identity::{Identity, Mark, PublicKey};
 use super::object::Malformed;
 use super::part::Part;
 use super::peers::PeerLimits;
+use super::routing::RoutingLimits;
 use super::seen::SeenLimits;
 
 /// A connection, in either direction. A node gives them out, each once.
@@ -43,6 +44,9 @@ pub struct Options {
     pub backlog: BacklogLimits,
     /// How many peers it has.
     pub peers: PeerLimits,
+    /// How it routes when there are many peers ([whispernet: 14]); without it
+    /// floods however many there are.
+    pub routing: Option<RoutingLimits>,
     /// How many nicks are pinned to a key.
     pub pins_max: usize,
     /// Its key; without one its messages are not signed.
@@ -64,6 +68,7 @@ impl Options {
             flood: FloodLimits::default(),
             backlog: BacklogLimits::default(),
             peers: PeerLimits::default(),
+            routing: None,
             pins_max: 10_000,
             identity: None,
             require_signed: false,
@@ -218,6 +223,9 @@ pub enum CloseReason {
     /// There are too many.
     #[error("there are {0} connections already")]
     TooMany(usize),
+    /// It goes on bringing messages that had come before.
+    #[error("it brings nothing new")]
+    Repeating,
     /// It takes less than it is sent.
     #[error("it takes too little of what it is sent")]
     TooSlow,
@@ -240,12 +248,16 @@ pub struct Counts {
     pub forged: u64,
     /// Messages dropped since they are not signed, and have to be.
     pub unsigned: u64,
-    /// Objects without a `Body`.
+    /// Objects by which nodes with routing speak to one another.
+    pub control: u64,
+    /// Other objects without a `Body`, and such as their sender may not send.
     pub without_body: u64,
     /// Messages originated.
     pub originated: u64,
     /// Connections closed for what is no message.
     pub malformed: u64,
+    /// Connections closed since they went on bringing what had come before.
+    pub repeating: u64,
     /// Addresses refused for sending too much.
     pub flooded: u64,
     /// Connections closed since the peer took too little.

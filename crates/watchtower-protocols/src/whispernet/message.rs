@@ -52,6 +52,10 @@ pub struct Message<'a> {
     /// The signature in base64, as it was sent.
     #[serde(rename = "Sig", skip_serializing_if = "Option::is_none")]
     pub sig: Option<Cow<'a, str>>,
+    /// Whether the sender understands routing ([whispernet: 14]): `true`, and
+    /// any other value is none.
+    #[serde(rename = "Routes", skip_serializing_if = "std::ops::Not::not")]
+    pub routes: bool,
 }
 
 impl<'a> Message<'a> {
@@ -88,6 +92,7 @@ impl<'a> Message<'a> {
             file_part: fields.file_part.take(),
             pub_key: fields.text(Field::PubKey),
             sig: fields.text(Field::Sig),
+            routes: fields.routes,
         }))
     }
 
@@ -129,13 +134,14 @@ enum Field {
     PubKey,
     Sig,
     Timestamp,
+    Routes,
     FilePart,
 }
 
 impl Field {
     const TEXTS: usize = Field::Timestamp as usize;
 
-    const ALL: [Field; Field::TEXTS + 2] = [
+    const ALL: [Field; Field::TEXTS + 3] = [
         Field::Id,
         Field::Addr,
         Field::Body,
@@ -146,6 +152,7 @@ impl Field {
         Field::PubKey,
         Field::Sig,
         Field::Timestamp,
+        Field::Routes,
         Field::FilePart,
     ];
 
@@ -161,6 +168,7 @@ impl Field {
             Field::PubKey => "PubKey",
             Field::Sig => "Sig",
             Field::Timestamp => "Timestamp",
+            Field::Routes => "Routes",
             Field::FilePart => "FilePart",
         }
     }
@@ -175,6 +183,7 @@ impl Field {
 struct Fields<'a> {
     texts: [Option<Cow<'a, str>>; Field::TEXTS],
     timestamp: Option<i64>,
+    routes: bool,
     file_part: Option<FilePart<'a>>,
     /// The first key that had a wrong type.
     wrong_type: Option<Field>,
@@ -186,6 +195,11 @@ impl<'a> Fields<'a> {
     }
 
     fn set(&mut self, key: Field, value: Value<'a>) {
+        // To other peers this is a key that they do not know.
+        if key == Field::Routes {
+            self.routes = matches!(value, Value::True);
+            return;
+        }
         match (self.texts.get_mut(key as usize), value) {
             (Some(text), Value::Text(value)) => *text = Some(value),
             (Some(text), Value::Null) => *text = None,
@@ -255,6 +269,7 @@ enum Value<'a> {
     Null,
     Text(Cow<'a, str>),
     Whole(i64),
+    True,
     Other,
 }
 
@@ -293,8 +308,8 @@ impl<'de: 'a, 'a> Deserialize<'de> for Value<'a> {
                 Ok(Value::Other)
             }
 
-            fn visit_bool<E: Error>(self, _: bool) -> Result<Value<'de>, E> {
-                Ok(Value::Other)
+            fn visit_bool<E: Error>(self, is_true: bool) -> Result<Value<'de>, E> {
+                Ok(if is_true { Value::True } else { Value::Other })
             }
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value<'de>, A::Error> {

@@ -18,6 +18,7 @@ mod node;
 mod object;
 mod part;
 mod peers;
+mod routing;
 pub mod safe_text;
 mod seen;
 
@@ -33,6 +34,7 @@ pub use node::Node;
 pub use object::{Malformed, OBJECT_DEPTH_MAX, ObjectReader};
 pub use part::{FilePart, NotItsPart, PART_BYTES, PARTS_MAX, Part, WHOLE_BYTES_MAX, Whole};
 pub use peers::{Keep, PeerLimits, PeerState};
+pub use routing::RoutingLimits;
 pub use seen::SeenLimits;
 
 #[cfg(test)]
@@ -41,5 +43,7 @@ mod network_tests;
 mod node_tests;
 #[cfg(test)]
 mod part_tests;
+#[cfg(test)]
+mod routing_tests;
 #[cfg(test)]
 mod tests;
