@@ -21,6 +21,7 @@ const CRATES: &[(&str, &[&str])] = &[
     // It has a codec of its own, so that a fault in the server's cannot hide from it.
     ("watchtower-bench", &[]),
     ("watchtower-cost", &["watchtower-hub", "watchtower-protocols"]),
+    ("watchtower-sim", &["watchtower-hub", "watchtower-protocols"]),
     ("watchtower", &["watchtower-server", "watchtower-client", "watchtower-bench", "watchtower-whisper"]),
 ];
 

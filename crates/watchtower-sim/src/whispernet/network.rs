@@ -333,7 +333,6 @@ impl Network {
     }
 
     /// One end closes it.
-
     fn close(&mut self, link: LinkId, end: HostId) {
         let Link { from, to, .. } = self.links[link.0];
         let other = if end == from { to } else { from };
