@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use super::process::{run, watchtower};
 
 /// Every command, as it is written on the command line.
-const COMMANDS: [&[&str]; 15] = [
+const COMMANDS: [&[&str]; 20] = [
     &[],
     &["serve"],
     &["rocket"],
@@ -21,6 +21,11 @@ const COMMANDS: [&[&str]; 15] = [
     &["channels"],
     &["bench"],
     &["bench", "fanout"],
+    &["bench", "many"],
+    &["bench", "scale"],
+    &["bench", "latency"],
+    &["bench", "churn"],
+    &["bench", "idle"],
     &["completions"],
     &["man"],
 ];
