@@ -1,6 +1,7 @@
 //! A hub with clients on it, without sockets: what they say is handed in as bytes, and what they
 //! are sent is gathered as a driver does it.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Waker;
@@ -8,7 +9,7 @@ use std::time::Duration;
 
 use watchtower_hub::{Batch, Drained, Entropy, Hub, Settings, Timestamp, WhenLagging};
 use watchtower_protocols::http::{Form, Framing, HttpStream};
-use watchtower_protocols::packets::{Options, PacketStream, Registrar};
+use watchtower_protocols::packets::{Admission, Options, PacketStream, Registrar};
 use watchtower_protocols::stream::StreamSession;
 use watchtower_protocols::webrocket::{Access, HubOptions, WebRocket};
 use watchtower_protocols::websocket::{Compression, Endpoint, Settings as WebSocketSettings};
@@ -37,8 +38,8 @@ impl Entropy for Counting {
 struct Anyone;
 
 impl Registrar for Anyone {
-    fn admits(&self, _secret: Option<&[u8]>) -> bool {
-        true
+    fn admit(&self, _address: IpAddr, _secret: Option<&[u8]>) -> Admission {
+        Admission::Granted
     }
 }
 
@@ -101,7 +102,12 @@ pub(crate) fn read(client: &dyn StreamSession) -> usize {
 }
 
 pub(crate) fn packet_client(hub: &Hub) -> PacketStream {
-    let options = Options { registrar: Arc::new(Anyone), patience: Duration::from_secs(10) };
+    let options = Options {
+        address: Ipv4Addr::LOCALHOST.into(),
+        registrar: Arc::new(Anyone),
+        patience: Duration::from_secs(10),
+        errors: Arc::default(),
+    };
     PacketStream::new(hub, options)
 }
 

@@ -18,6 +18,8 @@ pub(crate) enum Item {
     Unused(Weak<Channel>),
     /// What of a channel's history is too old.
     History(Weak<Channel>),
+    /// What a channel keeps longer than needed for those who may come back.
+    Trail(Weak<Channel>),
     /// Whether a sender is still active.
     Sender(SenderId),
 }

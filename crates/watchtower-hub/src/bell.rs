@@ -150,6 +150,50 @@ mod loom_tests {
     }
 
     #[test]
+    fn no_ring_is_lost_while_another_driver_begins_to_wait() {
+        loom::model(|| {
+            let bell = Arc::new(Bell::new());
+            let [old, new] = [(); 2].map(|()| std::sync::Arc::new(Count(AtomicUsize::new(0))));
+            bell.answer(Some(&Waker::from(old.clone())), &mut Rung::new());
+            let publisher = {
+                let bell = bell.clone();
+                thread::spawn(move || (0..2).for_each(|item| bell.ring(item)))
+            };
+            bell.wait(&Waker::from(new.clone()));
+            // Who begins to wait looks afterwards, since what came before may
+            // have woken the driver that is gone.
+            let mut seen = 0;
+            bell.peek(|_| seen += 1);
+            publisher.join().unwrap();
+            let [old, new] = [old, new].map(|count| count.0.load(Ordering::SeqCst));
+            assert!(seen == 2 || new == 1, "saw {seen}, woken {new} times");
+            assert!(old <= 1 && old + new >= 1, "woken {old} and {new} times");
+            let mut rung = Rung::new();
+            bell.answer(None, &mut rung);
+            assert_eq!(rung.len(), 2, "nothing was taken");
+        });
+    }
+
+    #[test]
+    fn no_poke_is_lost_while_another_driver_begins_to_wait() {
+        loom::model(|| {
+            let bell = Arc::new(Bell::<()>::new());
+            let [old, new] = [(); 2].map(|()| std::sync::Arc::new(Count(AtomicUsize::new(0))));
+            bell.answer(Some(&Waker::from(old.clone())), &mut Rung::new());
+            let poker = {
+                let bell = bell.clone();
+                thread::spawn(move || bell.poke())
+            };
+            let waker = Waker::from(new.clone());
+            bell.wait(&waker);
+            poker.join().unwrap();
+            let [old, new] = [old, new].map(|count| count.0.load(Ordering::SeqCst));
+            assert_eq!(old + new, 1, "woken {old} and {new} times");
+            assert!(bell.answer(Some(&waker), &mut Rung::new()), "the next look says so");
+        });
+    }
+
+    #[test]
     fn no_ring_is_lost_between_looking_and_going_to_sleep() {
         loom::model(|| {
             let bell = Arc::new(Bell::new());

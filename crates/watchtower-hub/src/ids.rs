@@ -41,6 +41,11 @@ impl Epoch {
         Epoch(bits)
     }
 
+    /// The number, for a record of the log.
+    pub fn to_bits(self) -> u64 {
+        self.0
+    }
+
     /// Reads what [`Epoch`]'s `Display` wrote, and nothing else.
     pub fn parse(text: &str) -> Option<Epoch> {
         let digits = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);

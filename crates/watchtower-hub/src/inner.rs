@@ -12,7 +12,7 @@ use arc_swap::ArcSwap;
 use rustc_hash::FxBuildHasher;
 
 use crate::agenda::{Agenda, Item};
-use crate::channel::{Channel, Keep, Share, State};
+use crate::channel::{Channel, Keep, Share, State, TRAIL};
 use crate::counters::Counters;
 use crate::hub::Entropy;
 use crate::reader::Link;
@@ -142,7 +142,16 @@ impl Inner {
     /// it is in, and the channel that was made for it.
     pub(crate) fn watch_published(&self, channel: &Arc<Channel>, state: &mut State, now: Timestamp) {
         self.watch_history(channel, state);
+        self.watch_trail(channel, state, now);
         self.watch_unused(channel, state, now);
+    }
+
+    /// Sees to it that a trail ends when nothing more is published.
+    fn watch_trail(&self, channel: &Arc<Channel>, state: &mut State, now: Timestamp) {
+        if state.trail_start().is_some() && !state.trail_is_due {
+            state.trail_is_due = true;
+            self.agenda.add(now.after(TRAIL), Item::Trail(Arc::downgrade(channel)));
+        }
     }
 
     /// Sees to it that a history is looked at when its oldest message is too
@@ -310,9 +319,12 @@ impl Inner {
         let mut state = channel.lock();
         // Since it was listed it may have moved, or left.
         let Some(slot) = state.slot_of(id, link) else { return };
+        // It ends with its last reader.
+        let trail = state.trail_start().filter(|_| link.is_resumed_by_position()).cloned();
         let unread = state.unsubscribe(id, slot, &self.counters);
         if let Some(keep) = keep {
-            state.put_away(id, owned, &unread, keep);
+            let from = trail.filter(|trail| trail.offset() < unread.offset()).unwrap_or(unread);
+            state.put_away(id, owned, &from, keep);
             self.watch_away(id, &mut sender_state, keep.until);
         } else if state.remove_if_gone(id) {
             sender_state.joins.remove(&channel.name);
@@ -345,6 +357,13 @@ impl Inner {
                 channel.trim_history(&mut state, now);
                 self.watch_history(&channel, &mut state);
                 self.retire_if_unused(&channel, &mut state);
+            }
+            Item::Trail(channel) => {
+                let Some(channel) = channel.upgrade() else { return };
+                let mut state = channel.lock();
+                state.trail_is_due = false;
+                state.trim_trail(now);
+                self.watch_trail(&channel, &mut state, now);
             }
             Item::Sender(id) => self.expire(id, now),
         }

@@ -5,7 +5,7 @@
 
 use std::hint;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Wake, Waker};
 
 use parking_lot::Mutex;
@@ -36,6 +36,8 @@ pub(crate) struct Link {
     /// How many bytes may be published in its channels, before it is weighed how
     /// many of them it has not read.
     allowance: AtomicU64,
+    /// Whether its client says where it was when it comes back.
+    is_resumed_by_position: AtomicBool,
 }
 
 /// For what is not published: see [`Session::poker`](crate::Session::poker).
@@ -88,7 +90,23 @@ pub(crate) struct Unread {
 impl Link {
     pub(crate) fn new(protocol: &'static str, closes_when_lagging: bool) -> Link {
         let reader = Mutex::new(Reader { closes_when_lagging, ..Reader::default() });
-        Link { bell: Bell::new(), reader, protocol, allowance: AtomicU64::new(0) }
+        Link {
+            bell: Bell::new(),
+            reader,
+            protocol,
+            allowance: AtomicU64::new(0),
+            is_resumed_by_position: AtomicBool::new(false),
+        }
+    }
+
+    /// To be called before the session has subscriptions.
+    pub(crate) fn resume_by_position(&self) {
+        debug_assert_eq!(self.reader.lock().len(), 0);
+        self.is_resumed_by_position.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_resumed_by_position(&self) -> bool {
+        self.is_resumed_by_position.load(Ordering::Relaxed)
     }
 
     /// Loads what a drain looks at first into the processor's caches.

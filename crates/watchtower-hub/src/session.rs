@@ -141,6 +141,15 @@ impl Session {
         self.keeps_joins.store(false, Ordering::Relaxed);
     }
 
+    /// The client says where it was when it comes back ([`Start::After`]). So
+    /// channels keep what they handed out here for ten seconds longer, up to a
+    /// quarter of `lag_bytes`, and when the session is over, for as long as
+    /// its joins: some of it may never have arrived. To be called before the
+    /// first subscription.
+    pub fn resumes_by_position(&self) {
+        self.link.resume_by_position();
+    }
+
     /// Nobody drives the session until it is [resumed](Self::resume).
     ///
     /// It keeps its subscriptions and what they have not been handed out, within

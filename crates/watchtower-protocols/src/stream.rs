@@ -7,6 +7,11 @@ use std::time::Duration;
 
 use watchtower_hub::{Format, Session, Timestamp};
 
+/// How much of the answers to a client may wait for it to read. From there on
+/// what it says waits too, so that short requests for long answers take no more
+/// memory than this and one answer.
+pub const ANSWERS_BYTES_MAX: usize = 64 * 1024;
+
 /// One client's side of a protocol on a stream of bytes (TCP, or the open end
 /// of an HTTP response).
 ///
@@ -24,6 +29,9 @@ pub trait StreamSession: Send {
 
     /// Takes what came. Returns how many bytes are done with; the rest is the
     /// beginning of something incomplete, and comes again with more behind it.
+    ///
+    /// Once `out` holds [`ANSWERS_BYTES_MAX`], nothing more is carried out: the
+    /// rest comes again when the client has taken what it was answered.
     ///
     /// # Errors
     ///

@@ -228,7 +228,7 @@ impl Arrival {
         shared.metrics.connections.get_or_create(&ByProtocol { protocol: protocol.name() }).inc();
         match protocol {
             Protocol::Packets => {
-                let session = PacketStream::new(&shared.hub, shared.packet_options());
+                let session = PacketStream::new(&shared.hub, shared.packet_options(self.guest.address));
                 let wire = C::Wire::from(io);
                 let drive = Drive::new(wire, session, self.guest, shared.shutdown.part());
                 shared.groups.add(drive.after(&first, Some(self.due)));

@@ -32,14 +32,29 @@ pub struct Subscriber {
 
 impl Subscriber {
     pub(crate) fn new(hub: &Hub, channels: &[ChannelName]) -> Result<Subscriber, Refused> {
+        Subscriber::open(hub, PROTOCOL, channels)
+    }
+
+    /// One that presence shows by that protocol.
+    pub(crate) fn open(
+        hub: &Hub,
+        protocol: &'static str,
+        channels: &[ChannelName],
+    ) -> Result<Subscriber, Refused> {
         let now = clock::now();
-        let session = hub.open(PROTOCOL, WhenLagging::Skip);
+        let session = hub.open(protocol, WhenLagging::Skip);
         session.end_joins_on_close();
         let sender = session.register(now)?;
         for channel in channels {
             session.subscribe(sender, channel, Start::End, now)?;
         }
         Ok(Subscriber { session, taken: VecDeque::new() })
+    }
+
+    /// Whether any of its subscriptions is left: who knows the sender's id can
+    /// unregister it.
+    pub(crate) fn is_subscribed(&self) -> bool {
+        self.session.subscriptions() > 0
     }
 
     /// The next message. Waits until there is one; dropping the future loses

@@ -61,6 +61,7 @@ mod tcp;
 mod tls;
 mod udp;
 mod websockets;
+mod whispernet;
 mod wire;
 
 pub use hub_log::HubLog;

@@ -4,15 +4,20 @@
 //! no request and no connection.
 
 use std::fmt;
+use std::sync::Arc;
 
 use parking_lot::Mutex;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, text};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Metric, Registry};
 use watchtower_hub::Hub;
+use watchtower_protocols::packets::{ErrorCode, ErrorCounts, Transport};
+use watchtower_protocols::webrocket::LoginFailures;
+use watchtower_protocols::websocket::InflationCounts;
 
 /// The counters of one server. Adding to one is an atomic addition.
 #[derive(Debug)]
@@ -28,12 +33,20 @@ pub(crate) struct Metrics {
     pub(crate) tls_handshakes: Family<ByOutcome, Counter>,
     /// Requests that were refused since their address made too many.
     pub(crate) requests_limited: Counter,
+    /// Registrations that were refused since their address made too many.
+    pub(crate) registrations_limited: Counter,
     /// HTTP requests, by the status of their answer.
     pub(crate) http_requests: Family<ByStatus, Counter>,
     /// HTTP streams that began, by media type.
     pub(crate) http_streams: Family<ByForm, Counter>,
     /// WebSockets that were opened, by protocol.
     pub(crate) websockets: Family<ByProtocol, Counter>,
+    /// `E` packets, by transport and code.
+    pub(crate) packet_errors: Arc<ErrorCounts>,
+    /// Logins to WebRocket that failed.
+    pub(crate) login_failures: Arc<LoginFailures>,
+    /// What compression on WebSockets led to.
+    pub(crate) inflation: Arc<InflationCounts>,
     /// Messages that fit no datagram.
     pub(crate) udp_too_large: Counter,
     /// Datagrams that the system did not send.
@@ -58,6 +71,13 @@ pub(crate) struct ByStatus {
     pub(crate) status: u16,
 }
 
+/// Labels: which error, and over what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByCode {
+    code: u8,
+    transport: &'static str,
+}
+
 /// A label: which form a stream had.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct ByForm {
@@ -73,23 +93,36 @@ impl Default for Metrics {
             connections_silent: Counter::default(),
             tls_handshakes: Family::default(),
             requests_limited: Counter::default(),
+            registrations_limited: Counter::default(),
             http_requests: Family::default(),
             http_streams: Family::default(),
             websockets: Family::default(),
+            packet_errors: Arc::default(),
+            login_failures: Arc::default(),
+            inflation: Arc::default(),
             udp_too_large: Counter::default(),
             udp_unsent: Counter::default(),
         };
         let m = &metrics;
+        m.show_from_the_start();
         m.show("connections", "TCP connections served, by protocol", &m.connections);
         m.show("connections_refused", "Connections that a limit kept out", &m.connections_refused);
         m.show("connections_silent", "Connections that said nothing in time", &m.connections_silent);
         m.show("tls_handshakes", "TLS handshakes, by outcome", &m.tls_handshakes);
         m.show("requests_limited", "Requests above the rate of their address", &m.requests_limited);
+        m.show(
+            "registrations_limited",
+            "Registrations above the rate of their address",
+            &m.registrations_limited,
+        );
         m.show("http_requests", "HTTP requests, by status", &m.http_requests);
         m.show("http_streams", "HTTP streams that began, by form", &m.http_streams);
         m.show("websockets", "WebSockets opened, by protocol", &m.websockets);
         m.show("udp_too_large", "Messages that fit no datagram", &m.udp_too_large);
         m.show("udp_unsent", "Datagrams that the system did not send", &m.udp_unsent);
+        m.registry.lock().register_collector(Box::new(PacketErrors(m.packet_errors.clone())));
+        let counts = WebSocketCounts { inflation: m.inflation.clone(), logins: m.login_failures.clone() };
+        m.registry.lock().register_collector(Box::new(counts));
         metrics
     }
 }
@@ -103,6 +136,20 @@ impl Metrics {
     /// Shows what another part counts.
     pub(crate) fn register(&self, register: impl FnOnce(&mut Registry)) {
         register(&mut self.registry.lock());
+    }
+
+    /// Makes those whose labels are known, so that they are shown as 0: what is
+    /// not there at all cannot be watched.
+    fn show_from_the_start(&self) {
+        for protocol in ["packets", "http", "webtalk-private"] {
+            drop(self.connections.get_or_create(&ByProtocol { protocol }));
+        }
+        for outcome in ["done", "failed", "late", "refused"] {
+            drop(self.tls_handshakes.get_or_create(&ByOutcome { outcome }));
+        }
+        for form in ["application/x-ndjson", "text/event-stream", "application/octet-stream"] {
+            drop(self.http_streams.get_or_create(&ByForm { form }));
+        }
     }
 
     fn show(&self, name: &str, help: &str, metric: &(impl Metric + Clone)) {
@@ -139,10 +186,7 @@ impl Collector for HubCounts {
             ("messages_skipped", "Messages skipped for sessions that fell behind", counts.lagging_skipped),
             ("senders_expired", "Senders forgotten after their time", counts.senders_expired),
         ];
-        for (name, help, count) in counters {
-            let counter = ConstCounter::new(count);
-            counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)?;
-        }
+        show_counts(&counters, &mut encoder)?;
         let gauges = [
             ("channels", "Channels that there are", counts.channels),
             ("senders", "Senders that are registered", counts.senders),
@@ -155,4 +199,62 @@ impl Collector for HubCounts {
         }
         Ok(())
     }
+}
+
+/// Reads the errors of packets when they are asked for.
+#[derive(Debug)]
+struct PacketErrors(Arc<ErrorCounts>);
+
+impl Collector for PacketErrors {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let help = "Errors told to clients that speak packets, by code and transport";
+        let mut family = encoder.encode_descriptor("packet_errors", help, None, MetricType::Counter)?;
+        for transport in Transport::ALL {
+            for code in ErrorCode::ALL {
+                let counter = ConstCounter::new(self.0.get(transport, code));
+                let labels = ByCode { code: code.byte(), transport: transport.name() };
+                counter.encode(family.encode_family(&labels)?)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Reads what WebSockets counted when it is asked for.
+#[derive(Debug)]
+struct WebSocketCounts {
+    inflation: Arc<InflationCounts>,
+    logins: Arc<LoginFailures>,
+}
+
+impl Collector for WebSocketCounts {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let counters = [
+            (
+                "websocket_inflation_waited",
+                "Waits of clients whose messages inflated to too much",
+                self.inflation.waited(),
+            ),
+            (
+                "websocket_inflation_refused",
+                "WebSockets closed for what a client not let in yet had inflated",
+                self.inflation.refused(),
+            ),
+            ("webrocket_logins_failed", "Logins to WebRocket with a wrong secret", self.logins.failed()),
+            (
+                "webrocket_logins_delayed",
+                "Logins to WebRocket that waited since many of their address failed",
+                self.logins.delayed(),
+            ),
+        ];
+        show_counts(&counters, &mut encoder)
+    }
+}
+
+fn show_counts(counts: &[(&str, &str, u64)], encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+    for &(name, help, count) in counts {
+        let counter = ConstCounter::new(count);
+        counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)?;
+    }
+    Ok(())
 }

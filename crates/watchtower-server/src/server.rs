@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use arc_swap::ArcSwap;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use watchtower_hub::{Accepts, ChannelName, ChannelRule, Hub, Limits, Position, Publish, Refused, Settings};
 use watchtower_protocols::http::MessageJson;
-use watchtower_protocols::packets::{self, Registrar};
+use watchtower_protocols::packets::{self, Admission, Registrar};
 use watchtower_protocols::webrocket::Observer;
 use watchtower_protocols::websocket::{Endpoint, Handler};
 
@@ -31,6 +31,7 @@ use crate::tcp::{self, Guests};
 use crate::tls::{CertificateError, Tls};
 use crate::udp;
 use crate::websockets::{Additions, WebSockets};
+use crate::whispernet::Whispernet;
 
 /// How often the hub looks at what is due.
 const TICK: Duration = Duration::from_secs(1);
@@ -55,15 +56,25 @@ pub(crate) struct Shared {
 }
 
 /// Decides who may register, by the configuration in force.
-struct Gate(ArcSwap<Config>);
+struct Gate {
+    config: ArcSwap<Config>,
+    registrations: Arc<RequestLimiter>,
+    metrics: Arc<Metrics>,
+}
 
 impl Registrar for Gate {
-    fn admits(&self, secret: Option<&[u8]>) -> bool {
-        let config = self.0.load();
-        match secret {
+    fn admit(&self, address: IpAddr, secret: Option<&[u8]>) -> Admission {
+        let config = self.config.load();
+        let limit = config.limits.max_registrations_per_second_per_address;
+        if self.registrations.count(address, limit).is_err() {
+            self.metrics.registrations_limited.inc();
+            return Admission::TooMany;
+        }
+        let is_granted = match secret {
             Some(secret) => config.secret_key.matches(secret),
             None => config.registers_without_secret(),
-        }
+        };
+        if is_granted { Admission::Granted } else { Admission::Refused }
     }
 }
 
@@ -79,17 +90,24 @@ impl Shared {
         let metrics = Arc::new(Metrics::default());
         metrics.show_hub(hub.clone());
         metrics.register(|registry| callbacks.metrics().register(registry));
+        let registrations = Arc::new(RequestLimiter::new());
         let http = Http::new(HttpState::new(
             hub.clone(),
             Arc::new(config.clone()),
             metrics.clone(),
             callbacks.clone(),
             Arc::new(RequestLimiter::new()),
+            registrations.clone(),
             clock::now,
         ));
-        let (websockets, http) = WebSockets::new(&config, &hub, http, additions);
+        let (websockets, http) = WebSockets::new(&config, &hub, http, additions, &metrics.login_failures);
         Ok(Shared {
             hub,
+            gate: Arc::new(Gate {
+                config: ArcSwap::from_pointee(config.clone()),
+                registrations,
+                metrics: metrics.clone(),
+            }),
             metrics,
             http,
             websockets,
@@ -98,19 +116,23 @@ impl Shared {
             groups: Arc::default(),
             tls,
             shutdown: ShutdownControl::default(),
-            gate: Arc::new(Gate(ArcSwap::from_pointee(config.clone()))),
             config: ArcSwap::from_pointee(config),
         })
     }
 
-    /// What the packet protocol is told.
-    pub(crate) fn packet_options(&self) -> packets::Options {
-        packets::Options { registrar: self.gate.clone(), patience: self.config.load().limits.header_timeout }
+    /// What the packet protocol is told of a client at `address`.
+    pub(crate) fn packet_options(&self, address: IpAddr) -> packets::Options {
+        packets::Options {
+            address,
+            registrar: self.gate.clone(),
+            patience: self.config.load().limits.header_timeout,
+            errors: self.metrics.packet_errors.clone(),
+        }
     }
 
     fn configure(&self, config: &Config) {
         self.hub.configure(settings(config));
-        self.gate.0.store(Arc::new(config.clone()));
+        self.gate.config.store(Arc::new(config.clone()));
         self.config.store(Arc::new(config.clone()));
         self.http.configure(Arc::new(config.clone()));
         self.websockets.configure(config);
@@ -170,6 +192,7 @@ fn settings(config: &Config) -> Settings {
 pub struct Server {
     shared: Arc<Shared>,
     listeners: Listeners,
+    whispernet: Option<Whispernet>,
     infos: Vec<ListenerInfo>,
 }
 
@@ -213,7 +236,9 @@ impl ServerBuilder {
         let listeners = Listeners::bind(&self.config, self.with_shared_port)?;
         let shared = Arc::new(Shared::new(self.config, &self.additions)?);
         shared.hub.tick(clock::now());
-        Ok(Server { shared, infos: listeners.infos(), listeners })
+        let whispernet = Whispernet::start(&shared.config.load(), &shared.hub, &shared.metrics).await?;
+        let infos = listeners.infos().into_iter().chain(whispernet.as_ref().map(Whispernet::info)).collect();
+        Ok(Server { shared, listeners, whispernet, infos })
     }
 }
 
@@ -341,6 +366,9 @@ impl Server {
         for socket in self.listeners.udp {
             tokio::spawn(udp::serve(socket, shared.clone(), shared.shutdown.part()));
         }
+        if let Some(whispernet) = self.whispernet {
+            tokio::spawn(whispernet.run(shared.shutdown.part()));
+        }
         shared.shutdown.started().await;
         let grace = shared.config.load().shutdown_grace;
         // The process is to be gone within the grace: its own end takes a part.
@@ -373,6 +401,7 @@ async fn tick(shared: Arc<Shared>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tcp::Guest;
 
     #[test]
     fn the_limits_of_callbacks_are_those_of_the_configuration() {
@@ -381,6 +410,41 @@ mod tests {
         config.callbacks.max_subscriptions_per_sender = 2;
         let settings = callback_settings(&config);
         assert_eq!((settings.subscriptions_max, settings.subscriptions_per_sender_max), (3, 2));
+    }
+
+    // [running: limits] "per-address ones do not count loopback"
+    #[test]
+    fn connections_of_an_address_are_limited_and_those_of_loopback_only_with_all_others() {
+        let mut config = Config::default();
+        config.limits.max_connections_per_address = 2;
+        config.limits.max_connections = 7;
+        let shared = Arc::new(Shared::new(config, &Additions::default()).expect("nothing is missing"));
+        let admit = |address: &str| Guest::admit(&shared, address.parse().expect("an address"));
+        let mut guests: Vec<_> = ["192.0.2.1", "::ffff:192.0.2.1", "192.0.2.2"].map(admit).into();
+        assert!(guests.iter().all(Option::is_some));
+        assert!(admit("192.0.2.1").is_none());
+        guests.extend(["127.0.0.1", "127.0.0.1", "127.0.0.1", "::1"].map(admit));
+        assert!(guests.iter().all(Option::is_some));
+        assert!(admit("192.0.2.3").is_none() && admit("127.0.0.1").is_none(), "there are seven");
+        guests.remove(0);
+        assert!(admit("192.0.2.1").is_some());
+    }
+
+    #[test]
+    fn an_address_registers_so_often_over_packets_and_loopback_as_often_as_it_likes() {
+        let mut config = Config::default();
+        config.limits.max_registrations_per_second_per_address = 2;
+        let shared = Shared::new(config, &Additions::default()).expect("nothing is missing");
+        let admitted = |address: &str, secret| {
+            let options = shared.packet_options(address.parse().expect("an address"));
+            options.registrar.admit(options.address, secret)
+        };
+        assert_eq!(admitted("192.0.2.1", None), Admission::Granted);
+        assert_eq!(admitted("192.0.2.1", Some(b"wrong")), Admission::Refused);
+        assert_eq!(admitted("192.0.2.1", None), Admission::TooMany);
+        assert_eq!(admitted("192.0.2.2", None), Admission::Granted);
+        assert!((0..10).all(|_| admitted("127.0.0.1", None) == Admission::Granted));
+        assert_eq!(shared.metrics.registrations_limited.get(), 1);
     }
 
     // [http: callbacks] "While the server itself listens on loopback only, loopback is allowed."

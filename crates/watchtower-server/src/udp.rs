@@ -133,8 +133,11 @@ impl Driver {
     fn answer(&mut self, datagram: &[u8], address: SocketAddr, now: Timestamp) {
         let mut answers = Datagram::default();
         let outbox = &mut self.outbox;
-        let mut answer = |packet: &[u8]| {
-            if let Some(full) = answers.add(&Bytes::copy_from_slice(packet)) {
+        let mut too_large = 0;
+        let mut answer = |packet: Bytes| {
+            if packet.len() > DATAGRAM_BYTES_MAX {
+                too_large += 1;
+            } else if let Some(full) = answers.add(&packet) {
                 outbox.push((address, full));
             }
         };
@@ -146,7 +149,7 @@ impl Driver {
                 self.shared.metrics.connections_refused.inc();
                 return;
             };
-            let mut machine = PacketPeer::new(&self.shared.hub, self.shared.packet_options());
+            let mut machine = PacketPeer::new(&self.shared.hub, self.shared.packet_options(address.ip()));
             machine.receive(datagram, now, &mut answer);
             if machine.is_registered() {
                 let waker = Waker::from(Arc::new(PeerWaker { address, ready: self.ready.clone() }));
@@ -158,6 +161,7 @@ impl Driver {
         if let Some(last) = answers.take() {
             self.outbox.push((address, last));
         }
+        self.shared.metrics.udp_too_large.inc_by(too_large);
     }
 
     /// Sends what there is for the peers that were woken.
@@ -178,11 +182,13 @@ impl Driver {
         while !self.ready.peers.lock().is_empty() {
             self.deliver().await;
         }
-        let mut farewell = Vec::new();
-        PacketPeer::shut_down(&mut farewell);
-        let farewell = Bytes::from(farewell);
         let registered = self.peers.iter().filter(|(_, peer)| peer.machine.is_registered());
-        self.outbox = registered.map(|(&address, _)| (address, farewell.clone())).collect();
+        let farewell = |peer: &Peer| {
+            let mut farewell = Vec::new();
+            peer.machine.shut_down(&mut farewell);
+            Bytes::from(farewell)
+        };
+        self.outbox = registered.map(|(&address, peer)| (address, farewell(peer))).collect();
         self.send().await;
     }
 

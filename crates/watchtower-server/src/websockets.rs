@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use watchtower_hub::Hub;
-use watchtower_protocols::webrocket::{HubOptions, Observer, Secret, WebRocket};
+use watchtower_protocols::webrocket::{HubOptions, LoginFailures, Observer, Secret, WebRocket};
 use watchtower_protocols::websocket::Endpoint;
 use watchtower_protocols::webtalk::{self, Link, WebTalk};
 
@@ -49,9 +49,18 @@ impl webtalk::Gate for TalkGate {
 
 impl WebSockets {
     /// Also gives `http` with all of them, for the shared port.
-    pub(crate) fn new(config: &Config, hub: &Hub, http: Http, additions: &Additions) -> (WebSockets, Http) {
-        let to_hub =
-            |settings: &WebRocketHub| (settings.path.clone(), webrocket(config, settings, additions));
+    ///
+    /// The logins that fail are counted in `failures`, for all hubs together.
+    pub(crate) fn new(
+        config: &Config,
+        hub: &Hub,
+        http: Http,
+        additions: &Additions,
+        failures: &Arc<LoginFailures>,
+    ) -> (WebSockets, Http) {
+        let to_hub = |settings: &WebRocketHub| {
+            (settings.path.clone(), webrocket(config, settings, additions, failures))
+        };
         let hubs: Vec<_> = config.webrocket.hubs.iter().map(to_hub).collect();
         // Without a private link there would be no users to log in.
         let talk = config.webtalk.private.map(|_| {
@@ -97,7 +106,12 @@ impl WebSockets {
     }
 }
 
-fn webrocket(config: &Config, settings: &WebRocketHub, additions: &Additions) -> WebRocket {
+fn webrocket(
+    config: &Config,
+    settings: &WebRocketHub,
+    additions: &Additions,
+    failures: &Arc<LoginFailures>,
+) -> WebRocket {
     let (read_only, read_write) = config.hub_secrets(settings);
     let observer = additions.observers.iter().find(|(path, _)| path == settings.path.as_str());
     WebRocket::new(HubOptions {
@@ -113,6 +127,7 @@ fn webrocket(config: &Config, settings: &WebRocketHub, additions: &Additions) ->
             .collect(),
         origins: origins(settings),
         observer: observer.map(|(_, observer)| observer.clone()),
+        failures: failures.clone(),
     })
 }
 

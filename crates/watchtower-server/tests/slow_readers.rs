@@ -20,6 +20,8 @@ const MORE_THAN_SOCKETS_TAKE: usize = 16 << 20;
 
 struct Running {
     address: std::net::SocketAddr,
+    /// Where applications connect for WebTalk, if anywhere.
+    link: std::net::SocketAddr,
     handle: Handle,
     served: tokio::task::JoinHandle<()>,
 }
@@ -29,8 +31,9 @@ async fn serve(configure: impl FnOnce(&mut Config)) -> Running {
     configure(&mut config);
     let server = Server::bind(config).await.expect("free ports");
     let address = server.listeners()[0].address;
+    let link = server.listeners().last().expect("there is one").address;
     let handle = server.handle();
-    Running { address, handle, served: tokio::spawn(server.run()) }
+    Running { address, link, handle, served: tokio::spawn(server.run()) }
 }
 
 /// A connection whose client keeps little of what it has not read.
@@ -86,6 +89,36 @@ async fn input_that_waited_for_its_answers_to_be_read_is_carried_out_in_the_end(
     timeout(PATIENCE, reader.read_exact(&mut answers)).await.expect("in time").expect("open");
     assert!(answers.chunks(5).all(|answer| answer == b"A\0\0\0\0"));
     sent.await.expect("no panic").expect("open");
+}
+
+#[tokio::test]
+async fn commands_of_one_read_wait_for_the_replies_before_them_to_be_read() {
+    let server =
+        serve(|config| config.webtalk.private = Some("127.0.0.1:0".parse().expect("an address"))).await;
+    let framed = |body: &str| format!("{:05}{body}", body.len());
+    let value = "v".repeat(60_000);
+    let store = framed(&format!("[store] k!{value}"));
+    let reply = framed(&format!("[ok] {value}"));
+    let count = 2 * MORE_THAN_SOCKETS_TAKE / reply.len();
+    let commands = format!("{}{}", framed("[retrieve] k").repeat(count), framed("[newuser]"));
+    assert!(commands.len() < 64 * 1024, "one read takes all of them");
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.set_recv_buffer_size(4096).expect("a size");
+    let mut client = socket.connect(server.link).await.expect("a connection");
+    client.write_all(store.as_bytes()).await.expect("open");
+    let stored = framed("[ok] stored k");
+    assert_eq!(read(&mut client, stored.len()).await, stored.as_bytes());
+    client.write_all(commands.as_bytes()).await.expect("open");
+    let (mut reader, _writer) = client.into_split();
+    assert!(timeout(STANDSTILL, reader.readable()).await.is_ok(), "replies come");
+    let senders = server.handle.hub().counts().senders;
+    let mut replies = vec![0; count * reply.len()];
+    timeout(PATIENCE, reader.read_exact(&mut replies)).await.expect("in time").expect("open");
+    assert!(replies.chunks(reply.len()).all(|came| came == reply.as_bytes()));
+    let mut last = [0; 10];
+    timeout(PATIENCE, reader.read_exact(&mut last)).await.expect("in time").expect("open");
+    assert!(last.ends_with(b"[ok] "), "{}", last.escape_ascii());
+    assert_eq!((senders, server.handle.hub().counts().senders), (0, 1), "the last command waited");
 }
 
 #[tokio::test]

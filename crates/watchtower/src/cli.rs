@@ -32,6 +32,8 @@ pub(crate) enum Command {
     Rocket(commands::rocket::Rocket),
     /// Run WebTalk alone, with a configuration of the original's form.
     Webtalk(commands::webtalk::WebTalk),
+    /// Chat from peer to peer, without a server.
+    Whisper(Box<commands::whisper::Whisper>),
     /// Print the default configuration, or check a file.
     Config(commands::config::Config),
     /// Register a new sender and print its id.

@@ -14,12 +14,15 @@ use serde_json::Value;
 const CRATES: &[(&str, &[&str])] = &[
     ("watchtower-hub", &[]),
     ("watchtower-protocols", &["watchtower-hub"]),
-    ("watchtower-server", &["watchtower-hub", "watchtower-protocols"]),
+    ("watchtower-store", &["watchtower-hub"]),
+    ("watchtower-whisper", &["watchtower-hub", "watchtower-protocols"]),
+    ("watchtower-server", &["watchtower-hub", "watchtower-protocols", "watchtower-whisper"]),
     ("watchtower-client", &["watchtower-hub", "watchtower-protocols"]),
     // It has a codec of its own, so that a fault in the server's cannot hide from it.
     ("watchtower-bench", &[]),
     ("watchtower-cost", &["watchtower-hub", "watchtower-protocols"]),
-    ("watchtower", &["watchtower-server", "watchtower-client", "watchtower-bench"]),
+    ("watchtower-sim", &["watchtower-hub", "watchtower-protocols"]),
+    ("watchtower", &["watchtower-server", "watchtower-client", "watchtower-bench", "watchtower-whisper"]),
 ];
 
 /// The crates without I/O, and everything that they import directly.

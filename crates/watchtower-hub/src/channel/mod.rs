@@ -8,6 +8,7 @@ mod kept;
 mod lag;
 mod members;
 mod subscribers;
+mod trail;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -22,6 +23,8 @@ use self::lag::Mark;
 pub(crate) use self::members::Keep;
 use self::members::Member;
 use self::subscribers::Slot;
+pub(crate) use self::trail::TRAIL;
+use self::trail::Trail;
 use crate::counters::Counters;
 use crate::idle::IdleSet;
 use crate::log::{Entry, Place};
@@ -60,6 +63,11 @@ pub(crate) struct State {
     free: Vec<u32>,
     /// What those may still read whose session ended a short while ago.
     kept: Kept,
+    /// What those may not have received who were handed it; `None` while there
+    /// are none who could ask for it.
+    trail: Option<Box<Trail>>,
+    /// Whether the hub is to look at the trail's age later.
+    pub(crate) trail_is_due: bool,
     /// Past ends of the log, oldest first, to tell bytes from offsets.
     marks: VecDeque<Mark>,
     /// Up to where the sessions were charged for what was published, in bytes.
@@ -116,6 +124,8 @@ impl Channel {
             sets: Vec::new(),
             free: Vec::new(),
             kept: Kept::default(),
+            trail: None,
+            trail_is_due: false,
             marks: VecDeque::new(),
             charged: 0,
             retired: false,
@@ -207,6 +217,9 @@ impl Channel {
             None => state.wake_all(&place),
             Some(receivers) => state.wake(&place, &receivers.ids),
         }
+        if let Some(trail) = &mut state.trail {
+            trail.note(&place, draft.time, limits);
+        }
         self.trim_history(state, draft.time);
         state.check_lag(limits, counters);
         position
@@ -266,12 +279,14 @@ impl Channel {
         let history = state.oldest.as_ref();
         if wanted < state.end.offset() {
             let before = history.filter(|oldest| oldest.offset() <= wanted);
-            let nearest = state.kept.before(wanted).into_iter().chain(before);
+            let trail = state.trail.as_ref().and_then(|trail| trail.before(wanted));
+            let nearest = state.kept.before(wanted).into_iter().chain(trail).chain(before);
             if let Some(nearest) = nearest.max_by_key(|place| place.offset()) {
                 return (Place::seek(nearest, wanted).clone(), true);
             }
         }
-        let oldest = state.kept.oldest().into_iter().chain(history).min_by_key(|place| place.offset());
+        let kept = state.kept.oldest().into_iter().chain(state.trail_start());
+        let oldest = kept.chain(history).min_by_key(|place| place.offset());
         (oldest.unwrap_or(&state.end).clone(), false)
     }
 }
@@ -279,6 +294,19 @@ impl Channel {
 impl State {
     pub(crate) fn end(&self) -> &Arc<Place> {
         &self.end
+    }
+
+    /// Where those are put away who may not have received all that they were
+    /// handed.
+    pub(crate) fn trail_start(&self) -> Option<&Arc<Place>> {
+        self.trail.as_ref()?.oldest()
+    }
+
+    /// Lets go of what was handed out long enough ago.
+    pub(crate) fn trim_trail(&mut self, now: Timestamp) {
+        if let Some(trail) = &mut self.trail {
+            trail.trim(now);
+        }
     }
 
     /// Whether nobody would notice if this channel were gone.

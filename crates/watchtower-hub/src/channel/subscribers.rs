@@ -79,6 +79,9 @@ impl State {
         }
         let key = reader.insert(subscription);
         drop(reader);
+        if link.is_resumed_by_position() {
+            self.trail.get_or_insert_default().add_reader();
+        }
         self.slots[slot as usize] = Some(Slot { link: link.clone(), key, woken_at: from.offset() });
         if let Some(sender) = sender {
             self.member_slots(sender).push(slot);
@@ -140,6 +143,9 @@ impl State {
             self.sets[(slot / SLOTS_PER_SET) as usize].remove(slot);
             self.slots[slot as usize] = None;
             self.free.push(slot);
+            if link.is_resumed_by_position() {
+                self.trail.take_if(|trail| trail.remove_reader());
+            }
             counters.subscriptions.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
         }
         unread

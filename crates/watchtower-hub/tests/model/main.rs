@@ -9,6 +9,7 @@ mod mailbox;
 mod moves;
 mod support;
 mod threads;
+mod trail;
 mod unregister;
 
 use std::sync::Arc;

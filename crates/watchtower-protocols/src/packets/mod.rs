@@ -8,13 +8,15 @@
 //! HTTP streams share one codec.
 
 mod error_code;
+mod error_counts;
 mod format;
 pub mod frame;
 mod session;
 
 pub use error_code::ErrorCode;
+pub use error_counts::{ErrorCounts, Transport};
 pub use format::{PACKET_FORMAT, PacketFormat};
-pub use session::{Options, PacketPeer, PacketStream, Registrar};
+pub use session::{Admission, Options, PacketPeer, PacketStream, Registrar};
 
 #[cfg(test)]
 mod session_tests;

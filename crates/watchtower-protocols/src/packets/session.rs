@@ -5,6 +5,7 @@
 //! Neither knows its socket; what they share is [`Desk`], which carries out one
 //! packet.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,13 +15,16 @@ use watchtower_hub::{
     WhenLagging,
 };
 
-use super::ErrorCode;
 use super::format::PACKET_FORMAT;
 use super::frame::{ClientPacket, Decoded, Limits, PacketError, encode_ack, encode_error, skip_padding};
-use crate::stream::{Close, StreamSession};
+use super::{ErrorCode, ErrorCounts, Transport};
+use crate::stream::{ANSWERS_BYTES_MAX, Close, StreamSession};
 
 /// How many bytes an acknowledgement has.
 const ACK_BYTES: usize = 5;
+
+/// How many bytes an error has before its text.
+const ERROR_HEADER_BYTES: usize = 3;
 
 /// How much a client is given at once ahead of an answer. What is delivered in
 /// its turn is written from memory that all subscribers share; this is not.
@@ -31,25 +35,42 @@ const SHUTS_DOWN: &str = "the server shuts down";
 
 /// Who may register.
 pub trait Registrar: Send + Sync {
-    /// Whether a client that shows `secret`, or none, may have a sender id
-    /// ([running: secret_key, open_registration]). Takes the same time for
-    /// every wrong secret.
-    fn admits(&self, secret: Option<&[u8]>) -> bool;
+    /// Whether a client at `address` that shows `secret`, or none, may have a
+    /// sender id ([running: secret_key, open_registration]). Takes the same
+    /// time for every wrong secret. Each call counts for how often the address
+    /// may ask, whatever comes of it.
+    fn admit(&self, address: IpAddr, secret: Option<&[u8]>) -> Admission;
+}
+
+/// What becomes of a wish to be registered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Admission {
+    /// It is fulfilled.
+    Granted,
+    /// The secret is wrong, or missing.
+    Refused,
+    /// Too many came from the address: this one was not looked at.
+    TooMany,
 }
 
 /// What the packet protocol is told by its surroundings.
 #[derive(Clone)]
 pub struct Options {
+    /// Where the client is.
+    pub address: IpAddr,
     /// Who may register.
     pub registrar: Arc<dyn Registrar>,
     /// How long a client may take to complete a packet that it has begun, and
     /// to begin at all ([running: header_timeout]).
     pub patience: Duration,
+    /// Where it is counted what clients are refused.
+    pub errors: Arc<ErrorCounts>,
 }
 
 /// Carries out packets for one session.
 struct Desk {
     session: Session,
+    transport: Transport,
     options: Options,
 }
 
@@ -57,8 +78,8 @@ struct Desk {
 type Answer = Result<Option<u32>, (ErrorCode, &'static str)>;
 
 impl Desk {
-    fn new(hub: &Hub, protocol: &'static str, when_lagging: WhenLagging, options: Options) -> Desk {
-        Desk { session: hub.open(protocol, when_lagging), options }
+    fn new(hub: &Hub, transport: Transport, when_lagging: WhenLagging, options: Options) -> Desk {
+        Desk { session: hub.open(transport.name(), when_lagging), transport, options }
     }
 
     fn limits(&self) -> Limits {
@@ -91,10 +112,39 @@ impl Desk {
         }
     }
 
+    /// Appends an error, which is counted.
+    fn refuse(&self, code: ErrorCode, text: &str, out: &mut Vec<u8>) {
+        self.options.errors.count(self.transport, code);
+        encode_error(out, code, text);
+    }
+
+    fn write_answer(&self, answer: &Answer, out: &mut Vec<u8>) {
+        match *answer {
+            Ok(Some(number)) => encode_ack(out, number),
+            Ok(None) => {}
+            Err((code, text)) => self.refuse(code, text, out),
+        }
+    }
+
+    /// How long the answer is.
+    fn answer_bytes(answer: &Answer) -> usize {
+        match answer {
+            Ok(Some(_)) => ACK_BYTES,
+            Ok(None) => 0,
+            Err((_, text)) => ERROR_HEADER_BYTES + text.len(),
+        }
+    }
+
     fn register(&self, secret: Option<&[u8]>, now: Timestamp) -> Answer {
-        if !self.options.registrar.admits(secret) {
-            let why = if secret.is_some() { "wrong secret" } else { "registration needs the secret: send S" };
-            return Err((ErrorCode::Refused, why));
+        match self.options.registrar.admit(self.options.address, secret) {
+            Admission::Granted => {}
+            Admission::TooMany => {
+                return Err((ErrorCode::Overloaded, "too many registrations: try again in a second"));
+            }
+            Admission::Refused if secret.is_some() => return Err((ErrorCode::Refused, "wrong secret")),
+            Admission::Refused => {
+                return Err((ErrorCode::Refused, "registration needs the secret: send S"));
+            }
         }
         let sender = self.session.register(now).map_err(|refused| code(&refused))?;
         Ok(Some(sender.get()))
@@ -159,14 +209,6 @@ fn shows_id(packet: &ClientPacket<'_>, answer: &Answer) -> bool {
     names_id && !matches!(answer, Err((ErrorCode::UnknownSender, _)))
 }
 
-fn write_answer(answer: &Answer, out: &mut Vec<u8>) {
-    match *answer {
-        Ok(Some(number)) => encode_ack(out, number),
-        Ok(None) => {}
-        Err((code, text)) => encode_error(out, code, text),
-    }
-}
-
 /// A client of the packet protocol on a TCP connection.
 pub struct PacketStream {
     desk: Desk,
@@ -177,7 +219,7 @@ pub struct PacketStream {
 impl PacketStream {
     /// A client that has just connected.
     pub fn new(hub: &Hub, options: Options) -> PacketStream {
-        PacketStream { desk: Desk::new(hub, "tcp", WhenLagging::Close, options), owes: true }
+        PacketStream { desk: Desk::new(hub, Transport::Tcp, WhenLagging::Close, options), owes: true }
     }
 
     /// Appends what was published before now, ahead of an answer that must
@@ -195,7 +237,7 @@ impl PacketStream {
         // What was published before is delivered before the error; who lags
         // too far for that gets the error alone.
         let _ = self.deliver(out);
-        encode_error(out, error.code(), &error.to_string());
+        self.desk.refuse(error.code(), &error.to_string(), out);
         Close
     }
 }
@@ -212,7 +254,7 @@ impl StreamSession for PacketStream {
     fn receive(&mut self, input: &[u8], now: Timestamp, out: &mut Vec<u8>) -> Result<usize, Close> {
         let limits = self.desk.limits();
         let mut done = 0;
-        loop {
+        while out.len() < ANSWERS_BYTES_MAX {
             let rest = input.get(done..).unwrap_or_default();
             match ClientPacket::decode(rest, limits) {
                 Decoded::Packet { packet, consumed } => {
@@ -227,7 +269,7 @@ impl StreamSession for PacketStream {
                             return Err(Close);
                         }
                     }
-                    write_answer(&self.desk.carry_out(&packet, now), out);
+                    self.desk.write_answer(&self.desk.carry_out(&packet, now), out);
                 }
                 Decoded::Idle { consumed } => return Ok(done + consumed),
                 Decoded::Incomplete { .. } => {
@@ -239,6 +281,7 @@ impl StreamSession for PacketStream {
                 Decoded::Bad(error) => return Err(self.refuse(error, out)),
             }
         }
+        Ok(done)
     }
 
     fn patience(&self) -> Option<Duration> {
@@ -246,17 +289,17 @@ impl StreamSession for PacketStream {
     }
 
     fn out_of_patience(&mut self, _now: Timestamp, out: &mut Vec<u8>) -> Result<(), Close> {
-        encode_error(out, ErrorCode::Refused, "nothing came, or half a packet, for too long");
+        self.desk.refuse(ErrorCode::Refused, "nothing came, or half a packet, for too long", out);
         Err(Close)
     }
 
     fn lagging(&mut self, out: &mut Vec<u8>) {
-        encode_error(out, ErrorCode::Overloaded, "too far behind: read faster, or join again");
+        self.desk.refuse(ErrorCode::Overloaded, "too far behind: read faster, or join again", out);
     }
 
     fn shut_down(&mut self, out: &mut Vec<u8>) {
         let _ = self.deliver(out);
-        encode_error(out, ErrorCode::Overloaded, SHUTS_DOWN);
+        self.desk.refuse(ErrorCode::Overloaded, SHUTS_DOWN, out);
     }
 }
 
@@ -265,13 +308,13 @@ pub struct PacketPeer {
     desk: Desk,
     /// Whether a packet from there named a registered id. A registration alone
     /// shows none: its answer may have gone to an address that was made up.
-    has_shown_id: bool,
+    pub(super) has_shown_id: bool,
 }
 
 impl PacketPeer {
     /// A peer that has just been heard of.
     pub fn new(hub: &Hub, options: Options) -> PacketPeer {
-        PacketPeer { desk: Desk::new(hub, "udp", WhenLagging::Skip, options), has_shown_id: false }
+        PacketPeer { desk: Desk::new(hub, Transport::Udp, WhenLagging::Skip, options), has_shown_id: false }
     }
 
     /// The hub's side of this peer.
@@ -286,18 +329,20 @@ impl PacketPeer {
     }
 
     /// What a registered peer is told last: the server shuts down.
-    pub fn shut_down(out: &mut Vec<u8>) {
-        encode_error(out, ErrorCode::Overloaded, SHUTS_DOWN);
+    pub fn shut_down(&self, out: &mut Vec<u8>) {
+        self.desk.refuse(ErrorCode::Overloaded, SHUTS_DOWN, out);
     }
 
-    /// Carries out a datagram and gives each answer, which is one packet, to
-    /// `answer`: all of them together may be more than a datagram holds.
+    /// Carries out a datagram and gives each packet that is to be sent for it,
+    /// in order, to `send`: all of them together may be more than a datagram
+    /// holds. They are the answers, and ahead of one to a leave the messages that
+    /// must come before it, each of which may be more than a datagram holds too.
     ///
     /// To an address that has not shown a registered id the answers are never
     /// longer than the datagram, save one acknowledgement or error: nobody can
     /// use this server to multiply traffic towards an address that he made up
     /// ([packets: rules]).
-    pub fn receive(&mut self, datagram: &[u8], now: Timestamp, mut answer: impl FnMut(&[u8])) {
+    pub fn receive(&mut self, datagram: &[u8], now: Timestamp, mut send: impl FnMut(Bytes)) {
         let limits = self.desk.limits();
         let bounded = !self.is_registered();
         let mut answered = 0;
@@ -312,6 +357,9 @@ impl PacketPeer {
                     // A registration that cannot be answered helps nobody.
                     if !has_room(answered, ACK_BYTES) {
                         return;
+                    }
+                    if let ClientPacket::Leave { sender, .. } = packet {
+                        self.deliver_before_leaving(sender, now, &mut send);
                     }
                     let result = self.desk.carry_out(&packet, now);
                     self.has_shown_id |= shows_id(&packet, &result);
@@ -331,15 +379,33 @@ impl PacketPeer {
                     Err((error.code(), text))
                 }
             };
-            packet_out.clear();
-            write_answer(&result, &mut packet_out);
-            if !has_room(answered, packet_out.len()) {
+            if !has_room(answered, Desk::answer_bytes(&result)) {
                 return;
             }
+            packet_out.clear();
+            self.desk.write_answer(&result, &mut packet_out);
             if !packet_out.is_empty() {
                 answered += packet_out.len();
-                answer(&packet_out);
+                send(Bytes::copy_from_slice(&packet_out));
             }
+        }
+    }
+
+    /// Sends all that was published before now: what is acknowledged next
+    /// follows the last message ([packets: rules]). There is no more of it than
+    /// a session may be behind.
+    fn deliver_before_leaving(&self, sender: u32, now: Timestamp, send: &mut impl FnMut(Bytes)) {
+        // What the sender missed comes here once it does. A refusal is answered
+        // when the packet is carried out.
+        let is_known = known(sender).is_ok_and(|sender| self.session().attach(sender, now).is_ok());
+        if is_known {
+            let _: Drained = self.session().drain_messages(None, |message| {
+                let frame = message.frame(&PACKET_FORMAT);
+                if !frame.is_empty() {
+                    send(frame.clone());
+                }
+                true
+            });
         }
     }
 }

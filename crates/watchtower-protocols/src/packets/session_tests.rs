@@ -2,8 +2,10 @@
 //! in, and out what the client is answered and delivered. No sockets; the
 //! order in which a driver writes is [`Stream::send`]'s.
 
+mod bounds;
 mod properties;
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -13,9 +15,10 @@ use watchtower_hub::{
 };
 
 use super::frame::ERROR_TEXT_BYTES_MAX;
-use super::{Options, PACKET_FORMAT, PacketPeer, PacketStream, Registrar};
+use super::{Admission, Options, PACKET_FORMAT, PacketPeer, PacketStream, Registrar};
 use crate::stream::{Close, StreamSession};
 
+const ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 
 /// Counts from 5, so that the first id is that of the documented example.
@@ -29,11 +32,18 @@ impl Entropy for Counting {
 
 struct Gate {
     open: bool,
+    /// How many more it looks at.
+    room: AtomicU64,
 }
 
 impl Registrar for Gate {
-    fn admits(&self, secret: Option<&[u8]>) -> bool {
-        secret.map_or(self.open, |secret| secret == b"tower")
+    fn admit(&self, address: IpAddr, secret: Option<&[u8]>) -> Admission {
+        assert_eq!(address, ADDRESS);
+        if self.room.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |room| room.checked_sub(1)).is_err() {
+            return Admission::TooMany;
+        }
+        let is_granted = secret.map_or(self.open, |secret| secret == b"tower");
+        if is_granted { Admission::Granted } else { Admission::Refused }
     }
 }
 
@@ -49,13 +59,18 @@ impl Tower {
     }
 
     fn with(settings: Settings) -> Tower {
-        let options = Options { registrar: Arc::new(Gate { open: true }), patience: Duration::from_secs(10) };
+        let options = Options {
+            address: ADDRESS,
+            registrar: Arc::new(Gate { open: true, room: AtomicU64::new(u64::MAX) }),
+            patience: Duration::from_secs(10),
+            errors: Arc::default(),
+        };
         Tower { hub: Hub::new(settings, Box::new(Counting(AtomicU64::new(5)))), options }
     }
 
     fn closed() -> Tower {
         let mut tower = Tower::new();
-        tower.options.registrar = Arc::new(Gate { open: false });
+        tower.options.registrar = Arc::new(Gate { open: false, room: AtomicU64::new(u64::MAX) });
         tower
     }
 
@@ -149,7 +164,7 @@ impl Peer {
     /// What the datagram is answered with.
     fn send(&mut self, datagram: &[u8]) -> Vec<u8> {
         let mut out = Vec::new();
-        self.0.receive(datagram, NOW, |answer| out.extend_from_slice(answer));
+        self.0.receive(datagram, NOW, |packet| out.extend_from_slice(&packet));
         out
     }
 
@@ -878,6 +893,27 @@ fn an_id_moves_between_a_connection_and_an_address() {
     assert_eq!(stream.send(&join(id, 1)), ack(1));
     assert_eq!(a.send(&say(id_a, 1, "2")), said(id_a, 1, "2"));
     assert_eq!((stream.hears(), peer.hears()), (said(id_a, 1, "2"), vec![]));
+}
+
+#[test]
+fn the_acknowledgement_of_a_leave_follows_the_last_message_over_udp_too() {
+    // [packets: rules] "`A` for a leave follows its last."
+    let tower = Tower::new();
+    let (mut other, other_id) = tower.joined();
+    let mut peer = tower.peer();
+    let id = peer.registers();
+    assert_eq!(peer.send(&join(id, 1)), ack(1));
+    let _ = other.send(&[say(other_id, 1, "1"), whisper(other_id, 1, &[id], "2")].concat());
+    let last = [said(other_id, 1, "1"), whispered(other_id, 1, "2"), ack(1)].concat();
+    assert_eq!(peer.send(&leave(id, 1)), last);
+    assert_eq!(peer.hears(), b"");
+    // What it missed at its old address comes to the new one, which shows the id.
+    assert_eq!(peer.send(&join(id, 1)), ack(1));
+    let _ = other.send(&say(other_id, 1, "3"));
+    let mut moved = tower.peer();
+    assert_eq!(moved.send(&leave(id, 1)), [said(other_id, 1, "3"), ack(1)].concat());
+    // A refusal delivers nothing to whom nothing is known of.
+    assert_eq!(tower.peer().send(&leave(99, 1)), error(2, UNKNOWN));
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! Knows neither how commands and events are written nor how WebSocket works.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -18,13 +19,17 @@ use watchtower_hub::{ChannelName, Message, Publish, Refused};
 use super::namespace::Names;
 use super::slowdown::Slowdown;
 use super::{
-    Access, Activity, Codec, Command, CommandName, ErrorCode, Event, Json, Namespace, Observer, Publication,
-    Reply, Secret,
+    Access, Activity, Codec, Command, CommandName, ErrorCode, Event, Json, LoginFailures, Namespace,
+    Observer, Publication, Reply, Secret,
 };
-use crate::websocket::{self, Client, CloseCode, Frames, Handler, Incoming, MessageKind};
+use crate::websocket::{self, Client, CloseCode, Frames, Handler, Incoming, MessageKind, RemoteAddress};
 
 /// The first of the three formats of hubs that write JSON.
 const JSON_FORMATS: u8 = 8;
+
+/// The longest compressed message of a client that may not publish, in bytes.
+/// No secret and no channel's name needs more.
+const COMMAND_BYTES_MAX: usize = 4096;
 
 /// The longest event name, in bytes.
 const EVENT_BYTES_MAX: usize = 128;
@@ -49,6 +54,8 @@ pub struct HubOptions {
     pub origins: Vec<String>,
     /// Who is told what happens.
     pub observer: Option<Arc<dyn Observer>>,
+    /// The logins that failed, by address: those of all hubs that have the same.
+    pub failures: Arc<LoginFailures>,
 }
 
 /// A hub: the WebRocket protocol at one path. Clones are the same hub.
@@ -63,6 +70,7 @@ struct Inner<C> {
     anonymous: Access,
     names: Names,
     observer: Option<Arc<dyn Observer>>,
+    failures: Arc<LoginFailures>,
     connections: AtomicU64,
 }
 
@@ -83,6 +91,16 @@ pub struct Connection {
     /// list, since for the one or two that most have it takes the least memory.
     subscribed: Vec<ChannelName>,
     slowdown: Slowdown,
+    address: Option<IpAddr>,
+    /// A login that has to wait.
+    waiting: Option<Login>,
+}
+
+/// An `auth` that was looked at.
+#[derive(Debug)]
+struct Login {
+    access: Access,
+    is_accepted: bool,
 }
 
 impl WebRocket {
@@ -101,8 +119,16 @@ impl<C: Codec> WebRocket<C> {
     ///
     /// When `first_format` is above 61.
     pub fn with_codec(codec: C, first_format: u8, options: HubOptions) -> WebRocket<C> {
-        let HubOptions { read_only, read_write, anonymous, namespace, foreign_namespaces, origins, observer } =
-            options;
+        let HubOptions {
+            read_only,
+            read_write,
+            anonymous,
+            namespace,
+            foreign_namespaces,
+            origins,
+            observer,
+            failures,
+        } = options;
         let codec = Arc::new(codec);
         let names = Names::new(namespace, foreign_namespaces);
         WebRocket(Arc::new(Inner {
@@ -116,6 +142,7 @@ impl<C: Codec> WebRocket<C> {
             anonymous,
             names,
             observer,
+            failures,
             connections: AtomicU64::new(0),
         }))
     }
@@ -164,13 +191,27 @@ impl<C: Codec> Handler for WebRocket<C> {
             access: Access::None,
             subscribed: Vec::new(),
             slowdown: Slowdown::default(),
+            address: request.extensions.get().map(|RemoteAddress(address)| *address),
+            waiting: None,
         };
         self.0.tell(&connection, &Activity::Connected { request });
         connection
     }
 
+    fn inflated_bytes_max(&self, connection: &Connection) -> usize {
+        let may_publish = self.0.access(connection) >= CommandName::Publish.needs();
+        if may_publish { usize::MAX } else { COMMAND_BYTES_MAX }
+    }
+
     fn message(&self, connection: &mut Connection, client: &mut Client<'_>, message: Incoming<'_>) {
         self.0.message(connection, client, message);
+    }
+
+    fn resumed(&self, connection: &mut Connection, client: &mut Client<'_>) {
+        if let Some(login) = connection.waiting.take() {
+            let result = self.0.finish(&login, connection, client);
+            self.0.answer(Some(CommandName::Auth), result, connection, client);
+        }
     }
 
     fn closed(&self, connection: Connection) {
@@ -188,11 +229,23 @@ impl<C: Codec> Inner<C> {
         // Access comes first: who does not have it learns nothing else.
         let result = match decoded {
             _ if name.is_some_and(|name| self.access(connection) < name.needs()) => {
-                Err(ErrorCode::AccessDenied)
+                Some(Err(ErrorCode::AccessDenied))
             }
-            Err(_) => Err(ErrorCode::InvalidData),
+            Err(_) => Some(Err(ErrorCode::InvalidData)),
             Ok(command) => self.carry_out(command, connection, client),
         };
+        if let Some(result) = result {
+            self.answer(name, result, connection, client);
+        }
+    }
+
+    fn answer(
+        &self,
+        name: Option<CommandName>,
+        result: Result<(), ErrorCode>,
+        connection: &Connection,
+        client: &mut Client<'_>,
+    ) {
         match result {
             Ok(()) => client.send(self.codec.reply(Reply::Ok)),
             Err(code) => {
@@ -205,15 +258,16 @@ impl<C: Codec> Inner<C> {
         }
     }
 
-    /// Carries out what the connection has the access for.
+    /// Carries out what the connection has the access for. `None` when it is
+    /// to be answered later.
     fn carry_out(
         &self,
         command: Command<'_>,
         connection: &mut Connection,
         client: &mut Client<'_>,
-    ) -> Result<(), ErrorCode> {
-        match command {
-            Command::Auth { access, secret } => self.authenticate(access, &secret, connection, client),
+    ) -> Option<Result<(), ErrorCode>> {
+        Some(match command {
+            Command::Auth { access, secret } => return self.log_in(access, &secret, connection, client),
             Command::Subscribe { channel } => self.subscribe(&channel, connection, client),
             Command::Unsubscribe { channel } => {
                 self.unsubscribe(&channel, connection, client);
@@ -231,18 +285,38 @@ impl<C: Codec> Inner<C> {
                 self.end_subscriptions(connection, client);
                 Ok(())
             }
-        }
+        })
     }
 
-    fn authenticate(
+    /// Lets a login in or not, at once or after the wait of its address. Who does
+    /// not wait for the answer has learnt nothing: a right secret waits as well.
+    fn log_in(
         &self,
         access: Access,
         secret: &str,
         connection: &mut Connection,
         client: &mut Client<'_>,
+    ) -> Option<Result<(), ErrorCode>> {
+        let login = Login { access, is_accepted: self.entrance.load().accepts(access, secret) };
+        let note = |address| self.failures.note(address, !login.is_accepted, client.now());
+        let wait = connection.address.map_or(Duration::ZERO, note);
+        if wait.is_zero() {
+            return Some(self.finish(&login, connection, client));
+        }
+        client.pause(wait);
+        connection.waiting = Some(login);
+        None
+    }
+
+    /// What becomes of a login that need not wait any longer.
+    fn finish(
+        &self,
+        login: &Login,
+        connection: &mut Connection,
+        client: &mut Client<'_>,
     ) -> Result<(), ErrorCode> {
-        let accepted = self.entrance.load().accepts(access, secret);
-        if accepted {
+        let Login { access, is_accepted } = *login;
+        if is_accepted {
             self.tell(connection, &Activity::Authenticated { access });
             self.set_access(access, connection, client);
             return Ok(());

@@ -27,6 +27,8 @@ const MASKED: u8 = 0x80;
 pub(super) struct Rules {
     /// The longest message, in bytes, compressed or not.
     pub(super) message_bytes_max: usize,
+    /// The same for one that comes compressed, before and after.
+    pub(super) inflated_bytes_max: usize,
     /// Whether compression was negotiated.
     pub(super) may_deflate: bool,
 }
@@ -34,7 +36,11 @@ pub(super) struct Rules {
 /// What a client said.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Event<'a> {
-    Message(Incoming<'a>),
+    Message {
+        message: Incoming<'a>,
+        /// How many bytes of payload it came as.
+        sent_bytes: usize,
+    },
     Ping(&'a [u8]),
     Pong,
     /// With the code, if there was one.
@@ -66,6 +72,8 @@ pub(super) enum Violation {
     Deflate,
     #[error("the message is too long")]
     TooLong,
+    #[error("a compressed message must be shorter here")]
+    InflatesTooFar,
 }
 
 impl Violation {
@@ -73,17 +81,19 @@ impl Violation {
     pub(super) fn close_code(self) -> CloseCode {
         match self {
             Violation::Utf8 | Violation::Deflate => CloseCode::INVALID_PAYLOAD,
-            Violation::TooLong => CloseCode::TOO_BIG,
+            Violation::TooLong | Violation::InflatesTooFar => CloseCode::TOO_BIG,
             _ => CloseCode::PROTOCOL_ERROR,
         }
     }
 }
 
-impl From<InflateError> for Violation {
-    fn from(error: InflateError) -> Violation {
-        match error {
-            InflateError::TooLong => Violation::TooLong,
-            InflateError::Broken => Violation::Deflate,
+impl Rules {
+    /// What a message may not be longer than, and what it breaks then.
+    fn longest(self, is_deflated: bool) -> (usize, Violation) {
+        if is_deflated && self.inflated_bytes_max < self.message_bytes_max {
+            (self.inflated_bytes_max, Violation::InflatesTooFar)
+        } else {
+            (self.message_bytes_max, Violation::TooLong)
         }
     }
 }
@@ -237,13 +247,18 @@ impl Decoder {
         if left > u64::MAX >> 1 {
             return Err(Violation::Length);
         }
-        let before = self.message.as_ref().map_or(0, |message| message.bytes.len() as u64);
-        if !opcode.is_control() && before.saturating_add(left) > rules.message_bytes_max as u64 {
-            return Err(Violation::TooLong);
+        let is_deflated = first & RSV1 != 0;
+        let (before, begun_deflated) = self
+            .message
+            .as_ref()
+            .map_or((0, false), |message| (message.bytes.len() as u64, message.is_deflated));
+        let (bytes_max, violation) = rules.longest(is_deflated || begun_deflated);
+        if !opcode.is_control() && before.saturating_add(left) > bytes_max as u64 {
+            return Err(violation);
         }
         let mask = self.head[head_length - 4..head_length].try_into().unwrap_or_default();
         let is_final = first & FIN != 0;
-        Ok(Frame { opcode, is_final, is_deflated: first & RSV1 != 0, mask, left })
+        Ok(Frame { opcode, is_final, is_deflated, mask, left })
     }
 
     fn read_control(
@@ -337,14 +352,23 @@ fn complete(
     rules: Rules,
     take: &mut impl FnMut(Event<'_>) -> ControlFlow<()>,
 ) -> Result<ControlFlow<()>, Violation> {
-    if is_deflated {
-        let inflated = deflate::inflate(bytes, rules.message_bytes_max)?;
-        return complete(kind, false, &inflated, rules, take);
-    }
-    Ok(take(Event::Message(match kind {
+    let sent_bytes = bytes.len();
+    let inflated;
+    let bytes = if is_deflated {
+        let (bytes_max, violation) = rules.longest(true);
+        inflated = deflate::inflate(bytes, bytes_max).map_err(|error| match error {
+            InflateError::TooLong => violation,
+            InflateError::Broken => Violation::Deflate,
+        })?;
+        inflated.as_slice()
+    } else {
+        bytes
+    };
+    let message = match kind {
         MessageKind::Text => Incoming::Text(std::str::from_utf8(bytes).map_err(|_| Violation::Utf8)?),
         MessageKind::Binary => Incoming::Binary(bytes),
-    })))
+    };
+    Ok(take(Event::Message { message, sent_bytes }))
 }
 
 /// The code of a close frame (RFC 6455 5.5.1); its reason is for people.

@@ -4,6 +4,7 @@
 //! Knows no protocol, and of a connection only what [`Client`] shows.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -67,11 +68,38 @@ pub trait Handler: Send + Sync + 'static {
         Ok(())
     }
 
+    /// The subprotocols that are spoken (RFC 6455 1.9), each a token. Of those
+    /// the client is answered the first that it asked for, and the request's
+    /// extensions hold it as [`Subprotocol`]; one that asks for none, or for
+    /// others, is answered none, which [`admit`](Self::admit) may refuse. As it
+    /// stands, none: a browser that asks for one closes then.
+    fn subprotocols(&self) -> &'static [&'static str] {
+        &[]
+    }
+
     /// A client has connected. What is sent here is the first that it hears.
+    ///
+    /// The request's extensions hold the client's [`RemoteAddress`], where that
+    /// is known.
     fn open(&self, client: &mut Client<'_>, request: &Parts) -> Self::State;
+
+    /// The longest message that this client may send compressed, in bytes before
+    /// and after decompression, where that is less than the server's limit for
+    /// all. Asked before each message. A longer one closes the connection with
+    /// 1009.
+    ///
+    /// A few bytes can stand for many, which cost time: for a client that has
+    /// yet to log in, this is to be little more than a login takes.
+    fn inflated_bytes_max(&self, _state: &Self::State) -> usize {
+        usize::MAX
+    }
 
     /// A message came. Not called any more once the connection is closing.
     fn message(&self, state: &mut Self::State, client: &mut Client<'_>, message: Incoming<'_>);
+
+    /// A [pause](Client::pause) is over. Those that the server makes by itself,
+    /// for clients that send much, end with this too.
+    fn resumed(&self, _state: &mut Self::State, _client: &mut Client<'_>) {}
 
     /// After how long [`out_of_patience`](Self::out_of_patience) is to be
     /// called, if at all. Asked after `open`, and again after each such call.
@@ -89,6 +117,15 @@ pub trait Handler: Send + Sync + 'static {
     fn closed(&self, _state: Self::State) {}
 }
 
+/// Where a client connects from: in the extensions of its request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RemoteAddress(pub IpAddr);
+
+/// Which subprotocol was agreed on: in the extensions of the request, if there is
+/// one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Subprotocol(pub &'static str);
+
 /// A [`Handler`] of any kind, as a server holds it. Clones are the same.
 #[derive(Clone)]
 pub struct Endpoint(Arc<dyn Serve>);
@@ -102,6 +139,11 @@ impl Endpoint {
     /// What presence and metrics call the protocol.
     pub fn protocol(&self) -> &'static str {
         self.0.protocol()
+    }
+
+    /// The subprotocols that the handler speaks.
+    pub fn subprotocols(&self) -> &'static [&'static str] {
+        self.0.subprotocols()
     }
 
     /// Whether the handler takes the connection.
@@ -134,6 +176,7 @@ impl fmt::Debug for Endpoint {
 
 trait Serve: Send + Sync {
     fn protocol(&self) -> &'static str;
+    fn subprotocols(&self) -> &'static [&'static str];
     fn admit(&self, request: &Parts) -> Result<(), StatusCode>;
     fn accept(
         &self,
@@ -150,6 +193,10 @@ struct Served<H>(Arc<H>);
 impl<H: Handler> Serve for Served<H> {
     fn protocol(&self) -> &'static str {
         self.0.protocol()
+    }
+
+    fn subprotocols(&self) -> &'static [&'static str] {
+        self.0.subprotocols()
     }
 
     fn admit(&self, request: &Parts) -> Result<(), StatusCode> {
@@ -176,7 +223,9 @@ impl<H: Handler> Serve for Served<H> {
 
 /// A connection's handler with its state.
 pub(super) trait Conversation: Send {
+    fn inflated_bytes_max(&self) -> usize;
     fn message(&mut self, client: &mut Client<'_>, message: Incoming<'_>);
+    fn resumed(&mut self, client: &mut Client<'_>);
     fn patience(&self) -> Option<Duration>;
     fn out_of_patience(&mut self, client: &mut Client<'_>);
 }
@@ -188,9 +237,19 @@ struct Held<H: Handler> {
 }
 
 impl<H: Handler> Conversation for Held<H> {
+    fn inflated_bytes_max(&self) -> usize {
+        self.state.as_ref().map_or(0, |state| self.handler.inflated_bytes_max(state))
+    }
+
     fn message(&mut self, client: &mut Client<'_>, message: Incoming<'_>) {
         if let Some(state) = &mut self.state {
             self.handler.message(state, client, message);
+        }
+    }
+
+    fn resumed(&mut self, client: &mut Client<'_>) {
+        if let Some(state) = &mut self.state {
+            self.handler.resumed(state, client);
         }
     }
 

@@ -39,6 +39,25 @@ pub struct Accepted {
     pub compression: Compression,
 }
 
+impl Accepted {
+    /// Says that this subprotocol is spoken, which the client must have
+    /// [asked for](subprotocol).
+    pub fn speak(&mut self, subprotocol: &'static str) {
+        self.headers.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(subprotocol));
+    }
+}
+
+/// The first subprotocol that the client asks for and is one of `spoken`.
+///
+/// `None` when there is none. Then none is answered (RFC 6455 4.2.2), which a
+/// browser that asked for some takes for a refusal: it closes, rather than speak
+/// with somebody who may mean something else.
+pub fn subprotocol(headers: &HeaderMap, spoken: &[&'static str]) -> Option<&'static str> {
+    let values = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter();
+    let mut asked = values.filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
+    asked.find_map(|asked| spoken.iter().copied().find(|spoken| *spoken == asked.trim()))
+}
+
 /// Why a request opens no WebSocket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum HandshakeError {

@@ -22,6 +22,7 @@ mod format;
 mod frame;
 mod handler;
 mod handshake;
+mod inflation;
 mod scratch;
 mod session;
 #[cfg(test)]
@@ -32,6 +33,7 @@ pub use ::http::request::Parts;
 pub use client::{Client, Closer, Incoming, Outgoing};
 pub use close::CloseCode;
 pub use format::{Codec, Compression, Frames, MessageKind};
-pub use handler::{Endpoint, Handler};
-pub use handshake::{Accepted, HandshakeError, handshake};
+pub use handler::{Endpoint, Handler, RemoteAddress, Subprotocol};
+pub use handshake::{Accepted, HandshakeError, handshake, subprotocol};
+pub use inflation::InflationCounts;
 pub use session::{Settings, WebSocket};

@@ -5,17 +5,19 @@
 
 use std::fmt;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use watchtower_hub::{Format, Session, Timestamp};
 
 use super::client::{Client, Line};
-use super::decoder::{Decoder, Event, Rules};
+use super::decoder::{Decoder, Event, Rules, Violation};
 use super::frame::{self, Opcode};
 use super::handler::Conversation;
-use super::{CloseCode, Compression};
-use crate::stream::{Close, StreamSession};
+use super::inflation::InflationMeter;
+use super::{CloseCode, Compression, InflationCounts};
+use crate::stream::{ANSWERS_BYTES_MAX, Close, StreamSession};
 
 /// The shortest pause between two calls of a handler that ran out of patience.
 const PATIENCE_MIN: Duration = Duration::from_millis(1);
@@ -28,7 +30,7 @@ const LOOK_BYTES_MAX: usize = 128 * 1024;
 const BREATH: Duration = Duration::from_millis(1);
 
 /// What a server sets for all its WebSockets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Settings {
     /// The longest message of a client, in bytes, after decompression. A longer
     /// one closes the connection with 1009.
@@ -39,6 +41,8 @@ pub struct Settings {
     /// How long a client may take to complete a message that it has begun. It
     /// is looked at when a ping is due.
     pub message_timeout: Duration,
+    /// Where it is counted what compression led to.
+    pub inflation: Arc<InflationCounts>,
 }
 
 impl Default for Settings {
@@ -47,6 +51,7 @@ impl Default for Settings {
             message_bytes_max: 1 << 20,
             ping_interval: Duration::from_secs(30),
             message_timeout: Duration::from_secs(10),
+            inflation: Arc::default(),
         }
     }
 }
@@ -69,8 +74,11 @@ pub struct WebSocket {
     until_patience: Option<Duration>,
     /// Whether anything came since the last ping, or since the opening.
     was_heard: bool,
+    /// Whether it is not listened to, so that its silence means nothing.
+    is_paused: bool,
     /// Since when a message is not complete.
     unfinished_since: Option<Timestamp>,
+    inflated: InflationMeter,
 }
 
 impl WebSocket {
@@ -85,17 +93,81 @@ impl WebSocket {
             line,
             decoder: Decoder::default(),
             conversation: Some(conversation),
+            until_ping: settings.ping_interval.max(PATIENCE_MIN),
             settings,
             opening,
-            until_ping: settings.ping_interval.max(PATIENCE_MIN),
             until_patience,
             was_heard: true,
+            is_paused: false,
             unfinished_since: None,
+            inflated: InflationMeter::default(),
         }
     }
 }
 
 impl WebSocket {
+    /// What the client may send now.
+    fn rules(&self) -> Rules {
+        Rules {
+            message_bytes_max: self.settings.message_bytes_max,
+            inflated_bytes_max: self.conversation.as_ref().map_or(0, |talk| talk.inflated_bytes_max()),
+            may_deflate: self.line.compression != Compression::None,
+        }
+    }
+
+    /// Whether nothing more is to be looked at for now.
+    fn breaks_off(&self, out: &[u8]) -> bool {
+        self.line.is_closing || self.line.pause.is_some() || out.len() >= ANSWERS_BYTES_MAX
+    }
+
+    /// Takes input until it breaks off, or the rules change.
+    fn look(
+        &mut self,
+        input: &[u8],
+        looked_at: &mut usize,
+        now: Timestamp,
+        out: &mut Vec<u8>,
+    ) -> Result<usize, Violation> {
+        let rules = self.rules();
+        let WebSocket { line, conversation, decoder, settings, inflated, .. } = self;
+        let per_second = rules.inflated_bytes_max.min(rules.message_bytes_max);
+        let result = decoder.decode(input, rules, |event| {
+            let mut has_new_rules = false;
+            match event {
+                Event::Message { message, sent_bytes } => {
+                    *looked_at += message.length();
+                    let wait = inflated.charge(sent_bytes, message.length(), per_second, now);
+                    if let Some(conversation) = conversation {
+                        conversation.message(&mut Client { line, now, out }, message);
+                        has_new_rules = conversation.inflated_bytes_max() != rules.inflated_bytes_max;
+                    }
+                    if let Some(wait) = wait {
+                        line.pause = Some(line.pause.map_or(wait, |pause| pause.max(wait)));
+                        settings.inflation.count_wait();
+                    }
+                }
+                // What answers a ping is not longer than it was, so that answers
+                // are bounded by the input.
+                Event::Ping(payload) => frame::write_control(Opcode::Pong, payload, out),
+                Event::Pong => {}
+                Event::Close(code) => line.answer_close(code, out),
+            }
+            if *looked_at > LOOK_BYTES_MAX {
+                line.pause.get_or_insert(BREATH);
+            }
+            let breaks_off = line.is_closing || line.pause.is_some();
+            if has_new_rules || breaks_off || out.len() >= ANSWERS_BYTES_MAX {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
+        });
+        if result == Err(Violation::InflatesTooFar) {
+            settings.inflation.count_refusal();
+        }
+        result
+    }
+
     fn end_if_closing(&mut self) -> Result<(), Close> {
         if self.line.is_closing {
             self.conversation = None;
@@ -125,46 +197,32 @@ impl StreamSession for WebSocket {
         }
         self.was_heard |= !input.is_empty();
         self.line.seen = now;
-        let WebSocket { line, conversation, decoder, settings, .. } = self;
-        let rules = Rules {
-            message_bytes_max: settings.message_bytes_max,
-            may_deflate: line.compression != Compression::None,
-        };
-        let mut looked_at = 0;
-        let result = decoder.decode(input, rules, |event| {
-            match event {
-                Event::Message(message) => {
-                    looked_at += message.length();
-                    if let Some(conversation) = conversation {
-                        conversation.message(&mut Client { line, now, out }, message);
-                    }
+        if std::mem::take(&mut self.is_paused)
+            && let Some(conversation) = &mut self.conversation
+        {
+            conversation.resumed(&mut Client { line: &mut self.line, now, out });
+        }
+        let (mut taken, mut looked_at) = (0, 0);
+        while taken < input.len() && !self.breaks_off(out) {
+            let rest = input.get(taken..).unwrap_or_default();
+            match self.look(rest, &mut looked_at, now, out) {
+                Ok(more) => taken += more,
+                Err(violation) => {
+                    self.line.close(violation.close_code(), &violation.to_string(), out);
+                    taken = input.len();
                 }
-                // What answers a ping is not longer than it was, so that answers
-                // are bounded by the input.
-                Event::Ping(payload) => frame::write_control(Opcode::Pong, payload, out),
-                Event::Pong => {}
-                Event::Close(code) => line.answer_close(code, out),
             }
-            if looked_at > LOOK_BYTES_MAX {
-                line.pause.get_or_insert(BREATH);
-            }
-            let breaks_off = line.is_closing || line.pause.is_some();
-            if breaks_off { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        });
+        }
         if !self.decoder.is_amid_message() {
             self.unfinished_since = None;
         } else if self.unfinished_since.is_none() || looked_at > 0 {
             self.unfinished_since = Some(now);
         }
-        let line = &mut self.line;
-        let taken = result.unwrap_or_else(|violation| {
-            line.close(violation.close_code(), &violation.to_string(), out);
-            input.len()
-        });
         self.end_if_closing().map(|()| taken)
     }
 
     fn pause(&mut self) -> Option<Duration> {
+        self.is_paused |= self.line.pause.is_some();
         self.line.pause.take()
     }
 
@@ -192,9 +250,10 @@ impl StreamSession for WebSocket {
         if self.until_ping.is_zero() && !self.line.is_closing {
             self.until_ping = self.settings.ping_interval.max(PATIENCE_MIN);
             let unfinished = self.unfinished_since.map_or(Duration::ZERO, |since| now.since(since));
+            let was_heard = std::mem::take(&mut self.was_heard) || self.is_paused;
             if unfinished >= self.settings.message_timeout && self.unfinished_since.is_some() {
                 self.line.close(CloseCode::POLICY, "a message took too long", out);
-            } else if std::mem::take(&mut self.was_heard) {
+            } else if was_heard {
                 frame::write_control(Opcode::Ping, &[], out);
             } else {
                 self.line.close(CloseCode::POLICY, "no answer to a ping", out);

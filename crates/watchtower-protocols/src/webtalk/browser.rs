@@ -17,6 +17,10 @@ use crate::websocket::{Client, CloseCode, Handler, Incoming};
 /// The code that a browser is closed with that is not let in.
 const REFUSED: CloseCode = CloseCode::new(4001).expect("a code of our own");
 
+/// The longest compressed message of a browser that has yet to log in, in bytes:
+/// more than any `ID!SALT` has.
+const LOGIN_BYTES_MAX: usize = 256;
+
 impl WebTalk {
     /// Reads `ID!SALT`.
     fn welcome(&self, client: &mut Client<'_>, credentials: &[u8]) -> Option<Login> {
@@ -37,6 +41,10 @@ impl Handler for WebTalk {
 
     fn open(&self, _client: &mut Client<'_>, _request: &Parts) -> Option<Login> {
         None
+    }
+
+    fn inflated_bytes_max(&self, login: &Option<Login>) -> usize {
+        if login.is_some() { usize::MAX } else { LOGIN_BYTES_MAX }
     }
 
     fn message(&self, login: &mut Option<Login>, client: &mut Client<'_>, message: Incoming<'_>) {

@@ -33,8 +33,6 @@ pub enum LinkError {
     KeyTooLong,
     /// The store holds no more.
     StoreFull,
-    /// More was asked for in one go than is kept for a client to read.
-    TooManyReplies,
     /// The hub has no room.
     LimitReached,
     /// A secret is configured, and was not shown yet.
@@ -51,7 +49,7 @@ pub enum LinkError {
 
 impl LinkError {
     /// Every error, in the order of the page.
-    pub const ALL: [LinkError; 20] = [
+    pub const ALL: [LinkError; 19] = [
         LinkError::BadLength,
         LinkError::NoBrackets,
         LinkError::UnknownCommand,
@@ -65,7 +63,6 @@ impl LinkError {
         LinkError::BadContent,
         LinkError::KeyTooLong,
         LinkError::StoreFull,
-        LinkError::TooManyReplies,
         LinkError::LimitReached,
         LinkError::LoginNeeded,
         LinkError::WrongSecret,
@@ -124,11 +121,6 @@ impl LinkError {
             LinkError::StoreFull => {
                 ("the store is full", "more than 65,536 keys, or 16 MiB of keys and values", "no")
             }
-            LinkError::TooManyReplies => (
-                "too much at once: read the replies first",
-                "`retrieve` when more than 8 MiB of replies wait to be sent",
-                "no",
-            ),
             LinkError::LimitReached => (
                 "a limit of the server is reached",
                 "no more users (`limits.max_senders`), channels (`limits.max_channels`) or channels of one user (`limits.max_channels_per_sender`)",

@@ -15,7 +15,7 @@ use watchtower_hub::{Format, FormatId, Message, Session, Timestamp, WhenLagging}
 use super::command::Command;
 use super::frame::{self, Body, Decoded};
 use super::{LinkError, WebTalk};
-use crate::stream::{Close, StreamSession};
+use crate::stream::{ANSWERS_BYTES_MAX, Close, StreamSession};
 
 /// At which failed login the link closes.
 const LOGIN_FAILURES_MAX: u8 = 3;
@@ -23,10 +23,6 @@ const LOGIN_FAILURES_MAX: u8 = 3;
 /// For how long after a wrong secret none is looked at: it takes that long to
 /// try the next one.
 const LOGIN_PAUSE: Duration = Duration::from_secs(1);
-
-/// How many bytes of replies may be waiting when a value is appended to them.
-/// A short command can ask for a long value, and one read bring thousands.
-pub(super) const REPLIES_BYTES_MAX: usize = 8 << 20;
 
 /// Who may use the private link.
 pub trait Gate: Send + Sync {
@@ -75,7 +71,7 @@ impl Link {
         let result = match command {
             // Who may do nothing is not told either what is wrong with it.
             _ if self.lock.is_some() && !may_be_said_first => Err(LinkError::LoginNeeded),
-            Ok(command) => self.carry_out(command, now, out.len()),
+            Ok(command) => self.carry_out(command, now),
             Err(error) => Err(error),
         };
         reply(&result, out);
@@ -101,7 +97,7 @@ impl Link {
     }
 
     /// [webtalk: private link]
-    fn carry_out(&mut self, command: Command<'_>, now: Timestamp, replies_bytes: usize) -> Reply {
+    fn carry_out(&mut self, command: Command<'_>, now: Timestamp) -> Reply {
         let talk = &self.talk;
         let done = |words: &'static str| Ok(words.as_bytes().into());
         match command {
@@ -129,7 +125,6 @@ impl Link {
                 talk.store(key, value)?;
                 Ok([b"stored ", key].concat().into())
             }
-            Command::Retrieve(_) if replies_bytes > REPLIES_BYTES_MAX => Err(LinkError::TooManyReplies),
             Command::Retrieve(key) => Ok(Vec::from(talk.retrieve(key)?).into()),
             Command::Clear(key) => {
                 talk.clear(key)?;
@@ -166,7 +161,7 @@ impl StreamSession for Link {
 
     fn receive(&mut self, input: &[u8], now: Timestamp, out: &mut Vec<u8>) -> Result<usize, Close> {
         let mut done = 0;
-        loop {
+        while out.len() < ANSWERS_BYTES_MAX {
             let rest = input.get(done..).unwrap_or_default();
             match frame::decode(rest) {
                 Decoded::Frame { bytes, consumed } => {
@@ -184,6 +179,7 @@ impl StreamSession for Link {
                 }
             }
         }
+        Ok(done)
     }
 
     /// An application that has logged in and begun nothing may be silent for

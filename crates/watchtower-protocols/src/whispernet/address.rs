@@ -14,9 +14,15 @@ const OWN_MAX: usize = 64;
 const NAT64: [u8; 12] = [0, 0x64, 0xff, 0x9b, 0, 0, 0, 0, 0, 0, 0, 0];
 
 /// Reads `IP:port`, in one form for every address: a v4 address in a v6 one is
-/// a v4 address. `None` for a name, or what no peer can listen on.
+/// a v4 address. `None` for a name, and as [`dialable`] says.
 pub(super) fn parse_addr(text: &str) -> Option<SocketAddr> {
-    let addr = canonical(text.parse().ok()?);
+    dialable(text.parse().ok()?)
+}
+
+/// The one form of an address that others named. `None` for one that no peer
+/// can listen on.
+pub(super) fn dialable(addr: SocketAddr) -> Option<SocketAddr> {
+    let addr = canonical(addr);
     // The scope of another machine's address means nothing here.
     let addr = SocketAddr::new(addr.ip(), addr.port());
     let ip = addr.ip();

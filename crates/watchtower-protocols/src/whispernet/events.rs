@@ -13,7 +13,9 @@ use super::file::File;
 use super::flood::FloodLimits;
 use super::identity::{Identity, Mark, PublicKey};
 use super::object::Malformed;
+use super::part::Part;
 use super::peers::PeerLimits;
+use super::routing::RoutingLimits;
 use super::seen::SeenLimits;
 
 /// A connection, in either direction. A node gives them out, each once.
@@ -42,6 +44,9 @@ pub struct Options {
     pub backlog: BacklogLimits,
     /// How many peers it has.
     pub peers: PeerLimits,
+    /// How it routes when there are many peers ([whispernet: 14]); without it
+    /// floods however many there are.
+    pub routing: Option<RoutingLimits>,
     /// How many nicks are pinned to a key.
     pub pins_max: usize,
     /// Its key; without one its messages are not signed.
@@ -63,6 +68,7 @@ impl Options {
             flood: FloodLimits::default(),
             backlog: BacklogLimits::default(),
             peers: PeerLimits::default(),
+            routing: None,
             pins_max: 10_000,
             identity: None,
             require_signed: false,
@@ -155,14 +161,18 @@ pub struct Shown {
     pub time: Timestamp,
     /// The file in it.
     pub file: Option<File>,
+    /// The part of a file that it is. Its text is for peers that know no parts.
+    pub part: Option<Part>,
+    /// The key that signed it.
+    pub key: Option<PublicKey>,
     /// What is known of who says it.
     pub mark: Mark,
 }
 
 impl fmt::Debug for Shown {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Shown { body, file, mark, .. } = self;
-        write!(f, "Show({} bytes of body, {file:?}, {mark:?})", body.len())
+        let Shown { body, file, part, mark, .. } = self;
+        write!(f, "Show({} bytes of body, {file:?}, {part:?}, {mark:?})", body.len())
     }
 }
 
@@ -213,6 +223,12 @@ pub enum CloseReason {
     /// There are too many.
     #[error("there are {0} connections already")]
     TooMany(usize),
+    /// It goes on bringing messages that had come before.
+    #[error("it brings nothing new")]
+    Repeating,
+    /// It takes less than it is sent.
+    #[error("it takes too little of what it is sent")]
+    TooSlow,
     /// All unfinished objects together are too long, and its one is the longest.
     #[error("too many unfinished objects")]
     Unfinished,
@@ -221,24 +237,34 @@ pub enum CloseReason {
 /// What a node has done since its start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Messages shown and passed on.
+    /// Messages shown and passed on, parts of files among them.
     pub shown: u64,
     /// Messages whose id had been seen.
     pub repeated: u64,
-    /// Messages dropped since their id is not their hash ([whispernet: 4]).
+    /// Messages dropped since their id is not their hash ([whispernet: 4]), or
+    /// their part not that of their text ([whispernet: 10]).
     pub mismatched: u64,
     /// Messages dropped since their signature is not their key's.
     pub forged: u64,
     /// Messages dropped since they are not signed, and have to be.
     pub unsigned: u64,
-    /// Objects without a `Body`.
+    /// Objects by which nodes with routing speak to one another.
+    pub control: u64,
+    /// Other objects without a `Body`, and such as their sender may not send.
     pub without_body: u64,
     /// Messages originated.
     pub originated: u64,
     /// Connections closed for what is no message.
     pub malformed: u64,
+    /// Connections closed since they went on bringing what had come before.
+    pub repeating: u64,
     /// Addresses refused for sending too much.
     pub flooded: u64,
+    /// Connections closed since the peer took too little.
+    pub slow: u64,
+    /// Objects that were not sent to a peer, since there is more than may be
+    /// sent to any.
+    pub unsent: u64,
     /// Addresses named by others and not taken up, though they were new.
     pub not_dialled: u64,
 }

@@ -22,12 +22,19 @@ const COUNTED_MAX: usize = 4_096;
 /// that was to be next.
 const REFUSED_MAX: usize = 1_024;
 
+/// What a repeat counts less than what is new, in messages and bytes alike. Each
+/// message comes once from every peer, so that honest peers of one address,
+/// behind a router or on one machine, send mostly repeats.
+const REPEATS_FOR_ONE: u64 = 8;
+
 /// How much one address may send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FloodLimits {
-    /// Objects within a second, whatever they say.
+    /// Objects within a second, whatever they say; of messages that had come
+    /// before, eight times as many.
     pub messages_per_second: u64,
-    /// Bytes within a second.
+    /// Bytes within a second; of messages that had come before, eight times as
+    /// many.
     pub bytes_per_second: u64,
     /// For how long an address is refused that sent more.
     pub refused_for: Duration,
@@ -56,7 +63,15 @@ pub(super) struct Flood {
 struct Second {
     since: Timestamp,
     messages: u64,
+    /// Of messages that had come before.
+    repeats: u64,
     bytes: u64,
+}
+
+impl Second {
+    fn new(since: Timestamp) -> Second {
+        Second { since, messages: 0, repeats: 0, bytes: 0 }
+    }
 }
 
 impl Flood {
@@ -69,14 +84,26 @@ impl Flood {
         if !self.counted.contains_key(&ip) {
             self.make_room(now);
         }
-        let second = self.counted.entry(ip).or_insert(Second { since: now, messages: 0, bytes: 0 });
+        let second = self.counted.entry(ip).or_insert(Second::new(now));
         // A clock that was set back would hold a second for ever.
         if now.since(second.since) >= SECOND || now < second.since {
-            *second = Second { since: now, messages: 0, bytes: 0 };
+            *second = Second::new(now);
         }
         second.messages += messages;
         second.bytes += bytes as u64;
-        second.messages <= self.limits.messages_per_second && second.bytes <= self.limits.bytes_per_second
+        let messages = second.messages + second.repeats / REPEATS_FOR_ONE;
+        messages <= self.limits.messages_per_second && second.bytes <= self.limits.bytes_per_second
+    }
+
+    /// What [`allows`](Flood::allows) has just counted was a message that had
+    /// come before.
+    pub(super) fn was_repeat(&mut self, ip: IpAddr, bytes: usize) {
+        if let Some(second) = self.counted.get_mut(&ip) {
+            let bytes = bytes as u64;
+            second.repeats += 1;
+            second.messages = second.messages.saturating_sub(1);
+            second.bytes = second.bytes.saturating_sub(bytes - bytes / REPEATS_FOR_ONE);
+        }
     }
 
     fn make_room(&mut self, now: Timestamp) {
@@ -151,6 +178,23 @@ mod tests {
         assert!(flood.allows(ip(1), 0, 16 << 20, NOW));
         assert!(!flood.allows(ip(1), 0, 1, after(999)));
         assert!(flood.allows(ip(1), 0, 16 << 20, after(1_000)));
+    }
+
+    /// Nine peers behind one address pass on what the tenth says.
+    #[test]
+    fn eight_repeats_count_as_one_message() {
+        let mut flood = Flood::new(FloodLimits::default());
+        let mut repeat = |bytes| {
+            let is_allowed = flood.allows(ip(1), 0, bytes, NOW) && flood.allows(ip(1), 1, 0, NOW);
+            flood.was_repeat(ip(1), bytes);
+            is_allowed
+        };
+        for _ in 0..7_999 {
+            assert!(repeat(16));
+        }
+        assert!(repeat(8 << 20), "of which a mebibyte counts");
+        assert!(!repeat(16));
+        assert!(!flood.allows(ip(1), 0, 15 << 20, NOW));
     }
 
     #[test]

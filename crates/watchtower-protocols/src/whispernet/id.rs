@@ -39,11 +39,15 @@ pub fn hashed_id(addr: &str, body: &str, timestamp: i64) -> String {
     format!("{PREFIX}{}", hash_of(addr, body, timestamp))
 }
 
-/// In lower-case hexadecimal digits.
 fn hash_of(addr: &str, body: &str, timestamp: i64) -> String {
     let mut digits = itoa::Buffer::new();
     let hash =
         Sha256::new().chain_update(addr).chain_update(body).chain_update(digits.format(timestamp)).finalize();
-    let digits = hash.iter().flat_map(|byte| [byte >> 4, byte & 0xf]);
+    hex(&hash)
+}
+
+/// In lower-case hexadecimal digits.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 0xf]);
     digits.filter_map(|digit| char::from_digit(digit.into(), 16)).collect()
 }

@@ -10,9 +10,11 @@ use std::fmt;
 use bytes::Bytes;
 use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Serialize, de};
+use serde_json::value::RawValue;
 use watchtower_hub::Timestamp;
 
 use super::object::Malformed;
+use super::part::FilePart;
 
 /// A message: an object that has a `Body`.
 ///
@@ -40,12 +42,20 @@ pub struct Message<'a> {
     /// A file in base64, as it was sent.
     #[serde(rename = "FileContents", skip_serializing_if = "Option::is_none")]
     pub file_contents: Option<Cow<'a, str>>,
+    /// A part of a file, as it was sent. A key of this name that has another
+    /// form is one that is not known.
+    #[serde(rename = "FilePart", skip_serializing_if = "Option::is_none")]
+    pub file_part: Option<FilePart<'a>>,
     /// The sender's key in base64, as it was sent.
     #[serde(rename = "PubKey", skip_serializing_if = "Option::is_none")]
     pub pub_key: Option<Cow<'a, str>>,
     /// The signature in base64, as it was sent.
     #[serde(rename = "Sig", skip_serializing_if = "Option::is_none")]
     pub sig: Option<Cow<'a, str>>,
+    /// Whether the sender understands routing ([whispernet: 14]): `true`, and
+    /// any other value is none.
+    #[serde(rename = "Routes", skip_serializing_if = "std::ops::Not::not")]
+    pub routes: bool,
 }
 
 impl<'a> Message<'a> {
@@ -79,8 +89,10 @@ impl<'a> Message<'a> {
             timestamp: fields.timestamp,
             file_type: fields.text(Field::FileType),
             file_contents: fields.text(Field::FileContents),
+            file_part: fields.file_part.take(),
             pub_key: fields.text(Field::PubKey),
             sig: fields.text(Field::Sig),
+            routes: fields.routes,
         }))
     }
 
@@ -122,12 +134,14 @@ enum Field {
     PubKey,
     Sig,
     Timestamp,
+    Routes,
+    FilePart,
 }
 
 impl Field {
     const TEXTS: usize = Field::Timestamp as usize;
 
-    const ALL: [Field; Field::TEXTS + 1] = [
+    const ALL: [Field; Field::TEXTS + 3] = [
         Field::Id,
         Field::Addr,
         Field::Body,
@@ -138,6 +152,8 @@ impl Field {
         Field::PubKey,
         Field::Sig,
         Field::Timestamp,
+        Field::Routes,
+        Field::FilePart,
     ];
 
     fn name(self) -> &'static str {
@@ -152,6 +168,8 @@ impl Field {
             Field::PubKey => "PubKey",
             Field::Sig => "Sig",
             Field::Timestamp => "Timestamp",
+            Field::Routes => "Routes",
+            Field::FilePart => "FilePart",
         }
     }
 
@@ -165,6 +183,8 @@ impl Field {
 struct Fields<'a> {
     texts: [Option<Cow<'a, str>>; Field::TEXTS],
     timestamp: Option<i64>,
+    routes: bool,
+    file_part: Option<FilePart<'a>>,
     /// The first key that had a wrong type.
     wrong_type: Option<Field>,
 }
@@ -175,6 +195,11 @@ impl<'a> Fields<'a> {
     }
 
     fn set(&mut self, key: Field, value: Value<'a>) {
+        // To other peers this is a key that they do not know.
+        if key == Field::Routes {
+            self.routes = matches!(value, Value::True);
+            return;
+        }
         match (self.texts.get_mut(key as usize), value) {
             (Some(text), Value::Text(value)) => *text = Some(value),
             (Some(text), Value::Null) => *text = None,
@@ -200,6 +225,10 @@ impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
                 let mut fields = Fields::default();
                 while let Some(KeyOrOther(key)) = map.next_key()? {
                     match key {
+                        Some(Field::FilePart) => {
+                            let value: &RawValue = map.next_value()?;
+                            fields.file_part = serde_json::from_str(value.get()).ok();
+                        }
                         Some(key) => fields.set(key, map.next_value()?),
                         None => drop(map.next_value::<IgnoredAny>()?),
                     }
@@ -240,6 +269,7 @@ enum Value<'a> {
     Null,
     Text(Cow<'a, str>),
     Whole(i64),
+    True,
     Other,
 }
 
@@ -278,8 +308,8 @@ impl<'de: 'a, 'a> Deserialize<'de> for Value<'a> {
                 Ok(Value::Other)
             }
 
-            fn visit_bool<E: Error>(self, _: bool) -> Result<Value<'de>, E> {
-                Ok(Value::Other)
+            fn visit_bool<E: Error>(self, is_true: bool) -> Result<Value<'de>, E> {
+                Ok(if is_true { Value::True } else { Value::Other })
             }
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value<'de>, A::Error> {

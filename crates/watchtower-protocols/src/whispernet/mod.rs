@@ -6,6 +6,7 @@
 //! peers send.
 
 mod address;
+mod assembler;
 mod backlog;
 mod events;
 mod file;
@@ -15,10 +16,13 @@ mod identity;
 mod message;
 mod node;
 mod object;
+mod part;
 mod peers;
+mod routing;
 pub mod safe_text;
 mod seen;
 
+pub use assembler::{Assembler, FileLimits, Sender, Taken, TransferError, TransferId};
 pub use backlog::BacklogLimits;
 pub use events::{Action, CloseReason, ConnectionId, Counts, Notice, Options, Said, Shown, Unsaid};
 pub use file::{File, NotBase64};
@@ -28,12 +32,18 @@ pub use identity::{Identity, Mark, PublicKey};
 pub use message::Message;
 pub use node::Node;
 pub use object::{Malformed, OBJECT_DEPTH_MAX, ObjectReader};
+pub use part::{FilePart, NotItsPart, PART_BYTES, PARTS_MAX, Part, WHOLE_BYTES_MAX, Whole};
 pub use peers::{Keep, PeerLimits, PeerState};
+pub use routing::RoutingLimits;
 pub use seen::SeenLimits;
 
 #[cfg(test)]
 mod network_tests;
 #[cfg(test)]
 mod node_tests;
+#[cfg(test)]
+mod part_tests;
+#[cfg(test)]
+mod routing_tests;
 #[cfg(test)]
 mod tests;

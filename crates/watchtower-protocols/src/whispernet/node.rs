@@ -11,6 +11,8 @@
 //! [`closed`](Node::closed). The actions that one call leaves behind are
 //! bounded by what it is told: each message makes one for every peer.
 
+mod routed;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -27,7 +29,10 @@ use super::id::{IdKind, check_id, hashed_id};
 use super::identity::{Identity, Mark, Pins, PublicKey, Signed, check_signature};
 use super::message::Message;
 use super::object::ObjectReader;
+use super::part::{FilePart, Part};
 use super::peers::{Fate, Keep, PeerState, Peers};
+use super::routing::Routing;
+use super::safe_text::safe_file_name;
 use super::seen::SeenIds;
 
 /// One peer of the whispernet: who it knows, what it has seen, and what it
@@ -51,6 +56,7 @@ pub struct Node {
     seen: SeenIds,
     backlog: Backlog,
     flood: Flood,
+    routing: Option<Routing>,
     pins: Pins,
     /// The last message that was originated: its `Body` and `Timestamp`.
     last_said: Option<(String, i64)>,
@@ -67,12 +73,37 @@ struct Outgoing {
 
 struct Incoming {
     remote: SocketAddr,
+    local: SocketAddr,
     reader: ObjectReader,
+    /// Messages in a row that had come before.
+    repeats: u32,
+    /// Whether it is from a node with routing, as far as it says.
+    is_routing: bool,
+}
+
+impl Outgoing {
+    /// Whether a connection that came in from `remote` at `local` is this one,
+    /// whatever address led here. Two connections of one machine may begin at
+    /// the same address, if they lead to different ports of another.
+    fn is_other_end(&self, remote: SocketAddr, local: SocketAddr) -> bool {
+        let leads_elsewhere = self.addr.ip() == local.ip() && self.addr.port() != local.port();
+        self.local == remote && !leads_elsewhere
+    }
+}
+
+/// What a message carries, and who it is from.
+struct Judged {
+    file: Option<File>,
+    part: Option<Part>,
+    /// Whose signature covers the message.
+    key: Option<PublicKey>,
+    mark: Mark,
 }
 
 impl Node {
     /// A node without peers. `key` is random, and known to nobody.
     pub fn new(options: Options, key: [u8; 16], now: Timestamp) -> Node {
+        let own = OwnAddresses::new(options.listen, options.announced);
         Node {
             object_bytes_max: options.object_bytes_max,
             incoming_max: options.incoming_max,
@@ -80,7 +111,8 @@ impl Node {
             require_signed: options.require_signed,
             refused_for: options.flood.refused_for,
             identity: options.identity,
-            own: OwnAddresses::new(options.listen, options.announced),
+            routing: options.routing.map(|limits| Routing::new(limits, own.announced(), key, now)),
+            own,
             peers: Peers::new(options.peers, key),
             outgoing: Vec::new(),
             incoming: BTreeMap::new(),
@@ -103,11 +135,12 @@ impl Node {
 
     /// When [`Node::tick`] is due.
     pub fn deadline(&self) -> Option<Timestamp> {
-        self.peers.deadline()
+        self.peers.deadline().into_iter().chain(self.routing_deadline()).min()
     }
 
     /// Time has passed.
     pub fn tick(&mut self, now: Timestamp) {
+        self.route(now);
         for addr in self.peers.due(now) {
             self.actions.push_back(Action::Dial(addr));
         }
@@ -135,7 +168,7 @@ impl Node {
         let addr = canonical(addr);
         let Some(state) = self.peers.remove(addr, FOREVER) else { return false };
         if let PeerState::Connected(connection) = state {
-            self.close(connection, CloseReason::Disconnected);
+            self.close(connection, CloseReason::Disconnected, now);
         }
         self.tick(now);
         true
@@ -151,6 +184,30 @@ impl Node {
         if said.body.is_empty() {
             return Err(Unsaid::Empty);
         }
+        let (id, object) = self.originate(said, None, now)?;
+        self.backlog.push(object, None, now);
+        Ok(id)
+    }
+
+    /// Sends a part of a file to all peers ([whispernet: 10]): as
+    /// [`say`](Node::say), but not to those that connect soon after.
+    ///
+    /// # Errors
+    ///
+    /// [`Unsaid`]; nothing is sent then.
+    pub fn say_part(&mut self, nick: Option<&str>, part: &Part, now: Timestamp) -> Result<String, Unsaid> {
+        let said = Said { nick, body: &part.body(), file: None };
+        let (id, _) = self.originate(said, Some(part.keys()), now)?;
+        Ok(id)
+    }
+
+    /// The id and the object of what was sent to all peers.
+    fn originate(
+        &mut self,
+        said: Said<'_>,
+        file_part: Option<FilePart<'_>>,
+        now: Timestamp,
+    ) -> Result<(String, Bytes), Unsaid> {
         let addr = self.own.announced().to_string();
         let (id, timestamp) = self.new_id(&addr, said.body, now);
         let contents = said.file.map(|(_, contents)| contents);
@@ -161,8 +218,10 @@ impl Node {
             timestamp: Some(timestamp),
             file_type: said.file.map(|(mime_type, _)| mime_type.into()),
             file_contents: contents.map(|contents| encode_contents(contents).into()),
+            file_part,
             pub_key: self.identity.as_ref().map(|identity| identity.public_key().to_string().into()),
             sig: self.identity.as_ref().map(|identity| identity.sign(&id, contents).into()),
+            routes: self.routing.is_some(),
             id: id.as_str().into(),
         };
         let object = message.encode();
@@ -172,9 +231,8 @@ impl Node {
         self.seen.insert(&id, now);
         self.last_said = Some((said.body.to_owned(), timestamp));
         self.counts.originated += 1;
-        self.fan_out(&object, None);
-        self.backlog.push(object, None, now);
-        Ok(id)
+        self.fan_out(&id, &object, None, None, now);
+        Ok((id, object))
     }
 
     /// [whispernet: 4] The timestamp is advanced when two ids would collide.
@@ -209,22 +267,41 @@ impl Node {
         local: SocketAddr,
         now: Timestamp,
     ) -> Result<ConnectionId, CloseReason> {
-        let remote = canonical(remote);
+        let (remote, local) = (canonical(remote), canonical(local));
         self.own.learn(local);
         if let Some(until) = self.flood.refused_until(remote.ip(), now) {
             return Err(CloseReason::Flooding(until.since(now)));
         }
-        if let Some(own) = self.outgoing.iter().find(|outgoing| outgoing.local == remote) {
+        if let Some(own) = self.outgoing.iter().find(|outgoing| outgoing.is_other_end(remote, local)) {
             self.found_itself(own.addr, own.connection, now);
             return Err(CloseReason::Itself);
         }
-        if self.incoming.len() >= self.incoming_max {
+        let is_full = self.incoming.len() >= self.incoming_max;
+        if is_full && !self.close_most_useless(now) && !self.make_room(remote.ip(), now) {
             return Err(CloseReason::TooMany(self.incoming_max));
         }
         let connection = self.new_connection();
         let reader = ObjectReader::new(self.object_bytes_max);
-        self.incoming.insert(connection, Incoming { remote, reader });
+        self.incoming.insert(connection, Incoming { remote, local, reader, repeats: 0, is_routing: false });
         Ok(connection)
+    }
+
+    /// Where all connections are taken, the address that has most of them gives
+    /// its latest up to one that still has fewer then. Whether there is room.
+    fn make_room(&mut self, newcomer: IpAddr, now: Timestamp) -> bool {
+        let mut by_ip: BTreeMap<IpAddr, (usize, ConnectionId)> = BTreeMap::new();
+        for (connection, incoming) in &self.incoming {
+            let (count, latest) = by_ip.entry(incoming.remote.ip()).or_insert((0, *connection));
+            (*count, *latest) = (*count + 1, *connection);
+        }
+        let has = by_ip.get(&newcomer).map_or(0, |(count, _)| *count);
+        match by_ip.values().max_by_key(|(count, _)| *count) {
+            Some((most, latest)) if *most > has + 1 => {
+                self.close(*latest, CloseReason::TooMany(self.incoming_max), now);
+                true
+            }
+            _ => false,
+        }
     }
 
     /// A dial succeeded, with this node's end at `local`.
@@ -239,20 +316,27 @@ impl Node {
         now: Timestamp,
     ) -> Result<ConnectionId, CloseReason> {
         let (addr, local) = (canonical(addr), canonical(local));
-        let itself = self.incoming.iter().find(|(_, incoming)| incoming.remote == local);
+        let connection = self.new_connection();
+        let outgoing = Outgoing { connection, addr, local };
+        let is_itself = |incoming: &Incoming| outgoing.is_other_end(incoming.remote, incoming.local);
+        let itself = self.incoming.iter().find(|(_, incoming)| is_itself(incoming));
         if let Some(other_end) = itself.map(|(connection, _)| *connection) {
             self.found_itself(addr, other_end, now);
             return Err(CloseReason::Itself);
         }
-        let connection = self.new_connection();
         if !self.peers.connected(addr, connection, now) {
             return Err(CloseReason::Unneeded);
         }
-        self.outgoing.push(Outgoing { connection, addr, local });
-        self.actions.push_back(Action::Tell(Notice::Connected(addr)));
+        self.outgoing.push(outgoing);
+        if self.tells_of(addr) {
+            self.actions.push_back(Action::Tell(Notice::Connected(addr)));
+        }
         // [whispernet: 11]
-        let backlog = self.backlog.for_peer(addr, now).cloned();
-        self.actions.extend(backlog.map(|object| Action::Send { connection, object }));
+        if self.gets_backlog(addr) {
+            let backlog = self.backlog.for_peer(addr, now).cloned();
+            self.actions.extend(backlog.map(|object| Action::Send { connection, object }));
+        }
+        self.routed_connected(addr, now);
         self.tick(now);
         Ok(connection)
     }
@@ -260,20 +344,48 @@ impl Node {
     /// A dial failed, or took too long.
     pub fn dial_failed(&mut self, addr: SocketAddr, now: Timestamp) {
         let addr = canonical(addr);
-        if self.peers.failed(addr, PeerState::Dialling, now) == Some(Fate::Forgotten) {
+        let tells = self.tells_of(addr);
+        let fate = self.peers.failed(addr, PeerState::Dialling, now);
+        if fate == Some(Fate::Forgotten) && tells {
             self.actions.push_back(Action::Tell(Notice::Forgotten(addr)));
+        }
+        if fate.is_some() {
+            self.routed_failed(addr, now);
         }
         self.tick(now);
     }
 
+    /// The peer that is being dialled at `from` was found at `to`, and is that
+    /// from now on.
+    pub fn moved(&mut self, from: SocketAddr, to: SocketAddr) {
+        self.peers.moved(canonical(from), canonical(to));
+    }
+
     /// A connection ended. One that the node closed itself needs no mention.
     pub fn closed(&mut self, connection: ConnectionId, now: Timestamp) {
-        if let Some(addr) = self.forget(connection) {
+        if let Some(addr) = self.forget(connection, now) {
+            let tells = self.tells_of(addr);
             let fate = self.peers.failed(addr, PeerState::Connected(connection), now);
             let notice = if fate == Some(Fate::Forgotten) { Notice::Forgotten } else { Notice::Lost };
-            self.actions.push_back(Action::Tell(notice(addr)));
+            if tells {
+                self.actions.push_back(Action::Tell(notice(addr)));
+            }
+            self.routed_lost(addr);
         }
         self.tick(now);
+    }
+
+    /// A peer takes too little: more waits to be written to it than is kept.
+    pub fn too_slow(&mut self, connection: ConnectionId, now: Timestamp) {
+        self.counts.slow += 1;
+        self.actions.push_back(Action::Close { connection, reason: CloseReason::TooSlow });
+        self.closed(connection, now);
+    }
+
+    /// An object was not sent to a peer, since there is more than may be sent
+    /// to any: it counts.
+    pub fn unsent(&mut self) {
+        self.counts.unsent += 1;
     }
 
     /// The address is this node's own, however it was reached: it is not
@@ -281,7 +393,7 @@ impl Node {
     fn found_itself(&mut self, addr: SocketAddr, other_end: ConnectionId, now: Timestamp) {
         self.own.learn(addr);
         self.peers.remove(addr, FOREVER);
-        self.close(other_end, CloseReason::Itself);
+        self.close(other_end, CloseReason::Itself, now);
         self.tick(now);
     }
 
@@ -290,18 +402,20 @@ impl Node {
         ConnectionId(self.connections)
     }
 
-    fn close(&mut self, connection: ConnectionId, reason: CloseReason) {
-        self.forget(connection);
+    fn close(&mut self, connection: ConnectionId, reason: CloseReason, now: Timestamp) {
+        self.forget(connection, now);
         self.actions.push_back(Action::Close { connection, reason });
     }
 
     /// The peer that the connection led to.
-    fn forget(&mut self, connection: ConnectionId) -> Option<SocketAddr> {
+    fn forget(&mut self, connection: ConnectionId, now: Timestamp) -> Option<SocketAddr> {
         if let Some(incoming) = self.incoming.remove(&connection) {
             self.unfinished_bytes -= incoming.reader.unfinished_bytes();
         }
-        let at = self.outgoing.iter().position(|outgoing| outgoing.connection == connection)?;
-        Some(self.outgoing.swap_remove(at).addr)
+        let at = self.outgoing.iter().position(|outgoing| outgoing.connection == connection);
+        let addr = at.map(|at| self.outgoing.swap_remove(at).addr);
+        self.routed_ended(connection, addr, now);
+        addr
     }
 
     // What comes in.
@@ -323,20 +437,25 @@ impl Node {
                 Ok(None) => break,
                 Ok(Some(_)) if !self.flood.allows(ip, 1, 0, now) => self.refuse(ip, now),
                 Ok(Some(object)) => {
-                    if let Err(malformed) = self.take(&object, ip, now) {
-                        self.disconnect_malformed(connection, malformed.into());
+                    let repeated = self.counts.repeated;
+                    if let Err(malformed) = self.take(&object, connection, ip, now) {
+                        self.disconnect_malformed(connection, malformed.into(), now);
+                    }
+                    if self.counts.repeated > repeated {
+                        self.flood.was_repeat(ip, object.len());
                     }
                 }
-                Err(malformed) => self.disconnect_malformed(connection, malformed.into()),
+                Err(malformed) => self.disconnect_malformed(connection, malformed.into(), now),
             }
         }
-        self.bound_unfinished();
+        self.bound_unfinished(now);
+        self.tick(now);
     }
 
     /// [whispernet: messages]
-    fn disconnect_malformed(&mut self, connection: ConnectionId, reason: CloseReason) {
+    fn disconnect_malformed(&mut self, connection: ConnectionId, reason: CloseReason, now: Timestamp) {
         self.counts.malformed += 1;
-        self.close(connection, reason);
+        self.close(connection, reason, now);
     }
 
     /// [whispernet: 12] All that the address has to do with the node ends.
@@ -350,44 +469,57 @@ impl Node {
             .chain(outgoing.map(|outgoing| outgoing.connection))
             .collect();
         for connection in connections {
-            self.close(connection, CloseReason::Flooding(self.refused_for));
+            self.close(connection, CloseReason::Flooding(self.refused_for), now);
         }
         self.peers.postpone(ip, until);
         self.actions.push_back(Action::Tell(Notice::Refused { ip, until }));
         self.tick(now);
     }
 
-    fn bound_unfinished(&mut self) {
+    fn bound_unfinished(&mut self, now: Timestamp) {
         while self.unfinished_bytes > self.unfinished_bytes_max {
             let length = |(_, incoming): &(&ConnectionId, &Incoming)| incoming.reader.unfinished_bytes();
             let Some((connection, _)) = self.incoming.iter().max_by_key(length) else { break };
-            self.close(*connection, CloseReason::Unfinished);
+            self.close(*connection, CloseReason::Unfinished, now);
         }
     }
 
     /// One object from somebody at `source`.
-    fn take(&mut self, object: &Bytes, source: IpAddr, now: Timestamp) -> Result<(), super::Malformed> {
+    fn take(
+        &mut self,
+        object: &Bytes,
+        connection: ConnectionId,
+        source: IpAddr,
+        now: Timestamp,
+    ) -> Result<(), super::Malformed> {
         let Some(message) = Message::parse(object)? else {
             // [whispernet: messages] Not shown, and passed on to nobody:
             // deployed peers fail on these.
-            self.counts.without_body += 1;
+            self.take_control(object, connection, source, now);
             return Ok(());
         };
         if self.seen.contains(&message.id) {
             self.counts.repeated += 1;
+            self.repeated(connection, &message, source, now);
             return Ok(());
         }
-        let Some((file, mark)) = self.judge(&message) else { return Ok(()) };
+        let Some(Judged { file, part, key, mark }) = self.judge(&message) else { return Ok(()) };
         // Not before it is judged: a forgery of a message must not keep the
         // message itself away.
         self.seen.insert(&message.id, now);
         let origin = message.addr.as_deref().and_then(parse_addr);
-        self.fan_out(object, origin);
-        self.backlog.push(object.clone(), origin, now);
+        self.fan_out(&message.id, object, origin, Some(connection), now);
+        if part.is_none() {
+            // Parts are many, and of no use without those before them.
+            self.backlog.push(object.clone(), origin, now);
+        }
         self.counts.shown += 1;
+        let shows_routing = message.routes;
         let shown = Shown {
             time: message.time().unwrap_or(now),
             file,
+            part,
+            key,
             mark,
             id: message.id.into_owned(),
             addr: message.addr.map(Into::into),
@@ -395,38 +527,42 @@ impl Node {
             body: message.body.into_owned(),
         };
         self.actions.push_back(Action::Show(Box::new(shown)));
-        if let Some(addr) = origin {
+        if let Some(addr) = origin
+            && self.routed_named(addr, shows_routing, connection, source, now)
+        {
             self.named(addr, source, now);
         }
         Ok(())
     }
 
-    /// The file in a message, and what is known of its sender. `None` drops it.
-    fn judge(&mut self, message: &Message<'_>) -> Option<(Option<File>, Mark)> {
+    /// What a message carries, and who it is from. `None` drops it.
+    fn judge(&mut self, message: &Message<'_>) -> Option<Judged> {
         let kind = check_id(message);
-        if kind == IdKind::Mismatch {
+        let part = Part::of(message);
+        let (IdKind::Plain | IdKind::Hashed, Ok(part)) = (kind, part) else {
             self.counts.mismatched += 1;
             return None;
-        }
+        };
         let file = File::of(message);
         let contents = file.as_ref().ok().and_then(|file| file.as_ref()).map(|file| &*file.contents);
         // What is no base64 is nothing that a signature could cover.
         let signed = if file.is_ok() { check_signature(message, contents) } else { Signed::No };
-        let mark = match signed {
+        let key = match signed {
             Signed::Forged => {
                 self.counts.forged += 1;
                 return None;
             }
             // A signature covers the words by their hash alone. Without it
             // anybody can put other words under a signed id.
-            Signed::By(key) if kind == IdKind::Hashed => self.mark(message.nick.as_deref(), key),
+            Signed::By(key) if kind == IdKind::Hashed => Some(key),
             Signed::By(_) | Signed::No if self.require_signed => {
                 self.counts.unsigned += 1;
                 return None;
             }
-            Signed::By(_) | Signed::No => Mark::Unverified,
+            Signed::By(_) | Signed::No => None,
         };
-        Some((file.ok().flatten(), mark))
+        let mark = key.map_or(Mark::Unverified, |key| self.mark(message.nick.as_deref(), key));
+        Some(Judged { file: file.ok().flatten(), part, key, mark })
     }
 
     /// [whispernet: 13] A nick is its first key's.
@@ -443,10 +579,19 @@ impl Node {
         }
     }
 
-    /// Sends an object to all peers except the one that it is from: the one
-    /// place that says who is sent what.
-    fn fan_out(&mut self, object: &Bytes, origin: Option<SocketAddr>) {
-        let others = self.outgoing.iter().filter(|outgoing| Some(outgoing.addr) != origin);
+    /// Sends an object to all peers except the one that it is from, or to those
+    /// that routing says: the one place that says who is sent what.
+    fn fan_out(
+        &mut self,
+        id: &str,
+        object: &Bytes,
+        origin: Option<SocketAddr>,
+        source: Option<ConnectionId>,
+        now: Timestamp,
+    ) {
+        let routed = self.routed_to(id, object, origin, source, now);
+        let is_sent = |addr| routed.as_ref().map_or(Some(addr) != origin, |routed| routed.contains(&addr));
+        let others = self.outgoing.iter().filter(|outgoing| is_sent(outgoing.addr));
         self.actions.extend(
             others.map(|outgoing| Action::Send { connection: outgoing.connection, object: object.clone() }),
         );
@@ -455,7 +600,9 @@ impl Node {
     /// Somebody at `source` announced an address otherwise than by a message
     /// ([whispernet: 5]); what cannot be dialled is ignored.
     pub fn announced(&mut self, addr: &str, source: IpAddr, now: Timestamp) {
-        if let Some(addr) = parse_addr(addr) {
+        if let Some(addr) = parse_addr(addr)
+            && self.routed_announced(addr, source, now)
+        {
             self.named(addr, source, now);
         }
     }
@@ -502,6 +649,38 @@ impl Node {
             self.peers.resume(ip, now);
         }
         self.tick(now);
+    }
+
+    /// What [`say`](Node::say) said, as others are shown it.
+    pub fn shown(&self, id: &str, said: Said<'_>, time: Timestamp) -> Shown {
+        let nick = said.nick.filter(|nick| !nick.is_empty());
+        let file = said.file.map(|(mime_type, contents)| File {
+            name: safe_file_name(said.body),
+            mime_type: mime_type.to_owned(),
+            contents: Bytes::copy_from_slice(contents),
+        });
+        let own = self.identity.as_ref().map(Identity::public_key);
+        let mark = match (nick.and_then(|nick| self.pins.key(nick)), own) {
+            (Some(first), Some(own)) if first == own => Mark::Verified,
+            (Some(_), Some(_)) => Mark::ChangedKey,
+            _ => Mark::Unverified,
+        };
+        Shown {
+            id: id.to_owned(),
+            addr: Some(self.own.announced().to_string()),
+            nick: nick.map(str::to_owned),
+            body: said.body.to_owned(),
+            time,
+            file,
+            part: None,
+            key: own,
+            mark,
+        }
+    }
+
+    /// The key that a nick is pinned to.
+    pub fn pinned(&self, nick: &str) -> Option<PublicKey> {
+        self.pins.key(nick)
     }
 
     /// Pins a nick to a key: what a [`Notice::Pinned`] told in another run, or

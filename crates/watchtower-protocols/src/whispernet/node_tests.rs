@@ -220,6 +220,8 @@ fn a_message_is_shown_and_passed_on_to_all_but_its_sender() {
         body: "hi".into(),
         time: NOW,
         file: None,
+        part: None,
+        key: None,
         mark: Mark::Unverified,
     };
     assert_eq!(actions, [send(two, object.clone()), send(three, object), Action::Show(Box::new(show))]);
@@ -483,6 +485,24 @@ fn what_is_no_address_is_not_dialled() {
         let object = plain(&number.to_string(), peer(1), "hi").replace(&peer(1).to_string(), wrong);
         let actions = bench.receive(incoming, object);
         assert!(matches!(actions[..], [Action::Show(_)]), "{wrong}: {actions:?}");
+    }
+}
+
+/// The system gives one port to connections that lead to different ports.
+#[test]
+fn another_peer_of_the_machine_may_dial_from_the_same_port() {
+    let (own, other) = (addr("127.0.0.1:55555"), addr("127.0.0.1:55556"));
+    let from = addr("127.0.0.1:40000");
+    for is_dialled_first in [true, false] {
+        let mut bench = Bench::new(Options::new(own, own));
+        bench.node.connect(other, Keep::WhileReachable, NOW);
+        if is_dialled_first {
+            assert!(bench.node.dialled(other, from, NOW).is_ok());
+            assert!(bench.node.accepted(from, own, NOW).is_ok());
+        } else {
+            assert!(bench.node.accepted(from, own, NOW).is_ok());
+            assert!(bench.node.dialled(other, from, NOW).is_ok());
+        }
     }
 }
 
@@ -847,6 +867,21 @@ fn bytes_and_objects_without_a_body_are_a_flood_too() {
     }
 }
 
+/// [whispernet: 12] Peers that pass on what others say are many at one address.
+#[test]
+fn what_had_come_before_is_hardly_a_flood() {
+    let mut bench = Bench::new(options());
+    let connections: Vec<_> = (0..9).map(|_| bench.accept(peer(1))).collect();
+    let objects: String = (0..500).map(|id| plain(&id.to_string(), peer(2), "hi")).collect();
+    for connection in &connections[..8] {
+        bench.receive(*connection, &objects);
+    }
+    assert_eq!((bench.node.counts().shown, bench.node.counts().repeated), (500, 7 * 500));
+    assert_eq!(bench.node.counts().flooded, 0);
+    bench.receive(connections[8], objects.repeat(2));
+    assert_eq!(bench.node.counts().flooded, 1, "there is an end to it");
+}
+
 #[test]
 fn a_kept_peer_that_floods_is_dialled_again_when_its_time_is_over() {
     let mut bench = Bench::new(options());
@@ -877,6 +912,22 @@ fn no_more_connections_are_taken_than_allowed() {
     bench.accept(peer(3));
 }
 
+#[test]
+fn who_has_most_connections_makes_room_for_who_has_fewer() {
+    let mut bench = Bench::new(Options { incoming_max: 3, ..options() });
+    let connections = [peer(1), peer(1), peer(1)].map(|from| bench.accept(from));
+    let two = bench.accept(peer(2));
+    let close = |connection| Action::Close { connection, reason: CloseReason::TooMany(3) };
+    assert_eq!(bench.actions(), [close(connections[2])]);
+    for from in [peer(1), peer(2)] {
+        let refused = bench.node.accepted(SocketAddr::new(from.ip(), 1), addr(OWN), NOW);
+        assert_eq!(refused, Err(CloseReason::TooMany(3)), "would have as many");
+    }
+    assert_eq!(shown(&bench.receive(two, plain("1", peer(2), "hi"))).len(), 1);
+    bench.accept(peer(3));
+    assert_eq!(bench.actions(), [close(connections[1])]);
+}
+
 /// Many connections with a large unfinished object each take bounded memory.
 #[test]
 fn the_longest_unfinished_object_makes_room_for_the_others() {
@@ -901,6 +952,73 @@ fn what_is_to_be_done_is_shown_without_contents() {
     let incoming = bench.accept(peer(2));
     let actions = bench.receive(incoming, r#"{"ID":"1","Body":"secret","FileContents":"R0lG"}"#);
     let expected =
-        "[Send(ConnectionId(1), 48 bytes), Show(6 bytes of body, Some(File(3 bytes)), Unverified)]";
+        "[Send(ConnectionId(1), 48 bytes), Show(6 bytes of body, Some(File(3 bytes)), None, Unverified)]";
     assert_eq!(format!("{actions:?}"), expected);
+}
+
+// What the driver cannot do.
+
+#[test]
+fn a_peer_that_takes_too_little_is_disconnected_and_dialled_again() {
+    let mut bench = Bench::new(options());
+    let connection = bench.dial(peer(1));
+    bench.node.too_slow(connection, NOW);
+    let close = Action::Close { connection, reason: CloseReason::TooSlow };
+    assert_eq!(bench.actions(), [close, Action::Tell(Notice::Lost(peer(1)))]);
+    assert_eq!(bench.wait().1, [Action::Dial(peer(1))]);
+    bench.node.unsent();
+    assert_eq!((bench.node.counts().slow, bench.node.counts().unsent), (1, 1));
+}
+
+/// [whispernet: 13]
+#[test]
+fn what_a_node_says_is_shown_to_its_user_as_to_others() {
+    let identity = Identity::from_seed(&[9; 32]);
+    let own = identity.public_key();
+    let mut bench = Bench::new(Options { identity: Some(identity), ..options() });
+    let said = Said { nick: Some("goldy"), body: "a/cat.gif", file: Some(("image/gif", b"GIF8")) };
+    let id = bench.node.say(said, NOW).unwrap();
+    let shown = bench.node.shown(&id, said, NOW);
+    let file = shown.file.as_ref().unwrap();
+    assert_eq!((&*shown.body, &*file.name, &*file.contents), ("a/cat.gif", "cat.gif", &b"GIF8"[..]));
+    assert_eq!((shown.addr.as_deref(), shown.mark), (Some(OWN), Mark::Unverified));
+    bench.node.pin("goldy", own);
+    assert_eq!(bench.node.pinned("goldy"), Some(own));
+    assert_eq!(bench.node.shown(&id, said, NOW).mark, Mark::Verified);
+    bench.node.pin("goldy", Identity::from_seed(&[8; 32]).public_key());
+    assert_eq!(bench.node.shown(&id, said, NOW).mark, Mark::ChangedKey);
+}
+
+/// A name that the user gave has another address than before.
+#[test]
+fn a_peer_that_moved_is_kept_where_it_is_now() {
+    let mut bench = Bench::new(options());
+    bench.node.connect(peer(1), Keep::Always, NOW);
+    assert_eq!(bench.actions(), [Action::Dial(peer(1))]);
+    bench.node.moved(peer(1), peer(2));
+    let connection = bench.succeed(peer(2));
+    assert_eq!(bench.states(), [(peer(2), PeerState::Connected(connection))]);
+    bench.actions();
+    for _ in 0..20 {
+        if let Some((_, PeerState::Connected(connection))) = bench.states().first() {
+            bench.node.closed(*connection, bench.now);
+        } else {
+            bench.node.dial_failed(peer(2), bench.now);
+        }
+        assert_eq!(bench.wait().1.last(), Some(&Action::Dial(peer(2))), "it is kept");
+    }
+}
+
+#[test]
+fn a_peer_that_moved_to_anothers_address_is_that_one() {
+    let mut bench = Bench::new(options());
+    let known = bench.dial(peer(2));
+    bench.node.connect(peer(1), Keep::Always, NOW);
+    bench.actions();
+    bench.node.moved(peer(1), peer(2));
+    let local = bench.local();
+    assert_eq!(bench.node.dialled(peer(2), local, NOW), Err(CloseReason::Unneeded));
+    assert_eq!(bench.states(), [(peer(2), PeerState::Connected(known))]);
+    bench.node.moved(peer(2), peer(3));
+    assert_eq!(bench.states(), [(peer(2), PeerState::Connected(known))], "only what is being dialled moves");
 }

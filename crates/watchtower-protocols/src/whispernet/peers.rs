@@ -100,7 +100,7 @@ pub(super) struct Peers {
     limits: PeerLimits,
     hasher: SipHasher13,
     /// Invariant: at most `limits.connected` connected or being dialled, and at
-    /// most `limits.candidates` more beside those that the user named.
+    /// most `limits.candidates` more beside those that the user or routing named.
     table: BTreeMap<SocketAddr, Peer>,
     /// Until when. Invariant: at most [`SHUNNED_MAX`].
     shunned: VecDeque<(SocketAddr, Timestamp)>,
@@ -115,21 +115,22 @@ impl Peers {
     /// Others named it. Whether it is taken up: false when it is known, shunned
     /// or there is no room.
     pub(super) fn name(&mut self, addr: SocketAddr, now: Timestamp) -> bool {
-        if self.table.contains_key(&addr) {
-            return false;
-        }
-        let is_shunned = |(shunned, until): &(SocketAddr, Timestamp)| *shunned == addr && *until > now;
         let is_candidate =
             |peer: &&Peer| peer.keep == Keep::WhileReachable && matches!(peer.state, PeerState::Waiting(_));
         let candidates = self.table.values().filter(is_candidate).count();
-        if self.shunned.iter().any(is_shunned)
-            || candidates >= self.limits.candidates
-            || self.open() >= self.limits.connected
-        {
-            return false;
+        let has_room = candidates < self.limits.candidates && self.open() < self.limits.connected;
+        has_room && self.name_needed(addr, now)
+    }
+
+    /// As [`Peers::name`], for one that there has to be room for: whoever asks
+    /// bounds how many these are.
+    pub(super) fn name_needed(&mut self, addr: SocketAddr, now: Timestamp) -> bool {
+        let is_shunned = |(shunned, until): &(SocketAddr, Timestamp)| *shunned == addr && *until > now;
+        let is_new = !self.table.contains_key(&addr) && !self.shunned.iter().any(is_shunned);
+        if is_new {
+            self.insert(addr, Keep::WhileReachable, now);
         }
-        self.insert(addr, Keep::WhileReachable, now);
-        true
+        is_new
     }
 
     /// It seems to be there: if it waits for long, it does no more.
@@ -213,6 +214,20 @@ impl Peers {
         }
     }
 
+    /// A peer that is being dialled has another address, at which there may be
+    /// one already.
+    pub(super) fn moved(&mut self, from: SocketAddr, to: SocketAddr) {
+        if self.table.get(&from).is_none_or(|peer| peer.state != PeerState::Dialling) {
+            return;
+        }
+        let Some(peer) = self.table.remove(&from) else { return };
+        match self.table.get_mut(&to) {
+            Some(known) if peer.keep == Keep::Always => known.keep = Keep::Always,
+            Some(_) => {}
+            None => drop(self.table.insert(to, peer)),
+        }
+    }
+
     /// What was in that state is so no more: a dial failed, or a connection
     /// ended. `None` when it had changed before.
     pub(super) fn failed(&mut self, addr: SocketAddr, was: PeerState, now: Timestamp) -> Option<Fate> {
@@ -252,6 +267,23 @@ impl Peers {
         let peer = self.table.remove(&addr)?;
         self.shun(addr, until);
         Some(peer.state)
+    }
+
+    /// Whether the user wants it.
+    pub(super) fn is_kept(&self, addr: SocketAddr) -> bool {
+        self.table.get(&addr).is_some_and(|peer| peer.keep == Keep::Always)
+    }
+
+    /// It is of no use any more: it is dialled no more, but may be named again.
+    pub(super) fn release(&mut self, addr: SocketAddr) {
+        self.table.remove(&addr);
+    }
+
+    /// Nor are those dialled that wait, unless the user wants them or they are
+    /// excepted.
+    pub(super) fn release_waiting(&mut self, is_excepted: impl Fn(SocketAddr) -> bool) {
+        let is_waiting = |peer: &Peer| matches!(peer.state, PeerState::Waiting(_));
+        self.table.retain(|addr, peer| !is_waiting(peer) || peer.keep == Keep::Always || is_excepted(*addr));
     }
 
     fn shun(&mut self, addr: SocketAddr, until: Timestamp) {

@@ -513,6 +513,7 @@ proptest! {
         texts in prop::array::uniform8("(?s:.){1,20}"),
         has in prop::array::uniform6(any::<bool>()),
         timestamp in any::<Option<i64>>(),
+        routes in any::<bool>(),
     ) {
         let mut texts = texts.into_iter();
         let mut text = || texts.next().unwrap();
@@ -520,7 +521,8 @@ proptest! {
         let mut has = has.into_iter();
         let mut some = || Some(text().into()).filter(|_| has.next().unwrap());
         let message = Message {
-            id, body, timestamp,
+            id, body, timestamp, routes,
+            file_part: None,
             addr: some(), nick: some(), file_type: some(), file_contents: some(), pub_key: some(), sig: some(),
         };
         let object = message.encode();

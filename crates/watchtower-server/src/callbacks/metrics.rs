@@ -8,7 +8,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-use super::post::Outcome;
+use super::post::{Failure, Outcome};
 use super::worker::End;
 
 /// The counts of all callback subscriptions. Clones count together.
@@ -32,6 +32,13 @@ struct EndLabels {
 impl CallbackMetrics {
     /// Shows these counts in `registry`.
     pub fn register(&self, registry: &mut Registry) {
+        // Shown as 0 until there is something to count.
+        for outcome in ["accepted", "gone"].into_iter().chain(Failure::CAUSES) {
+            drop(self.attempts.get_or_create(&AttemptLabels { outcome }));
+        }
+        for end in End::ALL {
+            drop(self.ended.get_or_create(&EndLabels { reason: end.reason() }));
+        }
         let attempts = self.attempts.clone();
         registry.register("callback_attempts", "Callbacks posted, by what came of it", attempts);
         let ended = self.ended.clone();
@@ -76,7 +83,6 @@ impl CallbackMetrics {
 
 #[cfg(test)]
 mod tests {
-    use super::super::post::Failure;
     use super::*;
 
     #[test]
@@ -96,6 +102,8 @@ mod tests {
             "callback_attempts_total{outcome=\"timeout\"} 2\n",
             "callback_subscriptions_ended_total{reason=\"gave_up\"} 1\n",
             "callback_subscriptions 3\n",
+            "callback_attempts_total{outcome=\"redirect\"} 0\n",
+            "callback_subscriptions_ended_total{reason=\"draining\"} 0\n",
         ] {
             assert!(text.contains(line), "{line}\n{text}");
         }

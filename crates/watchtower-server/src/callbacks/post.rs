@@ -93,6 +93,10 @@ pub enum Failure {
 }
 
 impl Failure {
+    /// All that [`cause`](Self::cause) may say.
+    pub const CAUSES: [&str; 7] =
+        ["forbidden", "lookup", "connect", "timeout", "redirect", "status", "broken"];
+
     /// One word for it, for a metric's label.
     pub fn cause(&self) -> &'static str {
         match self {

@@ -100,6 +100,9 @@ pub enum End {
 }
 
 impl End {
+    /// Every reason.
+    pub const ALL: [End; 4] = [End::Gone, End::GaveUp, End::Left, End::Draining];
+
     /// One word for it, for a metric's label.
     pub fn reason(self) -> &'static str {
         match self {

@@ -155,6 +155,20 @@ pub enum ConfigError {
         /// The key that is empty.
         missing: &'static str,
     },
+    /// Peers, and nothing for them to connect to.
+    #[error(
+        "whispernet.peers are set, but whispernet.listen is empty: set an address that peers connect \
+         to, such as \"0.0.0.0:55555\""
+    )]
+    NoWhispernet,
+    /// One of the three files that TLS in the whispernet needs.
+    #[error("{given} is set, but {missing} is empty: TLS needs all three files; set {missing}, or empty all")]
+    PartialTls {
+        /// The key that is set.
+        given: &'static str,
+        /// The key that is empty.
+        missing: &'static str,
+    },
     /// A file that TLS needs cannot be used.
     #[error(transparent)]
     Certificate(#[from] CertificateError),

@@ -182,6 +182,9 @@ impl Config {
                 found.push(ConfigError::BelowMessageSize { smaller, value, least });
             }
         }
+        if !was_refused("whispernet.listen") {
+            found.extend(self.check_whispernet().err());
+        }
         found.extend(self.check_tls(was_refused).err());
         errors.append(&mut found);
     }

@@ -19,6 +19,7 @@ mod secret;
 mod tests;
 mod value;
 mod webrocket;
+mod whispernet;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -26,6 +27,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use watchtower_hub::ChannelName;
 
 pub use channels::{ChannelPattern, ContentFormat};
 pub use error::{ConfigError, ConfigErrors, Nearest, Origin};
@@ -35,6 +37,7 @@ pub use secret::{SecretKey, SecretOrigin};
 pub use value::{InvalidOrigin, OpenRegistration, WebOrigin};
 pub use watchtower_protocols::webrocket::Access;
 pub use webrocket::{HubNamespace, HubPath, Hubs, WEBTALK_PATH};
+pub use whispernet::{InvalidPeer, Nick, PeerName};
 
 use channels::none_is_durable;
 use key::{Row, Table, keys, within};
@@ -97,6 +100,8 @@ keys! {
         /// WebTalk: browsers that another application talks to. Its public side is the path
         /// /webtalk on the shared port.
         webtalk: WebTalk = WebTalk::default();
+        /// The whispernet: chat from peer to peer. The server is a peer whose room is a channel.
+        whispernet: Whispernet = Whispernet::default();
     }
 }
 
@@ -118,6 +123,9 @@ keys! {
         /// The most HTTP requests that one address may make in a second. Packets are not
         /// counted.
         max_requests_per_second_per_address: usize = 1_000, within(1..=COUNT_MAX);
+        /// The most senders that one address may register in a second, over packets and HTTP.
+        /// What is refused, a wrong secret, counts too.
+        max_registrations_per_second_per_address: usize = 100, within(1..=COUNT_MAX);
         /// How many bytes of a channel a reader may be behind before it counts as lagging.
         lag_bytes: usize = 1_048_576, within(1..=MESSAGE_BYTES_MAX);
         /// How many messages of a channel a reader may be behind before it counts as lagging.
@@ -243,6 +251,42 @@ keys! {
         /// it must be set, and TLS too.
         secret: SecretKey = SecretKey::default();
     }
+}
+
+keys! {
+    /// The whispernet: chat from peer to peer. The server is a peer whose room is a channel.
+    pub struct Whispernet {
+        /// Where other peers connect, such as "0.0.0.0:55555". Whoever can reach it can read the
+        /// channel and publish on it. Empty: the server is no peer.
+        listen: Option<Listen> = None;
+        /// What other peers are told to connect to, if that is not where it listens.
+        announced: Option<SocketAddr> = None;
+        /// Peers that are always dialled, such as `["192.168.1.53:55555"]`.
+        peers: Vec<PeerName> = Vec::new();
+        /// The channel: what is published on it is said to the peers, and what they say is
+        /// published on it.
+        channel: ChannelName = whispernet_channel();
+        /// Whom the server speaks as. Behind it come three digits for each sender.
+        nick: Nick = Nick::default();
+        /// Whether the server announces itself by UDP broadcast on port 5555, and dials what it
+        /// hears there.
+        discovery: bool = false;
+        /// How many of the last messages newly connected peers are sent.
+        backlog: usize = 50, within(0..=10_000);
+        /// Whether only messages that are signed are published.
+        require_signed: bool = false;
+        /// The file with the certificate that is shown to other peers and those between it and
+        /// its root, PEM. With it every link is within TLS. Empty: none is.
+        tls_cert: Option<PathBuf> = None;
+        /// The file with the private key of that certificate, PEM, not encrypted.
+        tls_key: Option<PathBuf> = None;
+        /// The file with the authorities that the certificates of peers are from, PEM.
+        tls_ca: Option<PathBuf> = None;
+    }
+}
+
+fn whispernet_channel() -> ChannelName {
+    ChannelName::parse("whispernet").expect("it is a name")
 }
 
 /// What [`Config::reloaded`] made of a new configuration.

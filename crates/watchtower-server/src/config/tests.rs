@@ -51,6 +51,7 @@ fn the_defaults_are_those_of_the_specification() {
             max_channels_per_sender: 10_000,
             max_senders: 1_000_000,
             max_requests_per_second_per_address: 1_000,
+            max_registrations_per_second_per_address: 100,
             lag_bytes: 1_048_576,
             lag_messages: 10_000,
             max_header_bytes: 16_384,
@@ -86,6 +87,19 @@ fn the_defaults_are_those_of_the_specification() {
             }]),
         },
         webtalk: WebTalk { public: None, private: None, secret: SecretKey::new("") },
+        whispernet: Whispernet {
+            listen: None,
+            announced: None,
+            peers: vec![],
+            channel: ChannelName::parse("whispernet").unwrap(),
+            nick: Nick::default(),
+            discovery: false,
+            backlog: 50,
+            require_signed: false,
+            tls_cert: None,
+            tls_key: None,
+            tls_ca: None,
+        },
     };
     assert_eq!(Config::default(), expected);
     assert_eq!(Config::load(&Sources::default()).unwrap(), expected);
@@ -232,8 +246,8 @@ fn an_unknown_key_is_named_with_its_line_and_the_nearest_key() {
         complaint("[[channels]]\npattern = \"a\"\nformt = \"json\""),
         "watchtower.toml:3: unknown key \"channels.formt\"; did you mean \"channels.format\"?"
     );
-    let message = complaint("\n[whispernet]\n");
-    let expected = "watchtower.toml:2: unknown key \"whispernet\"; the nearest known key is \"";
+    let message = complaint("\n[gossip]\n");
+    let expected = "watchtower.toml:2: unknown key \"gossip\"; the nearest known key is \"";
     assert!(message.starts_with(expected), "{message}");
 }
 

@@ -179,7 +179,12 @@ impl Value for Vec<WebOrigin> {
     }
 }
 
-fn list<T>(input: &DeValue<'_>, expected: &str, parse: impl Fn(&str) -> Option<T>) -> Result<Vec<T>, String> {
+/// A list of texts, each of which is read.
+pub(super) fn list<T>(
+    input: &DeValue<'_>,
+    expected: &str,
+    parse: impl Fn(&str) -> Option<T>,
+) -> Result<Vec<T>, String> {
     let items = input.as_array().ok_or_else(|| expected.to_owned())?;
     items
         .iter()
@@ -188,7 +193,8 @@ fn list<T>(input: &DeValue<'_>, expected: &str, parse: impl Fn(&str) -> Option<T
         .ok_or_else(|| expected.to_owned())
 }
 
-fn list_to_toml(items: &[impl fmt::Display]) -> String {
+/// The same as TOML.
+pub(super) fn list_to_toml(items: &[impl fmt::Display]) -> String {
     let items: Vec<String> = items.iter().map(|item| quoted(&item.to_string())).collect();
     format!("[{}]", items.join(", "))
 }

@@ -151,7 +151,7 @@ impl ErrorCode {
             Self::TooManyRequests => (
                 S::TOO_MANY_REQUESTS,
                 "too_many_requests",
-                "the address makes too many requests; `Retry-After` says when to try again",
+                "the address makes too many requests, or registers too many senders; `Retry-After` says when to try again",
             ),
             Self::HeaderTooLarge => (
                 S::REQUEST_HEADER_FIELDS_TOO_LARGE,

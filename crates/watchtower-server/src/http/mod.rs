@@ -46,6 +46,7 @@ use tower_http::cors::CorsLayer;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use watchtower_hub::{ChannelName, Hub, SenderId, Timestamp};
+use watchtower_protocols::websocket::RemoteAddress;
 
 pub(crate) use self::connection::TakenOver;
 use self::error::ApiError;
@@ -55,7 +56,7 @@ pub(crate) use self::takeover::Onward;
 pub(crate) use self::websocket::Endpoints;
 use crate::callbacks::Callbacks;
 use crate::config::Config;
-use crate::metrics::{ByStatus, Metrics};
+use crate::metrics::{ByProtocol, ByStatus, Metrics};
 use crate::request_limiter::RequestLimiter;
 
 /// Says on every answer what answered.
@@ -69,6 +70,7 @@ pub struct HttpState {
     metrics: Arc<Metrics>,
     callbacks: Callbacks,
     requests: Arc<RequestLimiter>,
+    registrations: Arc<RequestLimiter>,
     draining: AtomicBool,
     clock: fn() -> Timestamp,
 }
@@ -83,18 +85,20 @@ pub struct Http {
 
 impl HttpState {
     /// What HTTP needs: the hub, the configuration with its secret filled in,
-    /// where to count, where callbacks are subscribed, and the time.
+    /// where to count, where callbacks are subscribed, what counts requests and
+    /// registrations by address, and the time.
     pub(crate) fn new(
         hub: Hub,
         config: Arc<Config>,
         metrics: Arc<Metrics>,
         callbacks: Callbacks,
         requests: Arc<RequestLimiter>,
+        registrations: Arc<RequestLimiter>,
         clock: fn() -> Timestamp,
     ) -> HttpState {
         let config = ArcSwap::from(config);
         let draining = AtomicBool::new(false);
-        HttpState { hub, config, metrics, callbacks, requests, draining, clock }
+        HttpState { hub, config, metrics, callbacks, requests, registrations, draining, clock }
     }
 
     fn config(&self) -> Arc<Config> {
@@ -134,6 +138,9 @@ impl Http {
 
     /// The same with these WebSockets.
     pub(crate) fn with_endpoints(self, endpoints: Endpoints) -> Http {
+        for protocol in endpoints.protocols() {
+            drop(self.state.metrics.websockets.get_or_create(&ByProtocol { protocol }));
+        }
         Http { endpoints, ..self }
     }
 
@@ -170,7 +177,11 @@ impl Http {
                 ApiError::BadRequest("a request needs one `Host`, which is a name or an address")
                     .into_response()
             }
-            Ok(()) => self.route(request.map(Body::new)).await,
+            Ok(()) => {
+                let mut request = request.map(Body::new);
+                request.extensions_mut().insert(RemoteAddress(address));
+                self.route(request).await
+            }
         };
         let status = ByStatus { status: response.status().as_u16() };
         self.state.metrics.http_requests.get_or_create(&status).inc();

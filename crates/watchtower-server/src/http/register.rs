@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::extract::State;
 use axum::response::Response;
 use http::StatusCode;
@@ -9,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use utoipa::ToSchema;
+use watchtower_protocols::websocket::RemoteAddress;
 
 use super::error::{ApiError, ErrorAnswer};
 use super::extract::{Field, WholeBody};
@@ -43,13 +45,20 @@ pub(super) struct RegisterAnswer {
         (status = 200, description = "Registered", body = RegisterAnswer),
         (status = 400, description = "The body is not a JSON object", body = ErrorAnswer),
         (status = 401, description = "The secret key is missing or wrong", body = ErrorAnswer),
+        (status = 429, description = "The address registers too many", body = ErrorAnswer),
         (status = 503, description = "There are as many senders as there may be", body = ErrorAnswer),
     )
 )]
 pub(super) async fn register(
     State(state): State<Arc<HttpState>>,
+    Extension(RemoteAddress(address)): Extension<RemoteAddress>,
     body: WholeBody,
 ) -> Result<Response, ApiError> {
+    let limit = state.config.load().limits.max_registrations_per_second_per_address;
+    if let Err(wait) = state.registrations.count(address, limit) {
+        state.metrics.registrations_limited.inc();
+        return Err(ApiError::TooManyRequests { wait });
+    }
     // No body holds no secret.
     if body.0.is_empty() {
         return Err(ApiError::InvalidSecretKey);

@@ -87,6 +87,7 @@ pub(super) async fn open(
     }
     let Some(Extension(takeover)) = takeover else { return Err(ApiError::Internal) };
     let session = state.hub.open("http", WhenLagging::Close);
+    session.resumes_by_position();
     let resumes = positions.is_some();
     let starts = match positions {
         Some(positions) => positions.into_iter().map(Start::After).collect(),

@@ -13,7 +13,9 @@ use axum::response::{IntoResponse, Response};
 use http::request::Parts;
 use http::{Request, StatusCode};
 use tower::ServiceExt;
-use watchtower_protocols::websocket::{Accepted, Endpoint, HandshakeError, Settings, handshake};
+use watchtower_protocols::websocket::{
+    Accepted, Endpoint, HandshakeError, Settings, Subprotocol, handshake, subprotocol,
+};
 
 use super::error::ApiError;
 use super::takeover::Takeover;
@@ -31,6 +33,11 @@ impl FromIterator<(String, Endpoint)> for Endpoints {
 }
 
 impl Endpoints {
+    /// What is spoken there.
+    pub(super) fn protocols(&self) -> impl Iterator<Item = &'static str> {
+        self.0.values().map(Endpoint::protocol)
+    }
+
     fn get(&self, path: &str) -> Option<&Endpoint> {
         self.0.get(path)
     }
@@ -42,9 +49,15 @@ impl Http {
         let Some(endpoint) = self.endpoints.get(request.uri().path()) else {
             return self.route_plainly(request).await;
         };
-        let (parts, body) = request.into_parts();
+        let (mut parts, body) = request.into_parts();
         match handshake(&parts) {
-            Ok(accepted) => open(&self.state, endpoint, &parts, accepted),
+            Ok(mut accepted) => {
+                if let Some(agreed) = subprotocol(&parts.headers, endpoint.subprotocols()) {
+                    accepted.speak(agreed);
+                    parts.extensions.insert(Subprotocol(agreed));
+                }
+                open(&self.state, endpoint, &parts, accepted)
+            }
             // Where something else is too, that is meant.
             Err(error @ HandshakeError::NotAsked) => {
                 let response = self.route_plainly(Request::from_parts(parts, body)).await;
@@ -82,6 +95,7 @@ fn open(state: &HttpState, endpoint: &Endpoint, request: &Parts, accepted: Accep
         message_bytes_max: config.websocket.max_message_bytes,
         ping_interval: config.websocket.heartbeat,
         message_timeout: config.limits.header_timeout,
+        inflation: state.metrics.inflation.clone(),
     };
     let socket = endpoint.accept(&state.hub, request, accepted.compression, settings, state.now());
     state.metrics.websockets.get_or_create(&ByProtocol { protocol: endpoint.protocol() }).inc();

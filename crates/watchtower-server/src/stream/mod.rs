@@ -18,7 +18,7 @@ use std::time::Duration;
 use bytes::{Buf, Bytes};
 use tokio::time::{Instant, Sleep, sleep_until};
 use watchtower_hub::{Batch, Drained};
-use watchtower_protocols::stream::{Close, StreamSession};
+use watchtower_protocols::stream::{ANSWERS_BYTES_MAX, Close, StreamSession};
 
 use crate::clock;
 use crate::shutdown::Shutdown;
@@ -33,10 +33,6 @@ const CHUNK_BYTES: usize = 64 * 1024;
 
 /// How many writes one turn may make before others get theirs.
 const WRITES_PER_TURN: usize = 16;
-
-/// How much of the answers to a client may wait for it to read. Above that its
-/// requests wait.
-const ANSWERS_BYTES_MAX: usize = 64 * 1024;
 
 /// How long a closed connection waits for the client to see why, and how much
 /// of what it still sends is thrown away meanwhile.
@@ -66,8 +62,8 @@ pub(crate) struct Drive<W, S, G = Guest> {
     /// Whether something may have happened besides publications: input, the
     /// timer, what the session is closed for.
     is_poked: bool,
-    /// Whether nothing is read until the timer is due.
-    is_paused: bool,
+    /// Whether what was read waits until the client takes its answers.
+    is_held: bool,
     /// What the wire did not take yet.
     unsent: Bytes,
     shutdown: Shutdown,
@@ -79,6 +75,8 @@ pub(crate) struct Drive<W, S, G = Guest> {
     answers: Vec<u8>,
     /// When the client's patience, a heartbeat, or the end of a phase is due.
     timer: Option<Timer>,
+    /// Until when nothing is read.
+    pause: Option<Timer>,
     last_sent: Option<Instant>,
     /// The beginning of something incomplete.
     partial: Vec<u8>,
@@ -150,8 +148,9 @@ impl<W: Wire, S: StreamSession, G> Drive<W, S, G> {
             phase: Phase::Open,
             gathered: Gathered::Nothing,
             is_poked: true,
-            is_paused: false,
+            is_held: false,
             timer: None,
+            pause: None,
             last_sent,
             shutdown,
             _guest: guest,
@@ -189,13 +188,12 @@ impl<W: Wire, S: StreamSession, G> Drive<W, S, G> {
         if self.partial.is_empty() {
             self.partial = Vec::new();
         }
-        let pause = self.session.pause();
+        self.is_held = self.answers.len() >= ANSWERS_BYTES_MAX && !self.partial.is_empty();
+        self.pause = self.session.pause().map(|pause| Timer::at(Instant::now() + pause));
         match result {
             Err(Close) => self.flush_and_close(),
-            Ok(_) if let Some(pause) = pause => {
-                self.is_paused = true;
-                self.timer = Some(Timer::at(Instant::now() + pause));
-            }
+            // What is due goes on being due, however often the client waits.
+            Ok(_) if self.pause.is_some() || self.is_held => {}
             // Something was completed: what has begun behind it has its own
             // time. Padding alone completes nothing.
             Ok(done) if self.session.patience().is_none() || (done > 0 && done < length) => self.timer = None,
@@ -216,7 +214,7 @@ impl<W: Wire, S: StreamSession, G> Drive<W, S, G> {
 
     /// Not while the client has to wait, or leaves too many answers unread.
     fn may_read(&self) -> bool {
-        !self.is_paused && self.answers.len() < ANSWERS_BYTES_MAX
+        self.pause.is_none() && self.answers.len() < ANSWERS_BYTES_MAX
     }
 
     /// Reads once; whether there may be more.
@@ -317,6 +315,12 @@ impl<W: Wire, S: StreamSession, G> Drive<W, S, G> {
 
     /// What has come due; whether there is something new to write.
     fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Some(pause) = &mut self.pause
+            && pause.poll(cx).is_ready()
+        {
+            self.take(&[]);
+            return Poll::Ready(());
+        }
         if self.timer.is_none() {
             self.timer = self.next_timer();
         }
@@ -324,9 +328,7 @@ impl<W: Wire, S: StreamSession, G> Drive<W, S, G> {
         ready!(timer.poll(cx));
         self.timer = None;
         if self.phase == Phase::Open {
-            if mem::take(&mut self.is_paused) {
-                self.take(&[]);
-            } else if self.session.patience().is_some() {
+            if self.session.patience().is_some() {
                 if self.session.out_of_patience(clock::now(), &mut self.answers).is_err() {
                     self.flush_and_close();
                 }
@@ -383,7 +385,10 @@ impl<W: Wire, S: StreamSession, G> Drive<W, S, G> {
             return Poll::Ready(Ok(()));
         }
         let may_read = self.may_read();
-        if may_read && let Poll::Ready(read) = self.poll_input(poked_cx) {
+        if may_read && self.is_held {
+            self.take(&[]);
+            self.is_poked = true;
+        } else if may_read && let Poll::Ready(read) = self.poll_input(poked_cx) {
             // There may be more.
             self.is_poked = read?;
             if !self.is_poked && self.phase == Phase::Open {

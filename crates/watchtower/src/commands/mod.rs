@@ -14,6 +14,7 @@ pub(crate) mod rocket;
 pub(crate) mod serve;
 pub(crate) mod subscribe;
 pub(crate) mod webtalk;
+pub(crate) mod whisper;
 
 use crate::cli::Command;
 use crate::failure::Failure;
@@ -24,6 +25,7 @@ pub(crate) fn run(command: Command) -> Result<(), Failure> {
         Command::Serve(serve) => serve.run(),
         Command::Rocket(rocket) => rocket.run(),
         Command::Webtalk(webtalk) => webtalk.run(),
+        Command::Whisper(whisper) => whisper.run(),
         Command::Config(config) => config.run(),
         Command::Register(register) => register.run(),
         Command::Pub(publish) => publish.run(),

@@ -7,8 +7,30 @@ use std::path::Path;
 use crate::failure::Failure;
 
 /// The commands whose originals were written with options of one dash, and those options.
-const ONE_DASH: &[(&str, &[&str])] =
-    &[("rocket", &["host", "port", "tls-cert", "tls-key", "log", "version", "help"])];
+const ONE_DASH: &[(&str, &[&str])] = &[
+    ("rocket", &["host", "port", "tls-cert", "tls-key", "log", "version", "help"]),
+    (
+        "whisper",
+        &[
+            "port",
+            "listen",
+            "announce",
+            "peer",
+            "nick",
+            "http",
+            "discovery-port",
+            "backlog",
+            "data-dir",
+            "downloads",
+            "require-signed",
+            "tls-cert",
+            "tls-key",
+            "tls-ca",
+            "color",
+            "help",
+        ],
+    ),
+];
 
 /// Gives options of one dash, as the originals had them, the second one: `-port` is `--port`.
 pub(crate) fn with_two_dashes(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsString> {

@@ -8,4 +8,8 @@ mod hub;
 mod originals;
 mod process;
 mod serve;
+mod terminal;
 mod usage;
+mod whisper;
+mod whisper_terminal;
+mod whispernet;

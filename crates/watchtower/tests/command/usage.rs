@@ -7,11 +7,12 @@ use std::process::{Command, Stdio};
 use super::process::{run, watchtower};
 
 /// Every command, as it is written on the command line.
-const COMMANDS: [&[&str]; 20] = [
+const COMMANDS: [&[&str]; 21] = [
     &[],
     &["serve"],
     &["rocket"],
     &["webtalk"],
+    &["whisper"],
     &["config"],
     &["config", "default"],
     &["config", "check"],
@@ -45,7 +46,7 @@ fn examples(command: &[&str]) -> Vec<String> {
 #[test]
 fn every_example_in_the_help_that_needs_no_server_works() {
     let needs_server = |example: &str| {
-        ["serve", "rocket", "webtalk", "register", "pub", "sub", "channels", "bench"]
+        ["serve", "rocket", "webtalk", "whisper", "register", "pub", "sub", "channels", "bench"]
             .iter()
             .any(|command| example.contains(&format!("watchtower {command}")))
     };

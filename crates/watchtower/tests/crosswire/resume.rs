@@ -14,7 +14,11 @@ struct Scene {
 
 impl Scene {
     fn new() -> Scene {
-        let server = Server::start(&[]);
+        Scene::with(&[])
+    }
+
+    fn with(arguments: &[&str]) -> Scene {
+        let server = Server::start(arguments);
         let sender = server.joined(&json!([5, 8, "hello"]));
         let follower = server.register();
         Scene { server, sender, follower }
@@ -106,36 +110,55 @@ fn a_stream_of_lines_goes_on_since_what_was_seen() {
 }
 
 #[test]
-fn what_a_stream_was_sent_and_did_not_see_comes_again_where_there_is_a_history() {
+fn what_a_stream_was_sent_and_did_not_see_comes_again_with_a_history_and_without() {
     let scene = Scene::new();
-    let eight = json!(8);
-    let mut stream = Stream::open(&scene.server, "8", scene.follower, "application/x-ndjson");
-    scene.publish(&eight, &["one", "two", "three"]);
-    let seen = lines(&mut stream, &["one"]);
-    // A client may be back before the server knows that it was gone.
-    let mut second = scene.lines_since("8", &seen);
-    assert_eq!(second.line(), recovered("8", &seen));
-    lines(&mut second, &["two", "three"]);
-    drop(stream);
-    scene.publish(&eight, &["four"]);
-    lines(&mut second, &["four"]);
+    for channel in ["8", "5"] {
+        let id: Value = channel.parse::<u32>().unwrap().into();
+        let mut stream = Stream::open(&scene.server, channel, scene.follower, "application/x-ndjson");
+        scene.publish(&id, &["one", "two", "three"]);
+        let seen = lines(&mut stream, &["one"]);
+        // A client may be back before the server knows that it was gone.
+        let mut second = scene.lines_since(channel, &seen);
+        assert_eq!(second.line(), recovered(channel, &seen));
+        lines(&mut second, &["two", "three"]);
+        drop(stream);
+        scene.publish(&id, &["four"]);
+        lines(&mut second, &["four"]);
+        // And once it knows as well.
+        scene.cut_off(second);
+        let mut third = scene.lines_since(channel, &seen);
+        assert_eq!(third.line(), recovered(channel, &seen));
+        lines(&mut third, &["two", "three", "four"]);
+        scene.cut_off(third);
+    }
 }
 
 #[test]
-fn what_a_stream_was_sent_and_did_not_see_is_said_to_be_lost_where_there_is_no_history() {
-    let scene = Scene::new();
+fn what_is_kept_no_longer_is_said_to_be_lost() {
+    // A quarter of that is kept of what was sent.
+    let scene = Scene::with(&["--set", "limits.lag_bytes=4096", "--set", "limits.max_message_bytes=2000"]);
     let mut stream = Stream::open(&scene.server, "5", scene.follower, "application/x-ndjson");
     scene.publish(&json!(5), &["one", "two", "three"]);
     let seen = lines(&mut stream, &["one"]);
     let epoch = scene.epoch("5");
     lines(&mut stream, &["two", "three"]);
+    let long = "x".repeat(1_000);
+    for _ in 0..3 {
+        scene.publish(&json!(5), &[&long]);
+        lines(&mut stream, &[&long]);
+    }
     scene.cut_off(stream);
-    scene.publish(&json!(5), &["four"]);
+    scene.publish(&json!(5), &["last"]);
     let mut stream = scene.lines_since("5", &seen);
-    // After the third, which is the last that is not kept.
-    let lost = json!({ "channel": 5, "recovered": false, "epoch": epoch, "offset": 3 });
-    assert_eq!(serde_json::from_str::<Value>(&stream.line()).unwrap(), lost);
-    lines(&mut stream, &["four"]);
+    let told: Value = serde_json::from_str(&stream.line()).unwrap();
+    let offset = told["offset"].as_u64().unwrap();
+    let lost = json!({ "channel": 5, "recovered": false, "epoch": epoch, "offset": offset });
+    assert!(told == lost && (2..=5).contains(&offset), "{told}");
+    // All that is kept comes after it.
+    for _ in offset..6 {
+        lines(&mut stream, &[&long]);
+    }
+    lines(&mut stream, &["last"]);
 }
 
 #[test]

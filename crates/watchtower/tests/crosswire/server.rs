@@ -47,6 +47,11 @@ impl Server {
     /// takes JSON alone, channel 8 keeps a history. Loopback may be called: it
     /// listens there alone [http: callbacks].
     pub(crate) fn start(options: &[&str]) -> Server {
+        Server::start_in(options, &[])
+    }
+
+    /// The same with these variables in its environment.
+    pub(crate) fn start_in(options: &[&str], environment: &[(&str, &str)]) -> Server {
         const ALWAYS: &[&str] = &[
             "serve",
             "--listen",
@@ -63,6 +68,7 @@ impl Server {
         let stderr = File::create(folder.path().join("stderr")).unwrap();
         let mut child = watchtower(&[ALWAYS, options].concat())
             .current_dir(folder.path())
+            .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(stderr)

@@ -20,9 +20,11 @@
 mod blocks;
 mod shell;
 
+use std::collections::BTreeSet;
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::thread;
 
 use watchtower_client::ErrorCode;
@@ -127,6 +129,43 @@ fn the_page_on_running_lists_every_key_with_its_default() {
         .filter_map(|row| Some((code(&row[0])?, code(&row[1])?)))
         .collect();
     assert_eq!(shown, expected);
+}
+
+/// What begins so in a text, up to what can be in no option and no command.
+fn words<'a>(text: &'a str, beginning: &'a str) -> impl Iterator<Item = &'a str> {
+    let words = text.split(|c: char| c.is_whitespace() || "`,.=[]()".contains(c));
+    words.filter(move |word| word.starts_with(beginning) && word.len() > beginning.len())
+}
+
+#[test]
+fn the_page_on_the_whispernet_lists_every_option_and_every_command() {
+    let whisper = |arguments: &[&str], input: &str| {
+        let mut whisper = Command::new(env!("CARGO_BIN_EXE_watchtower"))
+            .arg("whisper")
+            .args(arguments)
+            .env_clear()
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        whisper.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+        let said = whisper.wait_with_output().unwrap();
+        String::from_utf8([said.stdout, said.stderr].concat()).unwrap()
+    };
+    let options = whisper(&["--help"], "");
+    let commands = whisper(&["--listen", "127.0.0.1", "--port", "0", "--discovery-port", "0"], "/help\n");
+    let commands: String = commands.lines().filter(|line| line.starts_with("-- /")).collect();
+    let shown: Vec<String> =
+        rows("docs/whispernet.md").into_iter().filter_map(|row| row.into_iter().next()).collect();
+    for (all, beginning) in [(&options, "--"), (&commands, "/")] {
+        let all: BTreeSet<&str> = words(all, beginning).filter(|word| *word != "--help").collect();
+        assert!(all.len() >= 9, "{all:?}");
+        for word in all {
+            let is_shown = shown.iter().any(|cell| words(cell, beginning).any(|shown| shown == word));
+            assert!(is_shown, "{word} is not in the tables of docs/whispernet.md");
+        }
+    }
 }
 
 /// The targets of the links in a document, those to other sites and to places on the same page

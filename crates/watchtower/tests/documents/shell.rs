@@ -23,13 +23,15 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const SERVER_PORT: &str = "3033";
 /// The ports of the server, each with the protocols that it prints behind it. They are free ones
 /// whose numbers are known once it listens.
-const SERVER_PORTS: [(&str, &str); 2] =
-    [(SERVER_PORT, "packets,http,websocket"), ("12344", "webtalk-private")];
-/// The ports of programs that are told where to listen: a receiver, and `watchtower rocket`.
-const OTHER_PORTS: [&str; 2] = ["8080", "9772"];
+const SERVER_PORTS: [(&str, &str); 3] =
+    [(SERVER_PORT, "packets,http,websocket"), ("12344", "webtalk-private"), ("55556", "whispernet")];
+/// The ports of programs that are told where to listen: a receiver, `watchtower rocket`, and
+/// `watchtower whisper`.
+const OTHER_PORTS: [&str; 3] = ["8080", "9772", "55555"];
 /// Before and after a block, so that its variables are there in those that follow.
 const TAKE_VARIABLES: &str = "set -a; if [ -f .variables ]; then . ./.variables; fi";
-const KEEP_VARIABLES: &str = "export -p > .variables";
+/// The server that comes later may have another port.
+const KEEP_VARIABLES: &str = "unset SERVER_PORT; export -p > .variables";
 /// The binary, whose client is told the server: the one that it would reach has another port here.
 const AS_CLIENT_OF_THE_SERVER: &str = concat!(
     "#!/bin/sh\n",

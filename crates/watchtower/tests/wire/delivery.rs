@@ -2,6 +2,8 @@
 
 use std::thread;
 
+use rustix::process::Signal;
+
 use super::support::packets::*;
 use super::support::{Server, Tcp};
 
@@ -125,6 +127,28 @@ fn a_message_that_fits_no_datagram_goes_to_tcp_alone_and_is_counted() {
     assert_eq!(udp.datagram(), said(id, 1, "next"));
     assert_eq!(server.metric("udp_too_large_total"), 1);
     server.stop();
+}
+
+/// [packets: rules] "warn above 1,400"
+#[test]
+fn that_messages_are_long_for_datagrams_is_logged_once() {
+    let server = Server::start(&[]);
+    let (mut tcp, mut udp) = (server.connect(), server.peer());
+    let id = tcp.enter(1);
+    udp.enter(1);
+    // With 15 bytes before it, the first one is not too long.
+    for length in [1_400 - 15, 1_400 - 14, 1_400 - 14] {
+        let content = vec![b'x'; length];
+        tcp.ask(say(id, 1, &content), said(id, 1, &content));
+        assert_eq!(udp.datagram(), said(id, 1, &content));
+    }
+    server.signal(Signal::TERM);
+    let log = server.ended().log;
+    assert_eq!(
+        log.iter().filter(|line| line.contains("above 1400 bytes go out by UDP")).count(),
+        1,
+        "{log:?}"
+    );
 }
 
 #[test]

@@ -157,6 +157,31 @@ fn who_gave_wrong_secrets_is_not_read_for_a_while() {
 }
 
 #[test]
+fn where_many_logins_have_failed_the_next_waits_for_its_answer_be_it_right_or_wrong() {
+    let core = core();
+    let hub = WebRocket::new(options());
+    for _ in 0..20 {
+        assert_eq!(Page::visit(&core, &hub).send(BAD_WRITE), [INVALID_CREDENTIALS]);
+    }
+    let frames = |first: &str| [frame(TEXT, first.as_bytes()), frame(TEXT, HELLO.as_bytes())].concat();
+    for (login, wait, after) in
+        [(BAD_WRITE, 100, [INVALID_CREDENTIALS, ACCESS_DENIED]), (WRITE, 200, [OK, OK])]
+    {
+        let mut page = Page::visit(&core, &hub);
+        let mut out = Vec::new();
+        let input = frames(login);
+        let done = page.socket.receive(&input, NOW, &mut out).unwrap();
+        assert_eq!((done, messages(&out)), (frame(TEXT, login.as_bytes()).len(), vec![]), "{login}");
+        assert_eq!(page.socket.pause(), Some(Duration::from_millis(wait)));
+        // What follows comes after the answer, as always.
+        assert_eq!(page.send_frames(&input[done..]), after);
+    }
+    // Who did nothing wrong here does not wait, nor do other commands.
+    assert_eq!(Page::open(&core, options()).send(WRITE), [OK]);
+    assert_eq!(Page::visit(&core, &hub).send(LOGOUT), [OK]);
+}
+
+#[test]
 fn one_connection_knows_nothing_of_anothers_access() {
     let core = core();
     let hub = WebRocket::new(options());

@@ -89,6 +89,35 @@ fn text_with_any_characters_comes_back_as_it_was() {
 }
 
 #[test]
+fn what_is_short_on_the_wire_may_become_long_for_publishers_alone() {
+    let padded = |command: &str, bytes: usize| format!("{command}{}", " ".repeat(bytes - command.len()));
+    let check = |options: HubOptions, first: &[&str], is_publisher: bool| {
+        let visit = || {
+            let mut page = Page::visit_with(&core(), &WebRocket::new(options.clone()), Compression::Deflate);
+            for command in first {
+                assert_eq!(page.send_frames(&deflated(command)), [OK]);
+            }
+            page
+        };
+        assert_eq!(visit().send_frames(&deflated(&padded(r#"{"logout": true}"#, 4096))), [OK]);
+        let mut page = visit();
+        let answer = page.send_frames(&deflated(&padded(r#"{"logout": true}"#, 4097)));
+        if is_publisher {
+            assert_eq!(answer, [OK]);
+        } else {
+            assert_eq!(answer, ["close 1009 a compressed message must be shorter here"]);
+        }
+    };
+    check(options(), &[], false);
+    check(options(), &[READ], false);
+    check(options(), &[WRITE, READ], false);
+    check(options(), &[WRITE], true);
+    check(open_to_all(), &[], true);
+    check(HubOptions { anonymous: Access::ReadOnly, ..options() }, &[], false);
+    check(HubOptions { anonymous: Access::ReadOnly, ..options() }, &[WRITE], true);
+}
+
+#[test]
 fn debug_shows_neither_secrets_nor_contents() {
     use super::super::Json;
     use crate::websocket::Incoming;

@@ -8,7 +8,9 @@ mod hostile;
 mod hubs;
 mod json;
 
+use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use http::request::Parts;
 use watchtower_hub::{
@@ -17,7 +19,7 @@ use watchtower_hub::{
 
 use super::{Access, Codec, HubOptions, Secret, WebRocket};
 use crate::stream::{Close, StreamSession};
-use crate::websocket::{self, Compression, Endpoint, Handler, WebSocket};
+use crate::websocket::{self, Compression, Endpoint, Handler, RemoteAddress, WebSocket};
 
 const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 
@@ -99,10 +101,15 @@ impl Page {
     }
 
     fn visit<C: Codec>(core: &Hub, hub: &WebRocket<C>) -> Page {
-        let request = request(&[]);
+        Page::visit_with(core, hub, Compression::None)
+    }
+
+    fn visit_with<C: Codec>(core: &Hub, hub: &WebRocket<C>, compression: Compression) -> Page {
+        let mut request = request(&[]);
+        request.extensions.insert(RemoteAddress(Ipv4Addr::LOCALHOST.into()));
         hub.admit(&request).expect("no list of origins");
         let settings = websocket::Settings::default();
-        let socket = Endpoint::new(hub.clone()).accept(core, &request, Compression::None, settings, NOW);
+        let socket = Endpoint::new(hub.clone()).accept(core, &request, compression, settings, NOW);
         Page { socket, is_closed: false }
     }
 
@@ -126,6 +133,8 @@ impl Page {
             Ok(consumed) => assert_eq!(consumed, frames.len()),
             Err(Close) => self.is_closed = true,
         }
+        // A driver waits then.
+        self.socket.pause();
         let mut received = messages(&out);
         received.extend(self.read());
         received
@@ -162,6 +171,17 @@ fn frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
     }
     frame.extend_from_slice(&[0; 4]);
     frame.extend_from_slice(payload);
+    frame
+}
+
+/// The same, compressed.
+fn deflated(text: &str) -> Vec<u8> {
+    let mut compress = flate2::Compress::new(flate2::Compression::best(), false);
+    let mut payload = Vec::with_capacity(text.len() + 64);
+    compress.compress_vec(text.as_bytes(), &mut payload, flate2::FlushCompress::Sync).unwrap();
+    payload.truncate(payload.len() - 4);
+    let mut frame = frame(TEXT, &payload);
+    frame[0] |= 0x40;
     frame
 }
 

@@ -108,6 +108,78 @@ fn a_bomb_closes_the_connection() {
     assert!(connection.is_closed);
 }
 
+/// A message as a client compresses it.
+fn deflated(message: &[u8]) -> Vec<u8> {
+    masked(0xc2, &super::super::deflate::deflate(Compression::Deflate, message))
+}
+
+#[test]
+fn a_client_that_is_yet_unknown_may_make_nothing_long_of_something_short() {
+    let parrot = Parrot { stranger_bytes_max: Some(100), ..Parrot::default() };
+    let settings = Settings::default();
+    let connect = || Connection::with(&new_hub(), parrot.clone(), Compression::Deflate, settings.clone());
+    let mut connection = connect();
+    assert_eq!(
+        connection.send(&deflated(&[b'a'; 101])),
+        close_frame(1009, "a compressed message must be shorter here")
+    );
+    assert!(connection.is_closed);
+    // One that is long already is refused before it has come.
+    let mut connection = connect();
+    let long = masked(0xc2, &[b'a'; 101]);
+    assert_eq!(connection.send(&long[..6]), close_frame(1009, "a compressed message must be shorter here"));
+    let mut connection = connect();
+    let begun = masked(0x42, &[b'a'; 60]);
+    let goes_on = masked(0x80, &[b'a'; 60]);
+    assert_eq!(connection.send(&begun), b"");
+    assert_eq!(
+        connection.send(&goes_on[..6]),
+        close_frame(1009, "a compressed message must be shorter here")
+    );
+    assert_eq!(settings.inflation.refused(), 3);
+    // What is sent as it is costs what it is long, and the first message makes
+    // this client known: the next, in the same read, may be of any length.
+    for first in [deflated(&[b'a'; 100]), masked(BINARY, &[b'a'; 101])] {
+        let mut connection = connect();
+        let out = connection.send(&[first, deflated(&[b'b'; 2000])].concat());
+        let echo = super::super::deflate::deflate(Compression::Deflate, &[b'b'; 2000]);
+        assert!(out.ends_with(&frame(0xc2, &echo)), "{}", out.escape_ascii());
+    }
+    assert_eq!(settings.inflation.refused(), 3);
+}
+
+#[test]
+fn who_sends_one_bomb_after_the_other_waits() {
+    let settings = Settings::default();
+    let mut connection = Connection::with(&new_hub(), Silent, Compression::Deflate, settings.clone());
+    let bomb = deflated(&vec![b'a'; 1 << 20]);
+    let mut inflated_in = |at: u64| {
+        let result = connection.socket.receive(&bomb, Timestamp::from_millis(at), &mut Vec::new());
+        assert_eq!(result, Ok(bomb.len()));
+        connection.socket.pause().expect("others get their turn").as_millis()
+    };
+    let waits = [1_000, 1_001, 2_000, 3_000].map(&mut inflated_in);
+    assert!(waits[0] < 5, "{waits:?}");
+    assert!(waits[1..].iter().all(|wait| (900..=1_000).contains(wait)), "{waits:?}");
+    assert_eq!(inflated_in(60_000), 1, "it is forgiven");
+    assert_eq!(settings.inflation.waited(), 3);
+}
+
+/// Says nothing, whatever it is told.
+struct Silent;
+
+impl Handler for Silent {
+    type State = ();
+
+    fn protocol(&self) -> &'static str {
+        "silent"
+    }
+
+    fn open(&self, _client: &mut Client<'_>, _request: &Parts) {}
+
+    fn message(&self, (): &mut (), _client: &mut Client<'_>, _message: Incoming<'_>) {}
+}
+
 #[test]
 fn the_limit_of_a_message_is_a_setting() {
     let settings = Settings { message_bytes_max: 3, ..Settings::default() };
@@ -217,6 +289,20 @@ fn a_message_that_is_never_completed_is_not_kept_for_ever() {
     assert_eq!(connection.send(&begun[..8]), b"");
     assert_eq!(connection.send(&begun[8..]), frame(TEXT, b"hello"));
     assert!(connection.waits().1.starts_with(b"\x89"));
+}
+
+#[test]
+fn who_is_not_listened_to_need_not_answer_a_ping() {
+    let mut connection = Connection::open(&new_hub(), Parrot::default());
+    connection.send(&masked(BINARY, &[0; 1 << 18]));
+    assert!(connection.socket.pause().is_some());
+    let interval = Duration::from_secs(30);
+    for _ in 0..3 {
+        assert_eq!(connection.waits(), (interval, frame(PING, b"")));
+    }
+    // The pause is over.
+    connection.send(b"");
+    assert_eq!(connection.waits(), (interval, close_frame(1008, "no answer to a ping")));
 }
 
 #[test]
@@ -397,6 +483,18 @@ fn an_idle_connection_holds_little_memory() {
 }
 
 #[test]
+fn what_asks_for_long_answers_waits_until_those_before_are_taken() {
+    let mut connection = Connection::open(&new_hub(), Parrot::default());
+    let echoed = masked(BINARY, &[0; 1 << 15]);
+    let mut out = Vec::new();
+    let input = echoed.repeat(3);
+    assert_eq!(connection.socket.receive(&input, Timestamp::default(), &mut out), Ok(2 * echoed.len()));
+    assert_eq!(connection.socket.receive(&echoed, Timestamp::default(), &mut out), Ok(0));
+    assert_eq!(out, frame(BINARY, &[0; 1 << 15]).repeat(2));
+    assert_eq!(connection.send(&echoed), frame(BINARY, &[0; 1 << 15]));
+}
+
+#[test]
 fn who_sends_much_at_once_waits_for_the_turns_of_others() {
     // Few bytes stand for many once they are inflated: the driver is to get a
     // word in between two such messages.
@@ -407,6 +505,6 @@ fn who_sends_much_at_once_waits_for_the_turns_of_others() {
     assert_eq!(taken, Ok(long.len()), "the second is left for later");
     assert_eq!(connection.socket.pause(), Some(Duration::from_millis(1)));
     assert_eq!(connection.socket.pause(), None);
-    connection.send(&masked(BINARY, &[0; 1 << 16]).repeat(2));
+    connection.send(&masked(BINARY, &[0; 1 << 14]).repeat(3));
     assert_eq!(connection.socket.pause(), None, "what fits one turn does not wait");
 }

@@ -22,8 +22,8 @@ pub(super) enum Said {
 impl From<Event<'_>> for Said {
     fn from(event: Event<'_>) -> Said {
         match event {
-            Event::Message(Incoming::Text(text)) => Said::Text(text.to_owned()),
-            Event::Message(Incoming::Binary(bytes)) => Said::Binary(bytes.to_vec()),
+            Event::Message { message: Incoming::Text(text), .. } => Said::Text(text.to_owned()),
+            Event::Message { message: Incoming::Binary(bytes), .. } => Said::Binary(bytes.to_vec()),
             Event::Ping(payload) => Said::Ping(payload.to_vec()),
             Event::Pong => Said::Pong,
             Event::Close(code) => Said::Close(code.map(CloseCode::get)),
@@ -39,7 +39,7 @@ pub(super) fn decode<'a>(
 ) -> (Vec<Said>, Option<Violation>) {
     let mut decoder = Decoder::default();
     let mut said = Vec::new();
-    let rules = Rules { message_bytes_max, may_deflate };
+    let rules = Rules { message_bytes_max, inflated_bytes_max: usize::MAX, may_deflate };
     for piece in pieces {
         let result = decoder.decode(piece, rules, |event| {
             said.push(event.into());
@@ -255,7 +255,7 @@ fn an_idle_decoder_holds_next_to_nothing() {
 #[test]
 fn memory_is_taken_for_what_came_and_not_for_what_was_announced() {
     let mut decoder = Decoder::default();
-    let rules = Rules { message_bytes_max: LIMIT, may_deflate: false };
+    let rules = Rules { message_bytes_max: LIMIT, inflated_bytes_max: LIMIT, may_deflate: false };
     let mut input = [&[0x82, 0xff][..], &(LIMIT as u64).to_be_bytes(), &MASK].concat();
     input.extend_from_slice(&[0; 100]);
     decoder.decode(&input, rules, |_| ControlFlow::Continue(())).expect("nothing is wrong");

@@ -115,6 +115,27 @@ const TAKEN_15: &str =
     "permessage-deflate; server_no_context_takeover; client_no_context_takeover; server_max_window_bits=15";
 
 #[test]
+fn of_the_subprotocols_that_are_spoken_the_client_s_first_is_taken() {
+    // RFC 6455 4.2.2
+    let check = |asked: &[&'static str], expected: Option<&str>| {
+        let asked: Vec<Header> = asked.iter().map(|asked| ("sec-websocket-protocol", *asked)).collect();
+        let request = request_with("GET", http::Version::HTTP_11, &asked);
+        assert_eq!(subprotocol(&request.headers, &["a", "b"]), expected, "{asked:?}");
+        assert_eq!(subprotocol(&request.headers, &[]), None);
+    };
+    check(&[], None);
+    check(&["b,a"], Some("b"));
+    check(&["c ,\ta , b"], Some("a"));
+    check(&["c", "b", "a"], Some("b"));
+    // Tokens are compared as they are (RFC 6455 11.3.4).
+    check(&["A, ab, \"a\", "], None);
+    let mut accepted = get(&[UPGRADE, CONNECTION, KEY, VERSION]).expect("it is right");
+    assert!(!accepted.headers.contains_key("sec-websocket-protocol"), "none is answered unasked");
+    accepted.speak("b");
+    assert_eq!(accepted.headers.get("sec-websocket-protocol").expect("it is there"), "b");
+}
+
+#[test]
 fn compression_is_taken_without_a_memory_of_earlier_messages() {
     // RFC 7692 7.1.1: the server may add both.
     for offer in [

@@ -118,6 +118,8 @@ struct Parrot {
     /// What it says when a client connects.
     greeting: Option<&'static str>,
     patience: Option<Duration>,
+    /// What it takes compressed before anything else was said.
+    stranger_bytes_max: Option<usize>,
     closers: Arc<Mutex<Vec<Closer>>>,
 }
 
@@ -177,6 +179,10 @@ impl Handler for Parrot {
             }
             _ => {}
         }
+    }
+
+    fn inflated_bytes_max(&self, state: &usize) -> usize {
+        self.stranger_bytes_max.filter(|_| *state == 0).unwrap_or(usize::MAX)
     }
 
     fn patience(&self, _state: &usize) -> Option<Duration> {

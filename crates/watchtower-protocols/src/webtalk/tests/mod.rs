@@ -84,9 +84,13 @@ impl Tower {
 
     /// A browser that has said nothing yet.
     fn browser(&self) -> Browser {
+        self.browser_with(Compression::None)
+    }
+
+    fn browser_with(&self, compression: Compression) -> Browser {
         let (request, ()) = Request::builder().uri("/webtalk").body(()).unwrap().into_parts();
         let settings = websocket::Settings::default();
-        let mut socket = self.endpoint.accept(&self.hub, &request, Compression::None, settings, NOW);
+        let mut socket = self.endpoint.accept(&self.hub, &request, compression, settings, NOW);
         let mut out = Vec::new();
         socket.begin(&mut out);
         assert_eq!(out, b"");
@@ -113,13 +117,21 @@ impl App {
     /// What it reads after it wrote this in one piece.
     fn writes(&mut self, input: &[u8]) -> Vec<u8> {
         assert!(!self.is_closed, "nobody reads this any more");
-        let mut out = Vec::new();
+        let mut read = Vec::new();
         self.partial.extend_from_slice(input);
-        match self.link.receive(&self.partial, self.now, &mut out) {
-            Ok(done) => drop(self.partial.drain(..done)),
-            Err(Close) => self.is_closed = true,
+        loop {
+            let mut out = Vec::new();
+            match self.link.receive(&self.partial, self.now, &mut out) {
+                Ok(done) => drop(self.partial.drain(..done)),
+                Err(Close) => self.is_closed = true,
+            }
+            // While there are answers, the rest may have waited for them.
+            if out.is_empty() || self.is_closed {
+                read.append(&mut out);
+                return read;
+            }
+            read.append(&mut out);
         }
-        out
     }
 
     /// What it reads after it wrote this byte by byte.

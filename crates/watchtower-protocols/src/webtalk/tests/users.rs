@@ -51,6 +51,30 @@ fn credentials_may_come_byte_by_byte_and_as_bytes() {
     assert_eq!(browser.hears(), [text("hi")]);
 }
 
+/// Zeros, compressed: 1,000 bytes for each that stands here.
+fn bomb(kilobytes: usize) -> Vec<u8> {
+    let mut compress = flate2::Compress::new(flate2::Compression::best(), false);
+    let mut payload = Vec::with_capacity(1 << 16);
+    let content = vec![0; 1_000 * kilobytes];
+    compress.compress_vec(&content, &mut payload, flate2::FlushCompress::Sync).unwrap();
+    payload.truncate(payload.len() - 4);
+    let mut frame = client_frame(0x2, &payload);
+    frame[0] |= 0x40;
+    frame
+}
+
+#[test]
+fn what_is_short_on_the_wire_may_become_long_after_the_login_alone() {
+    let (tower, _, credentials) = with_user();
+    let mut browser = tower.browser_with(Compression::Deflate);
+    let refused = Heard::Close(1009, "a compressed message must be shorter here".to_owned());
+    assert_eq!(browser.writes(&bomb(1)), [refused]);
+    let mut browser = tower.browser_with(Compression::Deflate);
+    let login = client_frame(0x1, credentials.as_bytes());
+    assert_eq!(browser.writes(&[login, bomb(50)].concat()), []);
+    assert!(!browser.is_closed);
+}
+
 #[test]
 fn who_is_wrong_in_whatever_way_is_told_the_same() {
     // [webtalk: public side]

@@ -96,6 +96,7 @@ impl Server {
             metrics.clone(),
             callbacks.expect("a client"),
             Arc::new(RequestLimiter::new()),
+            Arc::new(RequestLimiter::new()),
             noon,
         );
         let http = Http::new(state);

@@ -533,6 +533,24 @@ async fn too_many_requests_of_an_address_are_429_and_say_when_to_try_again() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn too_many_registrations_of_an_address_are_429_right_or_wrong() {
+    let limit = |config: &mut Config| config.limits.max_registrations_per_second_per_address = 2;
+    let server = Server::start(settings(), limit, [192, 0, 2, 1].into()).await;
+    let right = format!(r#"{{"secret_key":"{SECRET}"}}"#);
+    let mut client = server.connect().await;
+    for (secret, expected) in [(r#"{"secret_key":"x"}"#, 401), (&right, 200), (&right, 429)] {
+        let request =
+            format!("POST /register HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{secret}", secret.len());
+        client.send(request.as_bytes()).await;
+        assert_eq!(client.answer().await.status, expected);
+    }
+    assert_eq!(server.metrics.registrations_limited.get(), 1);
+    assert_eq!(server.hub.counts().senders, 1);
+    client.send(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    assert_eq!(client.answer().await.status, 200, "other requests are made as before");
+}
+
 /// [http: CORS]
 #[tokio::test]
 async fn pages_of_the_configured_origins_may_read_answers_and_no_others() {

@@ -127,7 +127,13 @@ impl Socket {
     /// One that opens.
     #[track_caller]
     pub(crate) fn open(by: By, url: &str) -> Socket {
-        let socket = Socket::ask(by, url);
+        Socket::open_with(by, url, &[])
+    }
+
+    /// One that asks for these subprotocols, and opens.
+    #[track_caller]
+    pub(crate) fn open_with(by: By, url: &str, protocols: &[&str]) -> Socket {
+        let socket = Socket::ask(by, url, protocols);
         assert_eq!(socket.next(), Told::Open, "{by:?} {url}");
         socket
     }
@@ -135,7 +141,13 @@ impl Socket {
     /// One that is not let in, and is told no more than that.
     #[track_caller]
     pub(crate) fn is_refused(by: By, url: &str) {
-        let end = Socket::ask(by, url).next();
+        Socket::is_refused_with(by, url, &[]);
+    }
+
+    /// The same for one that asks for these subprotocols.
+    #[track_caller]
+    pub(crate) fn is_refused_with(by: By, url: &str, protocols: &[&str]) {
+        let end = Socket::ask(by, url, protocols).next();
         assert!(matches!(end, Told::Closed { code: 1006, .. }), "{by:?} {url}: {end:?}");
     }
 
@@ -144,9 +156,14 @@ impl Socket {
         Socket::make(By::Package, &json!({ "do": "open", "url": url, "origin": origin })).next()
     }
 
-    fn ask(by: By, url: &str) -> Socket {
+    fn ask(by: By, url: &str, protocols: &[&str]) -> Socket {
         // The browser trusts it already.
-        Socket::make(by, &json!({ "do": "open", "url": url, "certificate": browser::certificate().pem() }))
+        let certificate = browser::certificate().pem();
+        let mut how = json!({ "do": "open", "url": url, "certificate": certificate });
+        if !protocols.is_empty() {
+            how["protocols"] = protocols.into();
+        }
+        Socket::make(by, &how)
     }
 
     fn make(by: By, how: &Value) -> Socket {

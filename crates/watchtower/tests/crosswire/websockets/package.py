@@ -1,7 +1,8 @@
 """Opens WebSockets with the package `websockets` as lines of JSON on standard input say, and tells
 in lines on standard output what comes on them. Ends with its input.
 
-    {"socket": 1, "do": "open", "url": "ws://…"}      with "origin" and "certificate" if need be
+    {"socket": 1, "do": "open", "url": "ws://…"}      with "origin", "protocols" and "certificate"
+                                                      if need be
     {"socket": 1, "do": "text", "text": "…"}
     {"socket": 1, "do": "binary", "base64": "…"}
     {"socket": 1, "do": "close"}
@@ -40,9 +41,11 @@ async def obey(websocket, commands):
 async def follow(socket, options, commands):
     is_secure = options["url"].startswith("wss")
     context = ssl.create_default_context(cadata=options["certificate"]) if is_secure else None
-    origin = options.get("origin")
+    origin, protocols = options.get("origin"), options.get("protocols")
     try:
-        websocket = await connect(options["url"], origin=origin, ssl=context, proxy=None, max_size=None)
+        websocket = await connect(
+            options["url"], origin=origin, subprotocols=protocols, ssl=context, proxy=None, max_size=None
+        )
     except InvalidStatus as refused:
         tell(socket, "closed", code=1006, reason=str(refused.response.status_code))
         return

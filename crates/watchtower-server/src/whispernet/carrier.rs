@@ -1,0 +1,203 @@
+//! The two directions between a channel and the peers.
+//!
+//! Nothing goes back where it came from. Of what is published here the
+//! positions are kept until they are read again, and the peer knows what it has
+//! seen. Both directions are parts of one task, so that a message is never read
+//! before its position is kept.
+
+use std::collections::VecDeque;
+use std::hash::{BuildHasher, RandomState};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use parking_lot::Mutex;
+use tokio::task::consume_budget;
+use tokio::time::timeout;
+use watchtower_hub::{ChannelName, Content, ContentKind, Hub, Message, Position, Publish, Refused, SenderId};
+use watchtower_whisper::protocol::{Notice, Shown, Unsaid};
+use watchtower_whisper::{Event, Events, Peer};
+
+use super::PROTOCOL;
+use super::counts::Counts;
+use crate::clock;
+use crate::inside::Subscriber;
+
+/// What binary content is to peers ([model: projection]).
+const BINARY: &str = "application/octet-stream";
+
+/// How many messages are said at the end that were published before it.
+const REST_MAX: usize = 10_000;
+
+/// How often it is looked whether the channel is still read: whoever learns the
+/// id of the sender that reads it can unregister that.
+const LOOK_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Carries messages between a channel and the peers.
+pub(super) struct Carrier {
+    hub: Hub,
+    channel: ChannelName,
+    peer: Peer,
+    nick: String,
+    /// Tells senders apart to peers, who are not to know their ids: with an id
+    /// one may send in its name.
+    pseudonyms: RandomState,
+    /// What was published here and is yet to be read, in the channel's order.
+    /// Invariant: what is behind the reader is taken out, and how far it may be
+    /// behind is the hub's limit.
+    own: Mutex<VecDeque<Position>>,
+    counts: Counts,
+}
+
+impl Carrier {
+    pub(super) fn new(hub: Hub, channel: ChannelName, peer: Peer, nick: &str, counts: Counts) -> Carrier {
+        let (nick, pseudonyms, own) = (nick.to_owned(), RandomState::new(), Mutex::default());
+        Carrier { hub, channel, peer, nick, pseudonyms, own, counts }
+    }
+
+    /// Says to the peers what is published on the channel, for ever. What is
+    /// being said when the future is dropped is left in `unsaid`.
+    pub(super) async fn to_peers(&self, subscriber: &mut Subscriber, unsaid: &mut Option<Message>) {
+        loop {
+            match timeout(LOOK_INTERVAL, subscriber.next()).await {
+                Ok(message) => {
+                    let message = unsaid.insert(message);
+                    self.say(message).await;
+                    *unsaid = None;
+                }
+                Err(_) => self.look_after(subscriber),
+            }
+            // Others have their turn, however much there is to say.
+            consume_budget().await;
+        }
+    }
+
+    /// Says what was published before the end, as far as nobody is waited for.
+    pub(super) fn say_the_rest(&self, subscriber: &mut Subscriber, unsaid: Option<Message>) {
+        let next = || subscriber.next().now_or_never();
+        for message in unsaid.into_iter().chain(std::iter::from_fn(next)).take(REST_MAX) {
+            if self.say(&message).now_or_never().is_none() {
+                self.counts.unsaid("ended");
+            }
+        }
+    }
+
+    fn look_after(&self, subscriber: &mut Subscriber) {
+        if subscriber.is_subscribed() {
+            return;
+        }
+        tracing::warn!(channel = %self.channel, "the whispernet's sender was unregistered; there is a new one");
+        match Subscriber::open(&self.hub, PROTOCOL, std::slice::from_ref(&self.channel)) {
+            Ok(new) => {
+                self.own.lock().clear();
+                *subscriber = new;
+            }
+            Err(refused) => tracing::error!(%refused, "the whispernet cannot read its channel"),
+        }
+    }
+
+    /// [model: projection]
+    async fn say(&self, message: &Message) {
+        if self.is_own(message.position()) {
+            return;
+        }
+        let (nick, content) = (self.nick_of(message.sender()), message.content());
+        let said = match content.as_text() {
+            Some(body) => self.peer.say_as(Some(&nick), body).await,
+            None => {
+                let body = format!("message-{}.bin", message.position().offset);
+                self.peer.say_file(Some(&nick), &body, BINARY, content.bytes()).await
+            }
+        };
+        match said {
+            Ok(_) => {}
+            Err(Unsaid::Empty) => self.counts.unsaid("empty"),
+            Err(Unsaid::TooLarge { .. }) => self.counts.unsaid("too_large"),
+        }
+    }
+
+    /// Whether it was published here. What lies before it is not read any more.
+    fn is_own(&self, position: Position) -> bool {
+        let mut own = self.own.lock();
+        while let Some(first) = own.front()
+            && (first.epoch != position.epoch || first.offset < position.offset)
+        {
+            own.pop_front();
+        }
+        let is_own = own.front() == Some(&position);
+        if is_own {
+            own.pop_front();
+        }
+        is_own
+    }
+
+    /// The server's nick, and three digits for a sender: the same as long as the
+    /// server runs, and of no use to find the id by. Few enough for the peers to
+    /// remember the key of each.
+    fn nick_of(&self, sender: Option<SenderId>) -> String {
+        match sender {
+            Some(sender) => format!("{}/{:03x}", self.nick, self.pseudonyms.hash_one(sender.get()) & 0xfff),
+            None => self.nick.clone(),
+        }
+    }
+
+    /// Publishes what peers say, until the peer ends.
+    pub(super) async fn to_channel(&self, events: &mut Events) {
+        loop {
+            match events.next().await {
+                Ok(Some(Event::Shown(shown))) => self.publish(&shown),
+                Ok(Some(Event::Notice(notice))) => log(&notice),
+                Ok(Some(Event::Warning(warning))) => tracing::warn!("whispernet: {warning}"),
+                // A file in parts, which are put together by who saves files.
+                Ok(Some(Event::Failed { .. })) => self.counts.unpublished("file", 1),
+                Ok(Some(_)) => {}
+                Ok(None) => return,
+                Err(skipped) => self.counts.unpublished("behind", skipped.0),
+            }
+            consume_budget().await;
+        }
+    }
+
+    /// [model: projection]
+    fn publish(&self, shown: &Shown) {
+        // From before this start: it was published when it was said.
+        if shown.addr.as_deref() == Some(&*self.peer.address().to_string()) {
+            return self.counts.unpublished("own", 1);
+        }
+        let content = match &shown.file {
+            Some(file) => Content::binary(file.contents.clone()),
+            None => Content::text(&*shown.body),
+        };
+        let kind = content.kind();
+        match self.hub.publish(&self.channel, Publish::new(content), clock::now()) {
+            Ok(position) => self.own.lock().push_back(position),
+            // Its name at least.
+            Err(Refused::TooLarge { .. } | Refused::BadContent { .. }) if kind == ContentKind::Binary => {
+                self.counts.unpublished("file", 1);
+                let named = Shown { file: None, ..shown.clone() };
+                self.publish(&named);
+            }
+            Err(refused) => self.counts.unpublished(reason(&refused), 1),
+        }
+    }
+}
+
+fn reason(refused: &Refused) -> &'static str {
+    match refused {
+        Refused::TooLarge { .. } => "too_large",
+        Refused::BadContent { .. } => "bad_content",
+        Refused::Limit { .. } => "limit",
+        _ => "refused",
+    }
+}
+
+fn log(notice: &Notice) {
+    match notice {
+        Notice::Connected(addr) => tracing::info!(%addr, "a peer of the whispernet is connected to"),
+        Notice::Lost(addr) => tracing::info!(%addr, "a peer of the whispernet is gone"),
+        Notice::Forgotten(addr) => tracing::info!(%addr, "a peer of the whispernet is dialled no more"),
+        Notice::Refused { ip, .. } => {
+            tracing::warn!(%ip, "an address in the whispernet sent too much, and is refused for a while");
+        }
+        Notice::Pinned { .. } => {}
+    }
+}

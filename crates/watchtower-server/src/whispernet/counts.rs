@@ -1,0 +1,85 @@
+//! What is shown of the whispernet in the metrics ([http: metrics]).
+
+use std::fmt;
+
+use futures_util::FutureExt;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Registry;
+use watchtower_whisper::Peer;
+
+/// What is not carried, by reason.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Counts {
+    unsaid: Family<ByReason, Counter>,
+    unpublished: Family<ByReason, Counter>,
+}
+
+/// A label: why.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByReason {
+    reason: &'static str,
+}
+
+impl Counts {
+    /// Shows them, and what the peer counts.
+    pub(super) fn register(&self, registry: &mut Registry, peer: Peer) {
+        let help = "Messages of the channel that peers were not sent, by reason";
+        registry.register("whispernet_unsaid", help, self.unsaid.clone());
+        let help = "Messages of peers that were not published, by reason";
+        registry.register("whispernet_unpublished", help, self.unpublished.clone());
+        registry.register_collector(Box::new(PeerCounts(peer)));
+    }
+
+    /// A message of the channel was not sent to peers.
+    pub(super) fn unsaid(&self, reason: &'static str) {
+        self.unsaid.get_or_create(&ByReason { reason }).inc();
+    }
+
+    /// Messages of peers were not published.
+    pub(super) fn unpublished(&self, reason: &'static str, messages: u64) {
+        self.unpublished.get_or_create(&ByReason { reason }).inc_by(messages);
+    }
+}
+
+/// Reads the peer's counters when they are asked for.
+struct PeerCounts(Peer);
+
+impl fmt::Debug for PeerCounts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PeerCounts").finish_non_exhaustive()
+    }
+}
+
+impl Collector for PeerCounts {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        // Both are answered at once.
+        let counts = self.0.counts().now_or_never().unwrap_or_default();
+        let peers = self.0.peers().now_or_never().unwrap_or_default();
+        let counters = [
+            ("whispernet_received", "Messages of peers, each counted once", counts.shown),
+            ("whispernet_repeated", "Messages of peers that had come before", counts.repeated),
+            ("whispernet_said", "Messages said to peers", counts.originated),
+            ("whispernet_mismatched", "Messages whose id was not their hash", counts.mismatched),
+            ("whispernet_forged", "Messages with a wrong signature", counts.forged),
+            ("whispernet_unsigned", "Messages dropped since they were not signed", counts.unsigned),
+            ("whispernet_without_body", "Objects without a Body", counts.without_body),
+            ("whispernet_malformed", "Connections closed for what is no message", counts.malformed),
+            ("whispernet_flooded", "Addresses refused for sending too much", counts.flooded),
+            ("whispernet_slow", "Connections closed since the peer took too little", counts.slow),
+            ("whispernet_unsent", "Objects above what may be sent to a peer", counts.unsent),
+            ("whispernet_not_dialled", "Addresses named by others and not dialled", counts.not_dialled),
+        ];
+        for (name, help, count) in counters {
+            let counter = ConstCounter::new(count);
+            counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)?;
+        }
+        let connected = peers.iter().filter(|peer| peer.connected).count();
+        let gauge = ConstGauge::new(i64::try_from(connected).unwrap_or(i64::MAX));
+        let help = "Peers that are connected to";
+        gauge.encode(encoder.encode_descriptor("whispernet_peers", help, None, gauge.metric_type())?)
+    }
+}

@@ -1,0 +1,71 @@
+//! `watchtower-sim`: simulates a network, prints what came of it, and ends with
+//! 1 when something is not as it is promised.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use watchtower_sim::whispernet;
+
+/// Seeded simulations of whole networks, in virtual time
+#[derive(Parser)]
+#[command(version)]
+struct Cli {
+    #[command(subcommand)]
+    network: Network,
+}
+
+#[derive(Subcommand)]
+enum Network {
+    /// Many nodes of the whispernet, of which some fail at once
+    Whispernet(Whispernet),
+}
+
+#[derive(Args)]
+struct Whispernet {
+    /// How many nodes there are
+    #[arg(long, default_value_t = 1_000)]
+    nodes: usize,
+    /// How many of them know nothing of routing
+    #[arg(long, default_value_t = 0)]
+    plain: usize,
+    /// How many fail at once; a tenth if it is not said
+    #[arg(long)]
+    kill: Option<usize>,
+    /// How many messages are measured
+    #[arg(long, default_value_t = 100)]
+    messages: usize,
+    /// What all chance is from: the same seed gives the same output
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Draw it as SVG, too
+    #[arg(long, value_name = "FILE")]
+    plot: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    let Network::Whispernet(arguments) = Cli::parse().network;
+    match simulate(&arguments) {
+        Ok((text, is_kept)) => {
+            // Nobody is there to be told when this fails.
+            let _ = std::io::stdout().write_all(text.as_bytes());
+            if is_kept { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        }
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "watchtower-sim: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn simulate(arguments: &Whispernet) -> Result<(String, bool), whispernet::Error> {
+    let Whispernet { nodes, plain, kill, messages, seed, .. } = *arguments;
+    let kill = kill.unwrap_or(nodes / 10);
+    let options = whispernet::Options { nodes, plain, kill, messages, seed, ..Default::default() };
+    let report = whispernet::run(options)?;
+    if let Some(path) = &arguments.plot {
+        report.plot_svg(path)?;
+    }
+    Ok((report.to_string(), report.is_kept()))
+}

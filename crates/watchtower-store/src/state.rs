@@ -1,0 +1,295 @@
+//! What all changes so far amount to, the contents of messages aside, and which
+//! change may follow. Both implementations stand on it, so that they cannot
+//! differ here.
+//!
+//! Knows neither where messages are nor whether a change is on disk yet.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound;
+
+use watchtower_hub::{ChannelName, Epoch, Message, Timestamp};
+
+use crate::{Change, Ends, Key, Kind, Record, Refused, message_bytes};
+
+/// A channel's log, without its messages. Within one epoch every number here
+/// only grows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Log {
+    pub(crate) epoch: Epoch,
+    /// The first offset that is kept.
+    pub(crate) first: u64,
+    /// The offset of the next message.
+    pub(crate) next: u64,
+    /// The bytes of all messages before `first`, since the log began.
+    pub(crate) dropped: u64,
+    /// The bytes of all messages, since the log began.
+    pub(crate) total: u64,
+    /// The time of the message at `first`; means nothing when there is none.
+    pub(crate) oldest: Timestamp,
+}
+
+impl Log {
+    pub(crate) fn new(epoch: Epoch) -> Log {
+        Log { epoch, first: 1, next: 1, dropped: 0, total: 0, oldest: Timestamp::default() }
+    }
+
+    pub(crate) fn ends(&self) -> Ends {
+        Ends {
+            epoch: self.epoch,
+            first: self.first,
+            next: self.next,
+            bytes: self.total.saturating_sub(self.dropped),
+            oldest: (self.first < self.next).then_some(self.oldest),
+        }
+    }
+
+    /// Notes that messages up to `next`, of `total` bytes since the log began,
+    /// are there; the one at `first` is of `time`.
+    pub(crate) fn extend(&mut self, first: u64, next: u64, total: u64, time: Timestamp) {
+        if first <= self.first && self.first < next && self.next <= self.first {
+            self.oldest = time;
+        }
+        self.next = self.next.max(next);
+        self.total = self.total.max(total);
+    }
+
+    /// Notes what another account of the same log says.
+    fn catch_up(&mut self, other: &Log) {
+        if other.first > self.first || (self.next <= self.first && other.first == self.first) {
+            self.oldest = other.oldest;
+        }
+        self.first = self.first.max(other.first);
+        self.next = self.next.max(other.next);
+        self.dropped = self.dropped.max(other.dropped);
+        self.total = self.total.max(other.total);
+    }
+}
+
+/// One change, judged: nothing is left to decide.
+#[derive(Debug)]
+pub(crate) enum Step {
+    /// The message, and the bytes of all before it in its log.
+    Append(Message, u64),
+    /// What a channel's log is from now on, or that there is none.
+    Log(ChannelName, Option<Log>),
+    Put(Record),
+    Delete(Key),
+}
+
+/// What is asked for: a change, or that a log drops its beginning.
+#[derive(Debug)]
+pub(crate) enum Asked {
+    Change(Change),
+    Trim(ChannelName, Trim),
+}
+
+/// A log's new beginning. Unlike a [`Change`] it holds what only a store knows.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Trim {
+    pub(crate) epoch: Epoch,
+    pub(crate) first: u64,
+    pub(crate) dropped: u64,
+    pub(crate) oldest: Timestamp,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct State {
+    logs: BTreeMap<ChannelName, Log>,
+    records: BTreeMap<Key, Record>,
+}
+
+impl State {
+    pub(crate) fn log(&self, channel: &ChannelName) -> Option<&Log> {
+        self.logs.get(channel)
+    }
+
+    pub(crate) fn logs(&self) -> impl Iterator<Item = (&ChannelName, &Log)> {
+        self.logs.iter()
+    }
+
+    pub(crate) fn channels(&self, after: Option<&ChannelName>, limit: usize) -> Vec<(ChannelName, Ends)> {
+        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let logs = self.logs.range((start, Bound::Unbounded)).take(limit);
+        logs.map(|(channel, log)| (channel.clone(), log.ends())).collect()
+    }
+
+    pub(crate) fn record(&self, key: &Key) -> Option<&Record> {
+        self.records.get(key)
+    }
+
+    pub(crate) fn records(&self, kind: Kind, after: Option<&Key>, limit: usize) -> Vec<Record> {
+        let start = match after {
+            Some(key) if key.kind() as u8 >= kind as u8 => Bound::Excluded(key.clone()),
+            _ => first_key(kind),
+        };
+        let of_kind = self.records.range((start, Bound::Unbounded)).take_while(|(key, _)| key.kind() == kind);
+        of_kind.take(limit).map(|(_, record)| record.clone()).collect()
+    }
+
+    /// Notes that a run of messages is there, as a store finds it when it opens.
+    pub(crate) fn found(
+        &mut self,
+        channel: &ChannelName,
+        epoch: Epoch,
+        offsets: (u64, u64),
+        total: u64,
+        time: Timestamp,
+    ) {
+        if let Some(log) = self.logs.get_mut(channel)
+            && log.epoch == epoch
+        {
+            log.extend(offsets.0, offsets.1, total, time);
+        }
+    }
+
+    /// Takes a log for granted whose beginning was lost: what is there of it
+    /// begins with `first`.
+    pub(crate) fn adopt(&mut self, channel: &ChannelName, epoch: Epoch, first: u64, total: u64) {
+        let log = Log { first, next: first, dropped: 0, total, ..Log::new(epoch) };
+        self.logs.insert(channel.clone(), log);
+    }
+
+    pub(crate) fn apply(&mut self, step: Step) {
+        match step {
+            Step::Append(message, before) => {
+                let position = message.position();
+                let total = before + message_bytes(&message);
+                let offsets = (position.offset, position.offset + 1);
+                self.found(message.channel(), position.epoch, offsets, total, message.time());
+            }
+            Step::Log(channel, None) => {
+                self.logs.remove(&channel);
+            }
+            Step::Log(channel, Some(log)) => {
+                let known = self.logs.entry(channel).or_insert(log);
+                if known.epoch == log.epoch { known.catch_up(&log) } else { *known = log }
+            }
+            Step::Put(record) => {
+                self.records.insert(record.key(), record);
+            }
+            Step::Delete(key) => {
+                self.records.remove(&key);
+            }
+        }
+    }
+}
+
+/// Where the keys of a kind begin.
+fn first_key(kind: Kind) -> Bound<Key> {
+    let lowest = watchtower_hub::SenderId::new(1);
+    match (kind, lowest) {
+        (Kind::Join, Some(sender)) => Bound::Included(Key::Join(sender, ChannelName::from(0))),
+        (Kind::Callback, _) => Bound::Included(Key::Callback([0; 16])),
+        (Kind::Value, _) => Bound::Included(Key::Value("".into())),
+        (Kind::Sender | Kind::Join, _) => Bound::Unbounded,
+    }
+}
+
+/// Judges changes against a state and those judged before them, which that
+/// state does not show yet.
+#[derive(Debug)]
+pub(crate) struct Judge<'a> {
+    state: &'a State,
+    /// The logs that differ from the state's.
+    ahead: HashMap<ChannelName, Option<Log>>,
+}
+
+impl<'a> Judge<'a> {
+    pub(crate) fn new(state: &'a State) -> Judge<'a> {
+        Judge { state, ahead: HashMap::new() }
+    }
+
+    /// All of `asked`, or why none of it may be. A change that has no effect
+    /// gives no step.
+    pub(crate) fn judge(&mut self, asked: Vec<Asked>) -> Result<Vec<Step>, Refused> {
+        let mut touched = Vec::new();
+        let mut steps = Vec::with_capacity(asked.len());
+        for one in asked {
+            match self.judge_one(one, &mut touched) {
+                Ok(step) => steps.extend(step),
+                Err(refused) => {
+                    for (channel, log) in touched.into_iter().rev() {
+                        self.ahead.insert(channel, log);
+                    }
+                    return Err(refused);
+                }
+            }
+        }
+        Ok(steps)
+    }
+
+    fn judge_one(
+        &mut self,
+        asked: Asked,
+        touched: &mut Vec<(ChannelName, Option<Log>)>,
+    ) -> Result<Option<Step>, Refused> {
+        match asked {
+            Asked::Change(Change::Append(message)) => {
+                let (channel, position) = (message.channel(), message.position());
+                let log = self.log(channel);
+                let next = log.map(|log| log.ends().next_position());
+                let (Some(mut log), true) = (log, next == Some(position)) else {
+                    return Err(Refused::NotNext { channel: channel.clone(), next });
+                };
+                let before = log.total;
+                let total = before + message_bytes(&message);
+                log.extend(position.offset, position.offset + 1, total, message.time());
+                self.set(channel.clone(), Some(log), touched);
+                Ok(Some(Step::Append(message, before)))
+            }
+            Asked::Change(Change::Begin { channel, epoch }) => {
+                if self.log(&channel).is_some_and(|log| log.epoch == epoch) {
+                    return Ok(None);
+                }
+                let log = Some(Log::new(epoch));
+                self.set(channel.clone(), log, touched);
+                Ok(Some(Step::Log(channel, log)))
+            }
+            Asked::Change(Change::Skip { channel, next }) => {
+                let Some(mut log) = self.log(&channel) else {
+                    return Err(Refused::NotNext { channel, next: None });
+                };
+                if next <= log.next {
+                    return Ok(None);
+                }
+                log.first = if log.first == log.next { next } else { log.first };
+                log.next = next;
+                self.set(channel.clone(), Some(log), touched);
+                Ok(Some(Step::Log(channel, Some(log))))
+            }
+            Asked::Change(Change::Forget { channel }) => {
+                if self.log(&channel).is_none() {
+                    return Ok(None);
+                }
+                self.set(channel.clone(), None, touched);
+                Ok(Some(Step::Log(channel, None)))
+            }
+            Asked::Change(Change::Put(record)) => Ok(Some(Step::Put(record))),
+            Asked::Change(Change::Delete(key)) => Ok(Some(Step::Delete(key))),
+            Asked::Trim(channel, trim) => {
+                let Some(mut log) = self.log(&channel) else { return Ok(None) };
+                if log.epoch != trim.epoch || trim.first <= log.first {
+                    return Ok(None);
+                }
+                log.first = trim.first;
+                log.dropped = trim.dropped;
+                log.oldest = trim.oldest;
+                self.set(channel.clone(), Some(log), touched);
+                Ok(Some(Step::Log(channel, Some(log))))
+            }
+        }
+    }
+
+    fn log(&self, channel: &ChannelName) -> Option<Log> {
+        match self.ahead.get(channel) {
+            Some(log) => *log,
+            None => self.state.log(channel).copied(),
+        }
+    }
+
+    fn set(&mut self, channel: ChannelName, log: Option<Log>, touched: &mut Vec<(ChannelName, Option<Log>)>) {
+        touched.push((channel.clone(), self.log(&channel)));
+        self.ahead.insert(channel, log);
+    }
+}

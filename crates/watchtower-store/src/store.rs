@@ -1,0 +1,242 @@
+//! The store as its users see it: one trait, with what it promises.
+//!
+//! Deliberately knows no disk, no clock and no async runtime: an answer is a
+//! call of a function, from which a [`Ticket`] makes something to wait for.
+
+use std::future::Future;
+use std::ops::Range;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use parking_lot::{Condvar, Mutex};
+use watchtower_hub::{ChannelName, Epoch, Message, Position, Timestamp};
+
+use crate::{Change, Key, Kind, ReadError, Record, Refused};
+
+/// Called once, when it is certain whether changes are kept.
+///
+/// It runs on the thread that writes, so it must neither wait nor panic, nor
+/// call anything of the store that waits.
+pub type Done = Box<dyn FnOnce(Result<(), Refused>) + Send>;
+
+/// Keeps the logs of channels, and records beside them.
+///
+/// **Guarantees.** Changes whose `Done` said `Ok` are there after the process
+/// ended in whatever way, with the same epochs and offsets, if the store is one
+/// on disk. Changes that were refused have no effect. Nobody sees a change
+/// before it is kept; who was told of it sees it.
+///
+/// **Order.** Changes take effect in the order in which they were submitted, and
+/// those of one thread are answered in it. Those submitted together take effect
+/// together.
+///
+/// **Blocking.** Each method says whether it may wait for a disk. None waits
+/// for a sync, save [`close`](Self::close).
+pub trait Store: Send + Sync {
+    /// Submits changes to be made together. Does not wait: `done` is told, soon
+    /// or from within this call.
+    ///
+    /// # Errors
+    ///
+    /// Through `done`; see [`Refused`].
+    fn submit(&self, changes: Vec<Change>, done: Done);
+
+    /// Drops the messages of a channel's log that are before `first`. Nothing
+    /// happens when they are gone already or the log has another epoch; a
+    /// `first` beyond the end drops all there are. The offsets of later messages
+    /// go on from where they were.
+    ///
+    /// In order with what was submitted. Reads one message, so it may wait for
+    /// a disk; not to be called where messages are delivered.
+    ///
+    /// # Errors
+    ///
+    /// Through `done`, save for those of reading.
+    fn trim(&self, channel: &ChannelName, epoch: Epoch, first: u64, done: Done) -> Result<(), ReadError>;
+
+    /// What a channel's log holds; `None` if it has none. Does not wait.
+    fn ends(&self, channel: &ChannelName) -> Option<Ends>;
+
+    /// The first `limit` channels after `after` in the order of their names,
+    /// and what their logs hold. Reads no messages, and does not wait.
+    fn channels(&self, after: Option<&ChannelName>, limit: usize) -> Vec<(ChannelName, Ends)>;
+
+    /// Reads a channel's log from offset `from` on, or from the first message
+    /// that is kept, whichever is later. May wait for a disk, never for a
+    /// writer.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError`]. What was found damaged is no error: see [`Page::lost`].
+    fn read(&self, channel: &ChannelName, from: u64, limit: ReadLimit) -> Result<Page, ReadError>;
+
+    /// The record of that key. Does not wait.
+    fn record(&self, key: &Key) -> Option<Record>;
+
+    /// The first `limit` records of a kind after `after`, in the order of their
+    /// keys. Does not wait.
+    fn records(&self, kind: Kind, after: Option<&Key>, limit: usize) -> Vec<Record>;
+
+    /// Answers all that was submitted, and then refuses. Waits for that.
+    fn close(&self);
+
+    /// As [`submit`](Self::submit), with something to wait for.
+    fn commit(&self, changes: Vec<Change>) -> Ticket {
+        let (ticket, done) = Ticket::new();
+        self.submit(changes, done);
+        ticket
+    }
+
+    /// Reads up to `limit.messages` messages that are right before offset
+    /// `before`, in their order; fewer where some were lost or are too long for
+    /// `limit.bytes`, in which case the page ends before `before`.
+    ///
+    /// # Errors
+    ///
+    /// As for [`read`](Self::read).
+    fn read_before(&self, channel: &ChannelName, before: u64, limit: ReadLimit) -> Result<Page, ReadError> {
+        let next = self.ends(channel).map_or(0, |ends| ends.next);
+        let before = before.min(next);
+        let from = before.saturating_sub(limit.messages as u64);
+        let messages = usize::try_from(before - from).unwrap_or(usize::MAX);
+        let mut page = self.read(channel, from, ReadLimit { messages, ..limit })?;
+        // Where some are lost or trimmed, the page reaches beyond.
+        page.messages.retain(|message| message.position().offset < before);
+        page.lost.retain(|lost| lost.start < before);
+        page.next = page.next.min(before);
+        Ok(page)
+    }
+}
+
+/// What a channel's log holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ends {
+    /// The incarnation of the log.
+    pub epoch: Epoch,
+    /// The offset of the first message that is kept.
+    pub first: u64,
+    /// The offset of the next message; as `first` when none is kept.
+    pub next: u64,
+    /// The bytes of the messages that are kept; see
+    /// [`message_bytes`](crate::message_bytes).
+    pub bytes: u64,
+    /// The time of the first message that is kept, if any is.
+    pub oldest: Option<Timestamp>,
+}
+
+impl Ends {
+    /// How many messages are kept.
+    pub fn messages(&self) -> u64 {
+        self.next.saturating_sub(self.first)
+    }
+
+    /// Where the next message goes.
+    pub fn next_position(&self) -> Position {
+        Position { epoch: self.epoch, offset: self.next }
+    }
+}
+
+/// How much to read at once. One message is read whatever its length.
+#[derive(Debug, Clone, Copy)]
+pub struct ReadLimit {
+    /// How many messages.
+    pub messages: usize,
+    /// How many bytes, as [`message_bytes`](crate::message_bytes) counts.
+    pub bytes: u64,
+}
+
+impl ReadLimit {
+    /// So many messages, of no more than a megabyte together.
+    pub const fn messages(messages: usize) -> ReadLimit {
+        ReadLimit { messages, bytes: 1 << 20 }
+    }
+}
+
+/// What was read.
+#[derive(Debug)]
+pub struct Page {
+    /// The epoch that they are in.
+    pub epoch: Epoch,
+    /// In the order of their offsets.
+    pub messages: Vec<Message>,
+    /// Offsets between the first and the last that were kept, and are damaged
+    /// or missing on disk, or were skipped. Damage is reported once, and said
+    /// here each time.
+    pub lost: Vec<Range<u64>>,
+    /// Where to read on; the end of the log when it was reached.
+    pub next: u64,
+}
+
+impl Page {
+    /// Notes that there is nothing before `offset`.
+    pub(crate) fn skip_to(&mut self, offset: u64) {
+        if self.next < offset {
+            self.lost.push(self.next..offset);
+            self.next = offset;
+        }
+    }
+}
+
+/// The answer to changes, to be waited for by a thread or a task.
+#[derive(Debug)]
+pub struct Ticket(Arc<Answer>);
+
+#[derive(Debug, Default)]
+struct Answer {
+    state: Mutex<AnswerState>,
+    came: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct AnswerState {
+    result: Option<Result<(), Refused>>,
+    waker: Option<Waker>,
+}
+
+impl Ticket {
+    /// A ticket, and what answers it.
+    pub fn new() -> (Ticket, Done) {
+        let answer = Arc::new(Answer::default());
+        let ticket = Ticket(answer.clone());
+        let done = move |result| {
+            let mut state = answer.state.lock();
+            state.result = Some(result);
+            let waker = state.waker.take();
+            drop(state);
+            answer.came.notify_all();
+            if let Some(waker) = waker {
+                waker.wake();
+            }
+        };
+        (ticket, Box::new(done))
+    }
+
+    /// Waits until it is answered.
+    ///
+    /// # Errors
+    ///
+    /// Why the changes were refused.
+    pub fn wait(self) -> Result<(), Refused> {
+        let mut state = self.0.state.lock();
+        loop {
+            if let Some(result) = state.result.clone() {
+                return result;
+            }
+            self.0.came.wait(&mut state);
+        }
+    }
+}
+
+impl Future for Ticket {
+    type Output = Result<(), Refused>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut state = self.0.state.lock();
+        if let Some(result) = state.result.clone() {
+            return Poll::Ready(result);
+        }
+        state.waker = Some(context.waker().clone());
+        Poll::Pending
+    }
+}

@@ -1,0 +1,160 @@
+//! Mutual TLS between peers, and who has no certificate of the authority.
+
+use std::fs;
+use std::path::PathBuf;
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use watchtower_whisper::{Event, Events, Options, Peer, TlsFiles};
+
+use super::{SOON, connected, next_shown, options, start, wait_for};
+
+/// An authority, and a folder for what it signs.
+struct Authority {
+    issuer: CertifiedIssuer<'static, KeyPair>,
+    folder: TempDir,
+}
+
+impl Authority {
+    fn new() -> Authority {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("ca.pem"), issuer.pem()).unwrap();
+        Authority { issuer, folder }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// The files of a peer whose certificate is for that name.
+    fn files(&self, name: &str) -> TlsFiles {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new([name.to_owned()]).unwrap();
+        let cert = params.signed_by(&key, &self.issuer).unwrap();
+        fs::write(self.path(&format!("{name}.pem")), cert.pem()).unwrap();
+        fs::write(self.path(&format!("{name}.key")), key.serialize_pem()).unwrap();
+        TlsFiles {
+            cert: self.path(&format!("{name}.pem")),
+            key: self.path(&format!("{name}.key")),
+            ca: self.path("ca.pem"),
+        }
+    }
+
+    async fn start(&self, name: &str, peers: &[&Peer]) -> Peer {
+        let peers = peers.iter().map(|peer| peer.address().to_string()).collect();
+        Peer::start(Options { tls: Some(self.files(name)), peers, ..options() }).await.unwrap()
+    }
+}
+
+async fn warning(events: &mut Events) -> String {
+    wait_for(events, |event| if let Event::Warning(warning) = event { Some(warning) } else { None }).await
+}
+
+/// [whispernet: 13] The names in the certificates are other names.
+#[tokio::test]
+async fn peers_of_one_authority_talk_within_tls() {
+    let authority = Authority::new();
+    let phil = authority.start("phil.example", &[]).await;
+    let mut to_phil = phil.events();
+    let goldy = authority.start("goldy.example", &[&phil]).await;
+    let mut to_goldy = goldy.events();
+    connected(&goldy, 1).await;
+    let long = "x".repeat(1 << 20);
+    goldy.say(&long).await.unwrap();
+    assert_eq!(next_shown(&mut to_phil).await.body, long);
+    connected(&phil, 1).await;
+    phil.say("hello").await.unwrap();
+    assert_eq!(next_shown(&mut to_goldy).await.body, "hello");
+    goldy.say("bye").await.unwrap();
+    goldy.shut_down().await;
+    assert_eq!(next_shown(&mut to_phil).await.body, "bye");
+}
+
+#[tokio::test]
+async fn who_has_no_certificate_of_the_authority_is_told_nothing() {
+    let (ours, others) = (Authority::new(), Authority::new());
+    let phil = ours.start("phil.example", &[]).await;
+    phil.say("a secret").await.unwrap();
+    let mut of_phil = phil.events();
+
+    // Each trusts the other's authority in neither direction.
+    let stranger = others.start("stranger.example", &[&phil]).await;
+    let told = warning(&mut stranger.events()).await;
+    assert!(told.contains("invalid peer certificate"), "{told}");
+
+    // This one trusts ours, and is not trusted.
+    let files = TlsFiles { ca: ours.path("ca.pem"), ..others.files("half.example") };
+    let peers = vec![phil.address().to_string()];
+    let half = Peer::start(Options { tls: Some(files), peers, ..options() }).await.unwrap();
+    let told = warning(&mut half.events()).await;
+    assert!(
+        told.starts_with(&format!("cannot reach {}, trying again: received fatal alert", phil.address()))
+    );
+    half.say("let me in").await.unwrap();
+    assert!(!half.flush(std::time::Duration::from_millis(10)).await);
+
+    // This one speaks no TLS, and phil dials nobody who does not.
+    let plain = start("plain", &[&phil]).await;
+    plain.say("hello").await.unwrap();
+    phil.connect(plain.address()).await;
+    let told = warning(&mut of_phil).await;
+    assert!(told.contains("was disconnected: ") || told.contains("cannot reach"), "{told}");
+    assert_eq!(phil.counts().await.shown, 0);
+    let others: [&Peer; 3] = [&stranger, &half, &plain];
+    for peer in others {
+        assert_eq!(peer.counts().await.shown, 0);
+    }
+    assert_eq!(phil.peers().await.iter().filter(|peer| peer.connected).count(), 0);
+}
+
+#[tokio::test]
+async fn half_a_handshake_keeps_nobody_else_waiting() {
+    let authority = Authority::new();
+    let phil = authority.start("phil.example", &[]).await;
+    let mut events = phil.events();
+    let mut silent = Vec::new();
+    for _ in 0..20 {
+        let mut stream = TcpStream::connect(phil.address()).await.unwrap();
+        stream.write_all(&[0x16, 0x03, 0x01]).await.unwrap();
+        silent.push(stream);
+    }
+    let goldy = authority.start("goldy.example", &[&phil]).await;
+    connected(&goldy, 1).await;
+    goldy.say("hi").await.unwrap();
+    assert_eq!(next_shown(&mut events).await.body, "hi");
+    // Whoever speaks no TLS is disconnected at once.
+    let mut plain = TcpStream::connect(phil.address()).await.unwrap();
+    plain.write_all(b"{\"ID\":\"1\",\"Body\":\"hi\"}").await.unwrap();
+    let mut answer = Vec::new();
+    let _ = tokio::time::timeout(SOON, plain.read_to_end(&mut answer)).await.expect("it ends soon");
+    assert!(!String::from_utf8_lossy(&answer).contains("Body"));
+}
+
+#[tokio::test]
+async fn files_that_cannot_be_used_are_named() {
+    let authority = Authority::new();
+    let good = authority.files("phil.example");
+    let other = authority.files("other.example");
+    let empty = authority.path("empty");
+    fs::write(&empty, "").unwrap();
+    let missing = authority.path("missing");
+    for (files, expected) in [
+        (TlsFiles { cert: missing.clone(), ..good.clone() }, "missing: cannot read it: No such file"),
+        (TlsFiles { cert: empty.clone(), ..good.clone() }, "empty: there is none in it; expected cert"),
+        (TlsFiles { key: empty.clone(), ..good.clone() }, "empty: there is none in it; expected a private"),
+        (TlsFiles { ca: empty.clone(), ..good.clone() }, "empty: there is none in it; expected cert"),
+        (
+            TlsFiles { key: other.key, ..good.clone() },
+            "phil.example.pem: it cannot be used with the private key",
+        ),
+    ] {
+        let error = Peer::start(Options { tls: Some(files), ..options() }).await.unwrap_err().to_string();
+        let error = error.replace(&format!("{}/", authority.folder.path().display()), "");
+        assert!(error.starts_with(expected), "{error}");
+    }
+}
