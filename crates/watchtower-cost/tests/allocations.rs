@@ -8,13 +8,13 @@ use watchtower_cost::cases;
 
 /// How often each unit of a case asks for memory.
 const OF_EACH: &[(&str, u64)] = &[
-    // The content, what shares it, and the log's next place.
-    ("publish/to-nobody", 3),
-    ("publish/to-1000-at-rest", 3),
-    ("publish/burst-to-1000", 3),
-    // The command's fields besides, and those of what it publishes.
-    ("publish/webrocket", 6),
-    ("publish/webtalk", 5),
+    // The content, and the log's next place.
+    ("publish/to-nobody", 2),
+    ("publish/to-1000-at-rest", 2),
+    ("publish/burst-to-1000", 2),
+    // The lists of the command's fields besides, and of those of what it publishes.
+    ("publish/webrocket", 5),
+    ("publish/webtalk", 2),
     // The frame, the list of a message's frames, and, where the frame's length was not known
     // before, what shares it.
     ("encode/packets", 2),

@@ -47,12 +47,11 @@ impl Mailbox {
     /// [`Refused::TooLarge`]; [`Refused::Closed`] when the session is over.
     pub fn deliver(&self, content: Content, now: Timestamp) -> Result<(), Refused> {
         let settings = self.hub.settings.load();
-        let draft = Draft::new(Publish::new(content), now, &settings)?;
+        let (draft, content) = Draft::new(Publish::new(content), now, &settings)?;
         let mut state = self.channel.lock();
         if !state.is_read() {
             return Err(Refused::Closed);
         }
-        let content = draft.content.clone();
         self.channel.append(&mut state, &draft, content, &settings.limits, &self.hub.counters);
         Ok(())
     }

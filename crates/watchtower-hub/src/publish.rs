@@ -71,14 +71,13 @@ impl<'a> Publish<'a> {
     }
 }
 
-/// A message whose length and sender were found to be right.
+/// A message whose length and sender were found to be right, but for its content.
 #[derive(Debug)]
 pub(crate) struct Draft<'a> {
     pub(crate) sender: Option<SenderId>,
     /// Whether its sender need not have joined.
     pub(crate) is_guest: bool,
     pub(crate) event: &'a str,
-    pub(crate) content: Content,
     /// `None` for everyone.
     pub(crate) receivers: Option<Receivers>,
     pub(crate) extras: Option<Bytes>,
@@ -104,12 +103,13 @@ impl Receivers {
 }
 
 impl<'a> Draft<'a> {
-    /// Judges what no channel is needed for.
+    /// Judges what no channel is needed for. The content is apart: one channel
+    /// takes it as it is, and shares it with nobody.
     pub(crate) fn new(
         message: Publish<'a>,
         time: Timestamp,
         settings: &Settings,
-    ) -> Result<Draft<'a>, Refused> {
+    ) -> Result<(Draft<'a>, Content), Refused> {
         let Publish { content, sender, is_guest, event, receivers, extras } = message;
         let bytes = content.bytes().len() + extras.as_ref().map_or(0, Bytes::len);
         let limit = settings.limits.message_bytes_max;
@@ -117,7 +117,7 @@ impl<'a> Draft<'a> {
             return Err(Refused::TooLarge { bytes, limit });
         }
         let receivers = receivers.map(Receivers::new);
-        Ok(Draft { sender, is_guest, event, content, receivers, extras, time })
+        Ok((Draft { sender, is_guest, event, receivers, extras, time }, content))
     }
 }
 
@@ -129,14 +129,14 @@ impl Inner {
         now: Timestamp,
     ) -> Result<Position, Refused> {
         let settings = self.settings.load();
-        let draft = self.draft(message, now, &settings)?;
+        let (draft, content) = self.draft(message, now, &settings)?;
         loop {
             let channel = self.target(channel, &draft, &settings)?;
             let mut state = channel.lock();
             if state.retired {
                 continue;
             }
-            let content = channel.judge(&state, &draft)?;
+            let content = channel.judge(&state, &draft, content)?;
             let position = channel.append(&mut state, &draft, content, &settings.limits, &self.counters);
             self.watch_published(&channel, &mut state, now);
             return Ok(position);
@@ -150,7 +150,7 @@ impl Inner {
         now: Timestamp,
     ) -> Result<Vec<Position>, Refused> {
         let settings = self.settings.load();
-        let draft = self.draft(message, now, &settings)?;
+        let (draft, content) = self.draft(message, now, &settings)?;
         // All locks at once, always in the order of names: nobody waits in a
         // circle, and nothing changes between judging and appending.
         let mut names: Vec<_> = channels.iter().collect();
@@ -165,7 +165,7 @@ impl Inner {
             }
             let mut contents = Vec::with_capacity(targets.len());
             for (channel, state) in targets.iter().zip(&states) {
-                contents.push(channel.judge(state, &draft)?);
+                contents.push(channel.judge(state, &draft, content.clone())?);
             }
             let mut positions = Vec::with_capacity(targets.len());
             for ((channel, state), content) in targets.iter().zip(&mut states).zip(contents) {
@@ -185,12 +185,12 @@ impl Inner {
         message: Publish<'a>,
         now: Timestamp,
         settings: &Settings,
-    ) -> Result<Draft<'a>, Refused> {
-        let draft = Draft::new(message, now, settings)?;
+    ) -> Result<(Draft<'a>, Content), Refused> {
+        let (draft, content) = Draft::new(message, now, settings)?;
         if let Some(sender) = draft.sender {
             self.senders.pin().get(&sender).ok_or(Refused::UnknownSender(sender))?.touch(now);
         }
-        Ok(draft)
+        Ok((draft, content))
     }
 
     /// A channel to publish on. A sender must have joined it, or name one that

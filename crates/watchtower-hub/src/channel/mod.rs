@@ -147,12 +147,17 @@ impl Channel {
 
     /// Judges a message, and gives its content the form that this channel
     /// keeps. In the order of [packets: rules]: not joined, content, receivers.
-    pub(crate) fn judge(&self, state: &State, draft: &Draft<'_>) -> Result<Content, Refused> {
+    pub(crate) fn judge(
+        &self,
+        state: &State,
+        draft: &Draft<'_>,
+        content: Content,
+    ) -> Result<Content, Refused> {
         let has_joined = |sender: &SenderId| state.members.contains_key(sender);
         if !draft.is_guest && draft.sender.is_some_and(|sender| !has_joined(&sender)) {
             return Err(Refused::NotJoined { channel: self.name.clone() });
         }
-        let content = self.accept(draft.content.clone())?;
+        let content = self.accept(content)?;
         if let Some(Receivers { ids, nobody }) = &draft.receivers {
             let absent = ids.iter().filter(|id| !has_joined(id)).map(|id| id.get());
             let missing: Vec<u32> = nobody.then_some(0).into_iter().chain(absent).collect();

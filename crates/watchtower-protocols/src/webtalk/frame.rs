@@ -5,6 +5,8 @@
 //! is known from its first five bytes. What the word in brackets means is for
 //! others to say.
 
+use std::io::Write;
+
 /// How many digits a frame's length has.
 pub const LENGTH_DIGITS: usize = 5;
 
@@ -72,7 +74,8 @@ impl<'a> Body<'a> {
         if length > BODY_BYTES_MAX {
             return Err(TooLong { length });
         }
-        out.extend_from_slice(format!("{length:0LENGTH_DIGITS$}[").as_bytes());
+        let written = write!(out, "{length:0LENGTH_DIGITS$}[");
+        debug_assert!(written.is_ok(), "a vector takes all that is written to it");
         out.extend_from_slice(self.word);
         out.extend_from_slice(b"] ");
         out.extend_from_slice(self.data);

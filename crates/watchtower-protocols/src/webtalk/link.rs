@@ -4,6 +4,7 @@
 //! no clock. Nothing is delivered here: an application talks to users, it is
 //! none.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -53,7 +54,7 @@ struct Lock {
 }
 
 /// What a command is answered with: what stands behind `[ok]`, or the error.
-type Reply = Result<Vec<u8>, LinkError>;
+type Reply = Result<Cow<'static, [u8]>, LinkError>;
 
 impl Link {
     /// An application that has just connected.
@@ -98,16 +99,16 @@ impl Link {
     /// [webtalk: private link]
     fn carry_out(&mut self, command: Command<'_>, now: Timestamp) -> Reply {
         let talk = &self.talk;
-        let done = |words: &str| Ok(words.as_bytes().to_vec());
+        let done = |words: &'static str| Ok(words.as_bytes().into());
         match command {
             Command::Goodbye => done("goodbye"),
             Command::Login(secret) => self.log_in(secret, now).and_then(|()| done("logged in")),
-            Command::NewUser => Ok(talk.new_user(now)?.to_string().into()),
+            Command::NewUser => Ok(talk.new_user(now)?.to_string().into_bytes().into()),
             Command::KillUser(user) => talk.kill_user(user, now).and_then(|()| done("user killed")),
             Command::Whisper { user, message } => {
                 talk.whisper(user, message, now).and_then(|()| done("message sent"))
             }
-            Command::NewChannel => Ok(talk.new_channel()?.to_string().into()),
+            Command::NewChannel => Ok(talk.new_channel()?.to_string().into_bytes().into()),
             Command::KillChannel(channel) => {
                 talk.kill_channel(channel, now).and_then(|()| done("channel killed"))
             }
@@ -122,12 +123,12 @@ impl Link {
             }
             Command::Store { key, value } => {
                 talk.store(key, value)?;
-                Ok([b"stored ", key].concat())
+                Ok([b"stored ", key].concat().into())
             }
-            Command::Retrieve(key) => Ok(talk.retrieve(key)?.into()),
+            Command::Retrieve(key) => Ok(Vec::from(talk.retrieve(key)?).into()),
             Command::Clear(key) => {
                 talk.clear(key)?;
-                Ok([b"cleared ", key].concat())
+                Ok([b"cleared ", key].concat().into())
             }
         }
     }
