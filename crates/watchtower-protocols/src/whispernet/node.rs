@@ -77,6 +77,8 @@ struct Incoming {
     reader: ObjectReader,
     /// Messages in a row that had come before.
     repeats: u32,
+    /// Whether it ever brought one that had not.
+    has_brought: bool,
     /// Whether it is from a node with routing, as far as it says.
     is_routing: bool,
 }
@@ -282,7 +284,8 @@ impl Node {
         }
         let connection = self.new_connection();
         let reader = ObjectReader::new(self.object_bytes_max);
-        self.incoming.insert(connection, Incoming { remote, local, reader, repeats: 0, is_routing: false });
+        let incoming = Incoming { remote, local, reader, repeats: 0, has_brought: false, is_routing: false };
+        self.incoming.insert(connection, incoming);
         Ok(connection)
     }
 

@@ -175,6 +175,15 @@ fn what_a_node_says_shows_that_it_understands_routing() {
     assert_eq!(bench.sent_to(peer(1)), [object]);
 }
 
+/// To other peers it is a key that they do not know.
+#[test]
+fn a_sign_of_another_kind_is_none_and_no_fault() {
+    for (value, routes) in [("true", true), ("false", false), ("null", false), ("1", false), ("{}", false)] {
+        let object = format!(r#"{{"ID":"x","Body":"b","Routes":{value}}}"#);
+        assert_eq!(Message::parse(object.as_bytes()).unwrap().unwrap().routes, routes, "{value}");
+    }
+}
+
 #[test]
 fn with_few_peers_a_node_floods_and_says_nothing_else() {
     let limits = RoutingLimits::default();
@@ -262,6 +271,22 @@ fn who_was_heard_first_here_is_served_and_others_are_not() {
     assert_eq!(bench.sent_to(peer(101)), [message("m", peer(1), true)], "byte for byte");
     bench.receive(first, &message("n", peer(101), false));
     assert_eq!(bench.sent_to(peer(1)).last(), Some(&message("n", peer(101), false)));
+    bench.receive(routing, &message("forged", peer(101), true));
+    bench.receive(routing, &message("o", peer(1), true));
+    assert!(bench.sent_to(peer(101)).contains(&message("o", peer(1), true)), "whatever others say");
+}
+
+/// [whispernet: 5] Else all who hear it would.
+#[test]
+fn of_those_that_are_announced_some_are_dialled() {
+    let mut bench = Bench::new(options());
+    bench.befriend(1);
+    for number in 101..=160 {
+        bench.node.announced(&peer(number).to_string(), peer(number).ip(), NOW);
+        bench.settle();
+    }
+    let dialled = (101..=160).filter(|number| bench.is_connected_to(peer(*number))).count();
+    assert!((5..30).contains(&dialled), "{dialled} of 60");
 }
 
 #[test]
@@ -301,9 +326,15 @@ fn a_full_node_makes_room_for_others_by_closing_what_brings_nothing_new() {
     let strangers = [101, 102, 103].map(|number| bench.accept(peer(number).ip()));
     bench.receive(neighbour, &message("m", peer(1), true));
     bench.receive(strangers[1], &message("m", peer(1), true));
-    bench.accept(peer(104).ip());
+    let later = bench.accept(peer(104).ip());
     assert_eq!(bench.closed, [(strangers[1], CloseReason::Repeating)]);
-    let remote = bench.far(peer(105).ip());
+    bench.receive(strangers[2], &message("n", peer(3), true));
+    let last = bench.accept(peer(105).ip());
+    assert_eq!(bench.closed.last(), Some(&(later, CloseReason::Repeating)), "it came last");
+    bench.receive(last, &message("o", peer(3), true));
+    bench.befriend(2);
+    assert_eq!(bench.closed.last(), Some(&(strangers[0], CloseReason::Repeating)), "it is silent");
+    let remote = bench.far(peer(106).ip());
     assert_eq!(bench.node.accepted(remote, me(), NOW), Err(CloseReason::TooMany(4)));
 }
 
@@ -330,6 +361,25 @@ fn a_peer_that_the_user_wants_stays_connected() {
     });
     bench.passes(Duration::from_secs(600));
     assert!(bench.is_connected_to(peer(1)));
+}
+
+#[test]
+fn a_peer_that_understands_is_not_flooded_however_many_there_are() {
+    let mut bench = Bench::new(options());
+    bench.node.connect(peer(1), Keep::Always, NOW);
+    bench.settle();
+    bench.hear(1, true);
+    let neighbours = [2, 3, 4, 5, 6].map(|number| bench.befriend(number));
+    bench.passes(Duration::from_secs(60));
+    for number in 0..6_000_u16 {
+        let far = SocketAddr::from(([10, 2, (number >> 8) as u8, number as u8], 55_555));
+        bench.receive(neighbours[0], &message(&format!("m{number}"), far, true));
+        bench.passes(Duration::from_millis(10));
+    }
+    assert!(bench.is_connected_to(peer(1)));
+    bench.sent_to(peer(1));
+    bench.receive(neighbours[0], &message("m", peer(2), true));
+    assert_eq!(bench.sent_to(peer(1)), [""; 0]);
 }
 
 // Peers that mean harm.

@@ -87,9 +87,8 @@ impl Host {
             Host::Node(ours) => ours.node.dial_failed(address(to), now),
             Host::Plain(plain) => {
                 plain.known.remove(&to);
-                // Its user starts it again.
                 if plain.contact == Some(to) {
-                    plain.dial(to);
+                    plain.start_again();
                 }
             }
         }
@@ -268,6 +267,16 @@ impl Plain {
         if let Some(at) = self.peers.iter().position(|(peer, _)| *peer == link) {
             let (_, host) = self.peers.swap_remove(at);
             self.known.remove(&host);
+        }
+        if self.peers.is_empty() {
+            self.start_again();
+        }
+    }
+
+    /// Its user does, since it knows nobody.
+    fn start_again(&mut self) {
+        if let Some(contact) = self.contact {
+            self.dial(contact);
         }
     }
 }

@@ -321,13 +321,14 @@ impl Network {
         if !self.is_up[from.0] {
             return self.close(link, from);
         }
-        self.met.insert((from, to));
         let is_wanted = self.hosts[from.0].dialled(to, local_end(from, link), link, now);
         if !is_wanted {
             self.close(link, from);
         } else if !is_accepted || !is_open {
             self.links[link.0].is_open = false;
             self.hosts[from.0].ended(link, now);
+        } else {
+            self.met.insert((from, to));
         }
         self.carry_out(from, None);
     }

@@ -38,7 +38,7 @@ const AFTERMATH: Millis = 15_000;
 ///
 /// # Errors
 ///
-/// [`enum@Error`], for options that make none.
+/// For options that make none.
 pub fn run(options: Options) -> Result<Report, Error> {
     let Options { nodes, plain, kill, .. } = options;
     if !(2..=NODES_MAX).contains(&nodes) {

@@ -127,14 +127,18 @@ impl Node {
         }
     }
 
-    /// Closes the connection from others that brought most in a row that had come
-    /// before. False when there is none.
+    /// Closes a connection from others, for one that comes: of those that never
+    /// brought anything new, or do so no more, the one that brought most in vain,
+    /// or else the last one. False when there is none.
     pub(super) fn close_most_useless(&mut self, now: Timestamp) -> bool {
         let is_started = self.routing.as_ref().is_some_and(|routing| routing.is_started());
-        let useless =
-            self.incoming.iter().filter(|(id, incoming)| incoming.repeats > 0 && !self.is_kept(**id));
-        let most = useless.max_by_key(|(_, incoming)| incoming.repeats).map(|(connection, _)| *connection);
-        let Some(connection) = most.filter(|_| is_started) else { return false };
+        let useless = self
+            .incoming
+            .iter()
+            .filter(|(id, incoming)| (incoming.repeats > 0 || !incoming.has_brought) && !self.is_kept(**id));
+        // Many come at once where a message names the node to plain peers.
+        let least = useless.max_by_key(|(id, incoming)| (incoming.repeats, **id));
+        let Some(connection) = least.map(|(id, _)| *id).filter(|_| is_started) else { return false };
         self.counts.repeating += 1;
         self.close(connection, CloseReason::Repeating, now);
         true
@@ -153,6 +157,7 @@ impl Node {
     ) -> Option<BTreeSet<SocketAddr>> {
         if let Some(incoming) = source.and_then(|source| self.incoming.get_mut(&source)) {
             incoming.repeats = 0;
+            incoming.has_brought = true;
         }
         let routing = self.routing.as_mut()?;
         Some(routing.spread(ShortId::of(id), object, origin, source, now))
@@ -167,32 +172,47 @@ impl Node {
         now: Timestamp,
     ) {
         let id = ShortId::of(&message.id);
-        // It may have lost the sign on the way that it took when it came first.
-        let origin = message.addr.as_deref().filter(|_| message.routes).and_then(parse_addr);
-        let origin = origin.filter(|origin| self.may_be_dialled(*origin, source, now));
+        let origin = message.addr.as_deref().and_then(parse_addr);
+        let may_be = origin.is_some_and(|origin| self.may_be_dialled(origin, source, now));
         let (Some(routing), Some(incoming)) = (&mut self.routing, self.incoming.get_mut(&connection)) else {
             return;
         };
-        if let Some(origin) = origin {
+        // It may have lost the sign on the way that it took when it came first.
+        if let Some(origin) = origin.filter(|_| message.routes && may_be) {
             routing.shows(origin, source == origin.ip());
         }
         routing.repeated(connection, id, now);
         incoming.repeats = incoming.repeats.saturating_add(1);
-        if routing.is_useless(incoming.repeats) {
-            // What a served peer brings need not come from another one, too.
-            let others = routing.brought_by(id).filter(|_| self.is_kept(connection));
-            self.close_useless(others.unwrap_or(connection), now);
+        let is_useless = routing.is_useless(incoming.repeats);
+        let brought_by = routing.brought_by(id);
+        if is_useless && self.is_served(connection) {
+            // What a served peer brings need not come from another one, its own
+            // words aside.
+            let is_own = |other: ConnectionId| {
+                let other = self.incoming.get(&other);
+                other.is_some_and(|other| origin.is_some_and(|origin| origin.ip() == other.remote.ip()))
+            };
+            if let Some(other) = brought_by.filter(|other| !is_own(*other)) {
+                self.close_useless(other, now);
+            }
+        } else if is_useless {
+            self.close_useless(connection, now);
         }
     }
 
-    /// Whether it is a connection that is kept whatever it brings: a node's with
-    /// routing, or one from where a peer is served.
-    fn is_kept(&self, connection: ConnectionId) -> bool {
+    /// Whether it is from where a peer is served.
+    fn is_served(&self, connection: ConnectionId) -> bool {
         let (Some(incoming), Some(routing)) = (self.incoming.get(&connection), &self.routing) else {
-            return true;
+            return false;
         };
-        let ip = incoming.remote.ip();
-        incoming.is_routing || routing.served().iter().any(|served| served.ip() == ip)
+        !incoming.is_routing && routing.served().iter().any(|served| served.ip() == incoming.remote.ip())
+    }
+
+    /// Whether it is kept whatever it brings: a node's with routing, or that of
+    /// a peer that is served.
+    fn is_kept(&self, connection: ConnectionId) -> bool {
+        let is_routing = self.incoming.get(&connection).is_none_or(|incoming| incoming.is_routing);
+        is_routing || self.is_served(connection)
     }
 
     /// Closes a connection that brings nothing new, unless it is the only one

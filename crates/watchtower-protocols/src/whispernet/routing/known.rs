@@ -3,14 +3,15 @@
 //! Other peers fail on what nodes with routing tell one another, so this is
 //! asked before anything is. What a peer shows itself beats what others say of
 //! it; a message without the sign that others passed on says nothing, since they
-//! may have passed on less than came.
+//! may have passed on less than came. Whoever lies about a peer gains nothing:
+//! he could as well tell it himself.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 
 /// How many peers are known. With more, the one is forgotten that was known
 /// first.
-const KNOWN_MAX: usize = 1_024;
+const KNOWN_MAX: usize = 4_096;
 
 #[derive(Default)]
 pub(super) struct Known {

@@ -3,10 +3,10 @@
 //!
 //! With few peers a node floods, and none of this is at work. Once it knows
 //! more than [`RoutingLimits::flooded`] peers that understand routing, or one
-//! that routes speaks to it, it has neighbours instead
-//! ([`view`]), and passes messages along a tree of them ([`tree`]). Messages
-//! stay what they are, byte for byte; beside them go objects without a `Body`
-//! ([`control`]), to those alone that have shown that they understand.
+//! that routes speaks to it, it has neighbours instead ([`view`]), and passes
+//! messages along a tree of them ([`tree`]). Messages stay what they are, byte
+//! for byte; beside them go objects without a `Body` ([`control`]), to those
+//! alone that are known to understand ([`known`]).
 //!
 //! Plain peers go on flooding. A node serves those that it was the first to
 //! hear: it sends them all messages, and listens to what they send. What other
@@ -112,10 +112,9 @@ impl Default for RoutingLimits {
 }
 
 /// What routing wants done.
-#[derive(Debug, PartialEq, Eq)]
 pub(super) enum Order {
-    /// To be sent on the connection to a peer; [`Routing::connect_to`] when
-    /// there is none.
+    /// To be sent on the connection to a peer; to be [posted](Routing::post)
+    /// when there is none.
     Send(SocketAddr, Bytes),
     /// The connection to a peer is of no more use.
     Leave(SocketAddr),
@@ -127,6 +126,8 @@ pub(super) enum Order {
 struct Link {
     /// When it was last of use.
     used: Timestamp,
+    /// Whether it understands, though who is known may be forgotten.
+    understands: bool,
     /// Whether it is from when the node flooded.
     is_left_over: bool,
 }
@@ -228,11 +229,11 @@ impl Routing {
         self.is_started = true;
         self.orders.push_back(Order::Forget);
         for link in self.links.values_mut() {
-            *link = Link { used: now, is_left_over: true };
+            *link = Link { used: now, is_left_over: true, ..*link };
         }
         let connected: Vec<SocketAddr> = self.links.keys().copied().collect();
         let (understanding, plain): (Vec<_>, Vec<_>) =
-            connected.into_iter().partition(|addr| self.known.understands(*addr));
+            connected.into_iter().partition(|addr| self.understands(*addr));
         if !plain.iter().any(|addr| self.served.contains(addr)) {
             self.served.extend(self.random.pick(&plain));
         }
@@ -255,6 +256,13 @@ impl Routing {
                 }
                 Event::Up(addr) => self.tree.up(addr, now),
                 Event::Down(addr) => self.tree.down(addr),
+                Event::Spare(addr) => {
+                    // Not one that messages come over.
+                    let lazy = self.tree.lazy().filter(|lazy| *lazy != addr).collect::<Vec<_>>();
+                    if let Some(lazy) = self.random.pick(&lazy) {
+                        self.view.exchange(lazy);
+                    }
+                }
             }
         }
     }
@@ -295,14 +303,15 @@ impl Routing {
     }
 
     pub(super) fn connected(&mut self, addr: SocketAddr, now: Timestamp) {
-        // The dial may have begun while the node flooded.
-        let is_left_over = self.is_started && !self.known.understands(addr);
-        self.links.insert(addr, Link { used: now, is_left_over });
         let letters = self.letters.remove(&addr).unwrap_or_default();
+        let understands = self.known.understands(addr) || !letters.is_empty();
+        // The dial may have begun while the node flooded.
+        let is_left_over = self.is_started && !understands;
+        self.links.insert(addr, Link { used: now, understands, is_left_over });
         self.orders.extend(letters.into_iter().map(|object| Order::Send(addr, object)));
         if self.is_started {
             self.view.connected(addr, now);
-            if self.known.understands(addr) {
+            if understands {
                 self.view.offer(addr, now);
             }
             self.settle(now);
@@ -323,8 +332,8 @@ impl Routing {
         if self.is_started {
             self.view.lost(addr, now);
             if self.view.is_stranded() {
-                let links = self.links.keys().filter(|addr| self.known.understands(**addr));
-                links.for_each(|addr| self.view.offer(*addr, now));
+                let links = self.links.iter().filter(|(_, link)| link.understands);
+                links.for_each(|(addr, _)| self.view.offer(*addr, now));
             }
             self.settle(now);
         }
@@ -345,7 +354,12 @@ impl Routing {
     fn is_idle(&self, addr: SocketAddr) -> bool {
         let is_left_over = self.links.get(&addr).is_some_and(|link| link.is_left_over);
         let is_of_use = self.view.contains(addr) || self.served.contains(&addr);
-        !is_of_use && (is_left_over || self.known.understands(addr))
+        !is_of_use && (is_left_over || self.understands(addr))
+    }
+
+    /// Whether a peer understands that is connected to.
+    fn understands(&self, addr: SocketAddr) -> bool {
+        self.links.get(&addr).is_some_and(|link| link.understands)
     }
 
     fn leave_the_idle(&mut self, now: Timestamp) {
@@ -361,7 +375,7 @@ impl Routing {
             link.used = now;
             let was_left_over = std::mem::take(&mut link.is_left_over);
             // It may flood yet, and wait for what comes no more.
-            if was_left_over && self.known.understands(addr) {
+            if was_left_over && link.understands {
                 self.say(addr, &Control::Disconnect { addr: self.me }, now);
             }
             self.orders.push_back(Order::Leave(addr));
@@ -370,8 +384,8 @@ impl Routing {
 
     // Messages.
 
-    /// A message that is new, on a connection or from the node itself, and the
-    /// peers that are connected to. Returns those that it is to be sent to.
+    /// A message that is new, from a connection or from the node itself. Returns
+    /// the peers that it is to be sent to.
     pub(super) fn spread(
         &mut self,
         id: ShortId,
@@ -401,7 +415,7 @@ impl Routing {
         let is_alone = self.view.up().next().is_none();
         let is_left_over = self.links.get(&addr).is_some_and(|link| link.is_left_over);
         let is_neighbour = self.view.up().any(|neighbour| neighbour == addr);
-        !is_neighbour && (is_alone || is_left_over || !self.known.understands(addr))
+        !is_neighbour && (is_alone || is_left_over || !self.understands(addr))
     }
 
     /// A message came that had come before. If it came from a neighbour, it is
@@ -452,12 +466,14 @@ impl Routing {
     pub(super) fn named(&mut self, addr: SocketAddr, shows: bool, is_direct: bool, now: Timestamp) -> bool {
         let is_first = self.heard.insert(&addr.to_string(), now);
         if shows {
-            self.known.shows(addr, is_direct);
-            self.served.remove(&addr);
+            self.shows(addr, is_direct);
         } else if is_direct {
             self.known.is_plain(addr);
         }
         let is_plain = !self.known.understands(addr);
+        if !is_plain {
+            self.served.remove(&addr);
+        }
         // Nobody else may have heard it.
         let is_wanted = is_first || (self.is_started && self.served.is_empty());
         let is_to_be_served = is_plain && is_direct && is_wanted && self.served.len() < self.limits.plain;
@@ -477,9 +493,12 @@ impl Routing {
         is_to_be_served
     }
 
-    /// A peer shows that it understands, by a message that had come before.
+    /// A peer shows that it understands, or others say so.
     pub(super) fn shows(&mut self, addr: SocketAddr, itself: bool) {
         self.known.shows(addr, itself);
+        if let Some(link) = self.links.get_mut(&addr) {
+            link.understands |= self.known.understands(addr);
+        }
     }
 
     /// Somebody announced an address otherwise ([whispernet: 5]). Whether it is
@@ -509,7 +528,7 @@ impl Routing {
             (Control::Neighbor { addr, token, echo, urgent }, _) if self.may_be_told(addr, source) => {
                 self.start(now);
                 if self.view.neighbor(connection, addr, (token, echo), urgent, now) {
-                    self.known.shows(addr, true);
+                    self.shows(addr, true);
                     self.served.remove(&addr);
                 }
             }
@@ -547,7 +566,7 @@ impl Routing {
     /// Somebody at `source` says that this peer understands. Whether it may be
     /// told anything: not when it has shown that it does not.
     fn may_be_told(&mut self, peer: SocketAddr, source: IpAddr) -> bool {
-        self.known.shows(peer, source == peer.ip());
+        self.shows(peer, source == peer.ip());
         self.known.understands(peer)
     }
 }

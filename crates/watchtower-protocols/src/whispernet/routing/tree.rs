@@ -67,7 +67,8 @@ struct Missing {
 }
 
 /// What is to be sent to a neighbour.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
+#[cfg_attr(test, derive(Debug))]
 pub(super) enum Sent {
     Control(Control),
     Message(Bytes),
@@ -234,6 +235,11 @@ impl Tree {
         }
         let unreliable = self.branches.iter().filter(|(_, branch)| branch.broken > BROKEN_MAX);
         (sends, unreliable.map(|(neighbour, _)| *neighbour).collect())
+    }
+
+    /// The neighbours that are told ids alone.
+    pub(super) fn lazy(&self) -> impl Iterator<Item = SocketAddr> {
+        self.branches.iter().filter(|(_, branch)| !branch.is_eager).map(|(neighbour, _)| *neighbour)
     }
 
     pub(super) fn deadline(&self) -> Option<Timestamp> {

@@ -12,6 +12,8 @@
 //! - A node looks for fewer neighbours than it accepts, so that most who ask are
 //!   accepted, and nobody has to be let go for them.
 //! - Joining is no message of its own: whoever hears a new node first asks it.
+//! - With each shuffle a node exchanges one neighbour for a stranger, so that no
+//!   part of the nodes keeps to itself.
 //!
 //! Opens no connection: it says what to send to whom.
 
@@ -49,6 +51,8 @@ pub(super) enum Event {
     Say(SocketAddr, Control),
     Up(SocketAddr),
     Down(SocketAddr),
+    /// One that came up took the place of another, if there is one that may go.
+    Spare(SocketAddr),
 }
 
 pub(super) struct View {
@@ -79,13 +83,24 @@ struct Neighbour {
     is_connected: bool,
     /// How long it is waited for, if it is not up by then.
     until: Timestamp,
-    /// Whether the others are to be told of it.
-    is_new: bool,
+    why: Why,
+}
+
+/// Why it is, or is to be, a neighbour.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Why {
+    /// It asked, or one more was wanted.
+    Wanted,
+    /// It is a new node: the others are to be told of it.
+    New,
+    /// It is to take the place of another, so that no part of the nodes keeps to
+    /// itself.
+    Mixed,
 }
 
 impl Neighbour {
-    fn new(until: Timestamp, is_new: bool) -> Neighbour {
-        Neighbour { incoming: None, echoed: None, is_connected: false, until, is_new }
+    fn new(until: Timestamp, why: Why) -> Neighbour {
+        Neighbour { incoming: None, echoed: None, is_connected: false, until, why }
     }
 
     fn is_up(&self) -> bool {
@@ -179,18 +194,18 @@ impl View {
             return;
         }
         if self.accepts(true) {
-            self.ask(addr, true, now);
+            self.ask(addr, Why::New, now);
         } else if !self.passive.contains(&addr) {
             self.remember(addr);
             self.walk(addr, HOPS, None);
         }
     }
 
-    fn ask(&mut self, addr: SocketAddr, is_new: bool, now: Timestamp) {
+    fn ask(&mut self, addr: SocketAddr, why: Why, now: Timestamp) {
         self.forget(addr);
         let until = now.after(self.limits.answer_within);
         let urgent = self.is_desperate && !self.has_neighbours();
-        self.neighbours.insert(addr, Neighbour::new(until, is_new));
+        self.neighbours.insert(addr, Neighbour::new(until, why));
         let token = self.token_for(addr);
         self.say(addr, Control::Neighbor { addr: self.me, token, echo: None, urgent });
     }
@@ -199,7 +214,7 @@ impl View {
     fn refill(&mut self, now: Timestamp) {
         while self.neighbours.len() < self.limits.neighbours_wanted {
             let Some(addr) = self.random.pick(&self.passive) else { break };
-            self.ask(addr, false, now);
+            self.ask(addr, Why::Wanted, now);
         }
     }
 
@@ -250,7 +265,7 @@ impl View {
         };
         self.forget(addr);
         let until = now.after(self.limits.answer_within);
-        let asking = Neighbour::new(until, false);
+        let asking = Neighbour::new(until, Why::Wanted);
         let neighbour = self.neighbours.entry(addr).or_insert(asking);
         if is_proven {
             neighbour.incoming = Some(connection);
@@ -261,8 +276,8 @@ impl View {
             self.events.push_back(Event::Say(addr, me));
         }
         if neighbour.is_up() && !was_up {
-            let is_new = neighbour.is_new;
-            self.came_up(addr, is_new, now);
+            let why = neighbour.why;
+            self.came_up(addr, why, now);
         }
         is_proven
     }
@@ -275,8 +290,8 @@ impl View {
         };
         neighbour.is_connected = true;
         if neighbour.is_up() {
-            let is_new = neighbour.is_new;
-            self.came_up(addr, is_new, now);
+            let why = neighbour.why;
+            self.came_up(addr, why, now);
         }
     }
 
@@ -287,7 +302,7 @@ impl View {
         if urgent { all - up < self.limits.neighbours } else { all < self.limits.neighbours }
     }
 
-    fn came_up(&mut self, addr: SocketAddr, is_new: bool, now: Timestamp) {
+    fn came_up(&mut self, addr: SocketAddr, why: Why, now: Timestamp) {
         self.is_desperate = false;
         self.events.push_back(Event::Up(addr));
         if self.up().count() > self.limits.neighbours {
@@ -295,11 +310,13 @@ impl View {
             // Whoever has many addresses on one machine displaces himself.
             let own: Vec<SocketAddr> = others.iter().filter(|o| o.ip() == addr.ip()).copied().collect();
             if let Some(other) = self.random.pick(if own.is_empty() { &others } else { &own }) {
-                self.let_go(other);
-                self.remember(other);
+                self.exchange(other);
             }
         }
-        if is_new {
+        if why == Why::Mixed && self.up().count() > self.limits.neighbours_wanted {
+            self.events.push_back(Event::Spare(addr));
+        }
+        if why == Why::New {
             let others: Vec<SocketAddr> = self.up().filter(|other| *other != addr).collect();
             for other in others {
                 self.say(other, Control::ForwardJoin { peer: addr, hops: HOPS });
@@ -316,11 +333,17 @@ impl View {
         self.remove(addr);
     }
 
+    /// It is let go, and may be a neighbour again.
+    pub(super) fn exchange(&mut self, addr: SocketAddr) {
+        self.let_go(addr);
+        self.remember(addr);
+    }
+
     fn remove(&mut self, addr: SocketAddr) {
         let Some(neighbour) = self.neighbours.remove(&addr) else { return };
         if neighbour.is_up() {
             self.events.push_back(Event::Down(addr));
-        } else if neighbour.is_new {
+        } else if neighbour.why == Why::New {
             // It may be alone: others are to try.
             self.walk(addr, HOPS, None);
         }
@@ -343,7 +366,7 @@ impl View {
         if hops == 0 || !self.walk(peer, hops - 1, Some(from)) {
             // It may know nobody yet, so in place of another if need be.
             if self.accepts(true) {
-                self.ask(peer, false, now);
+                self.ask(peer, Why::Wanted, now);
             }
         } else if hops == NOTED_AT {
             self.remember(peer);
@@ -460,6 +483,9 @@ impl View {
         let mut peers = self.random.sample(neighbours, SHUFFLED.0);
         peers.extend(self.random.sample(self.passive.clone(), SHUFFLED.1));
         self.say(to, Control::Shuffle { origin: self.me, token, hops: HOPS, peers });
+        if let Some(stranger) = self.random.pick(&self.passive).filter(|_| self.accepts(true)) {
+            self.ask(stranger, Why::Mixed, now);
+        }
     }
 
     pub(super) fn deadline(&self) -> Option<Timestamp> {

@@ -317,6 +317,26 @@ fn an_answer_counts_once_and_only_with_its_token() {
     assert_eq!(view.passive(), [addr(50)]);
 }
 
+/// Else two parts, each with neighbours enough, would never meet.
+#[test]
+fn with_each_shuffle_one_stranger_takes_the_place_of_another() {
+    let mut view = View::with(1..9);
+    view.offer(addr(50), NOW);
+    view.tick(after(5_000));
+    let events = view.events();
+    assert!(
+        matches!(events[..], [_, Event::Say(to, Control::Neighbor { urgent: false, .. })] if to == addr(50)),
+        "{events:?}"
+    );
+    view.connected(addr(50), NOW);
+    let echo = Some(view.token_for(addr(50)));
+    view.neighbor(connection(50), addr(50), (THEIRS, echo), false, NOW);
+    assert_eq!(view.events().last(), Some(&Event::Spare(addr(50))));
+    assert_eq!(view.up().count(), 8);
+    view.exchange(addr(50));
+    assert_eq!((view.up().count(), view.passive().contains(&addr(50))), (7, true));
+}
+
 // Failures.
 
 #[test]
@@ -428,6 +448,7 @@ proptest! {
                     Event::Up(addr) => prop_assert!(up.insert(addr)),
                     Event::Down(addr) => prop_assert!(up.remove(&addr)),
                     Event::Say(to, _) => prop_assert!(to != view.me),
+                    Event::Spare(addr) => prop_assert!(up.contains(&addr)),
                 }
             }
             prop_assert_eq!(view.up().collect::<std::collections::BTreeSet<_>>(), up.clone());
