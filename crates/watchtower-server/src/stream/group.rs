@@ -180,10 +180,12 @@ impl Group {
             // Who was woken may have left since.
             let Some(member) = seat else { continue };
             let cx = &mut Context::from_waker(waker);
-            // A fault in one connection's protocol is not to end the others.
+            // A fault in one connection's protocol is not to end the others, its
+            // last words included.
             let is_over = catch_unwind(AssertUnwindSafe(|| half(member.as_mut(), cx).is_ready()));
             if is_over.unwrap_or(true) {
-                *seat = None;
+                let member = seat.take();
+                let _fault = catch_unwind(AssertUnwindSafe(|| drop(member)));
                 self.bell.members.fetch_sub(1, Ordering::Relaxed);
             }
         }

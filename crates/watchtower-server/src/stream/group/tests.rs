@@ -166,6 +166,42 @@ async fn a_fault_in_one_member_ends_that_one_alone() {
     until(|| troupe.sizes() == [2; GROUPS_PER_WORKER - 1]).await;
 }
 
+/// Ends at once, and fails when it is dropped.
+struct FailsAtItsEnd(mpsc::UnboundedSender<Did>);
+
+impl Member for FailsAtItsEnd {
+    fn warm(&self) {}
+
+    fn gather(&mut self, _cx: &mut Context<'_>) {}
+
+    fn turn(&mut self, _cx: &mut Context<'_>) -> Poll<()> {
+        Poll::Ready(())
+    }
+}
+
+impl Drop for FailsAtItsEnd {
+    fn drop(&mut self) {
+        self.0.send(Did::Turned(usize::MAX)).expect("the test listens");
+        panic!("a fault in a protocol's last words, as this test wants it");
+    }
+}
+
+#[tokio::test]
+async fn a_fault_at_the_end_of_one_member_ends_that_one_alone() {
+    let mut troupe = Troupe::new();
+    for _ in 0..GROUPS_PER_WORKER {
+        troupe.add();
+    }
+    // The next one is beside the first of them.
+    troupe.groups.add(FailsAtItsEnd(troupe.sender.clone()));
+    while troupe.next().await != Did::Turned(usize::MAX) {}
+    until(|| troupe.sizes() == [1; GROUPS_PER_WORKER]).await;
+    while troupe.did.try_recv().is_ok() {}
+    troupe.orders[0].send(Order::End).expect("it is there");
+    assert_eq!(troupe.next().await, Did::Gathered(0));
+    assert_eq!(troupe.next().await, Did::Turned(0));
+}
+
 /// Counts what it is sent through a flag, as the wake-ups of the hub are.
 struct Flagged {
     flag: Arc<AtomicBool>,
