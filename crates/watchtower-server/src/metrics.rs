@@ -251,7 +251,11 @@ impl Collector for WebSocketCounts {
     }
 }
 
-fn show_counts(counts: &[(&str, &str, u64)], encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+/// Shows counters that are read when they are asked for: name, help and count.
+pub(crate) fn show_counts(
+    counts: &[(&str, &str, u64)],
+    encoder: &mut DescriptorEncoder<'_>,
+) -> Result<(), fmt::Error> {
     for &(name, help, count) in counts {
         let counter = ConstCounter::new(count);
         counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)?;

@@ -5,11 +5,19 @@ use std::fmt;
 use futures_util::FutureExt;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
-use prometheus_client::metrics::counter::{ConstCounter, Counter};
+use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 use watchtower_whisper::Peer;
+
+use crate::metrics::show_counts;
+
+/// Why a message of the channel is not said.
+const UNSAID: [&str; 3] = ["ended", "empty", "too_large"];
+
+/// Why a message of a peer is not published.
+const UNPUBLISHED: [&str; 7] = ["own", "behind", "file", "too_large", "bad_content", "limit", "refused"];
 
 /// What is not carried, by reason.
 #[derive(Debug, Clone, Default)]
@@ -25,8 +33,10 @@ struct ByReason {
 }
 
 impl Counts {
-    /// Shows them, and what the peer counts.
+    /// Shows them, at 0 from the start, and what the peer counts.
     pub(super) fn register(&self, registry: &mut Registry, peer: Peer) {
+        UNSAID.into_iter().for_each(|reason| drop(self.unsaid.get_or_create(&ByReason { reason })));
+        UNPUBLISHED.into_iter().for_each(|reason| drop(self.unpublished.get_or_create(&ByReason { reason })));
         let help = "Messages of the channel that peers were not sent, by reason";
         registry.register("whispernet_unsaid", help, self.unsaid.clone());
         let help = "Messages of peers that were not published, by reason";
@@ -73,10 +83,7 @@ impl Collector for PeerCounts {
             ("whispernet_unsent", "Objects above what may be sent to a peer", counts.unsent),
             ("whispernet_not_dialled", "Addresses named by others and not dialled", counts.not_dialled),
         ];
-        for (name, help, count) in counters {
-            let counter = ConstCounter::new(count);
-            counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)?;
-        }
+        show_counts(&counters, &mut encoder)?;
         let connected = peers.iter().filter(|peer| peer.connected).count();
         let gauge = ConstGauge::new(i64::try_from(connected).unwrap_or(i64::MAX));
         let help = "Peers that are connected to";
