@@ -482,12 +482,6 @@ impl State {
         self.watchers.watch()
     }
 
-    /// As [`watch`](State::watch), for a part of the peer: early warnings are
-    /// left to the user.
-    pub(crate) fn watch_along(&mut self) -> Events {
-        self.watchers.watch_along()
-    }
-
     pub(crate) fn warn(&mut self, warning: String) {
         self.watchers.tell(&Event::Warning(warning));
     }

@@ -19,9 +19,6 @@ const EVENTS_MAX: usize = 4_096;
 /// How many bytes of messages and files wait for one watcher.
 const BYTES_MAX: usize = 32 << 20;
 
-/// How many warnings are kept for the first watcher.
-const EARLY_MAX: usize = 16;
-
 /// Something that happened. Cheap to clone: what is large is shared.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
@@ -167,23 +164,12 @@ impl Waiting {
 #[derive(Debug, Default)]
 pub(crate) struct Watchers {
     queues: Vec<Weak<Queue>>,
-    /// Warnings before anybody watched: for who is first.
-    early: Vec<Event>,
-    has_watched: bool,
     has_ended: bool,
 }
 
 impl Watchers {
-    /// One more, who is told of early warnings if it is the first.
-    pub(crate) fn watch(&mut self) -> Events {
-        let events = self.watch_along();
-        events.0.waiting.lock().events = mem::take(&mut self.early).into();
-        self.has_watched = true;
-        events
-    }
-
     /// One more, who is told of nothing that was before.
-    pub(crate) fn watch_along(&mut self) -> Events {
+    pub(crate) fn watch(&mut self) -> Events {
         self.queues.retain(|queue| queue.strong_count() > 0);
         let queue: Arc<Queue> = Arc::default();
         queue.waiting.lock().has_ended = self.has_ended;
@@ -193,9 +179,6 @@ impl Watchers {
 
     /// Tells all of them.
     pub(crate) fn tell(&mut self, event: &Event) {
-        if let (Event::Warning(_), false) = (event, self.has_watched || self.early.len() >= EARLY_MAX) {
-            self.early.push(event.clone());
-        }
         for queue in self.queues.iter().filter_map(Weak::upgrade) {
             queue.waiting.lock().push(event.clone());
             queue.ready.notify_one();
@@ -247,18 +230,6 @@ mod tests {
             assert!(matches!(&event, Ok(Some(Event::Warning(text))) if text == expected), "{event:?}");
         }
         assert!(matches!(events.next().await, Ok(None)));
-    }
-
-    #[tokio::test]
-    async fn who_watches_first_is_told_of_early_warnings() {
-        let mut watchers = Watchers::default();
-        watchers.tell(&Event::Warning("early".into()));
-        let (mut first, mut second) = (watchers.watch(), watchers.watch());
-        watchers.tell(&Event::Warning("late".into()));
-        for (is_first, expected) in [(true, "early"), (true, "late"), (false, "late")] {
-            let event = if is_first { first.next().await } else { second.next().await };
-            assert!(matches!(&event, Ok(Some(Event::Warning(text))) if text == expected), "{event:?}");
-        }
     }
 
     #[tokio::test]

@@ -131,6 +131,16 @@ impl Peer {
     ///
     /// [`StartError`].
     pub async fn start(options: Options) -> Result<Peer, StartError> {
+        Ok(Peer::start_watched(options).await?.0)
+    }
+
+    /// As [`start`](Peer::start), with all that happens from the very first on:
+    /// a connection may be there, and a warning told, before this returns.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`].
+    pub async fn start_watched(options: Options) -> Result<(Peer, Events), StartError> {
         let peers = names::parse(&options.peers)?;
         let (identity, pins, tls) = read_files(options.data_dir.clone(), options.tls.clone()).await?;
         let key = identity.public_key();
@@ -143,7 +153,8 @@ impl Peer {
         let limits = Limits { backlog: options.backlog, flood: options.flood };
         let downloads = Downloads::new(options.downloads.clone(), options.files);
         let driver = Arc::new(Driver::new(node, pins, key, tls, limits, downloads));
-        driver.look(|state| {
+        let events = driver.look(|state| {
+            let events = state.watch();
             state.set_nick(options.nick);
             driver.spawn(state, connections::accept(driver.clone(), listener));
             driver.spawn(state, driver.clone().keep_time());
@@ -153,7 +164,7 @@ impl Peer {
             }
             match options.discovery_port.map(|port| (port, discovery::open(port))) {
                 Some((port, Ok(socket))) => {
-                    let events = state.watch_along();
+                    let events = state.watch();
                     driver.spawn(state, discovery::run(driver.clone(), socket, port, events));
                 }
                 Some((port, Err(error))) => {
@@ -161,8 +172,9 @@ impl Peer {
                 }
                 None => {}
             }
+            events
         });
-        Ok(Peer(Arc::new(Running { driver, address, listens_at: listen, key })))
+        Ok((Peer(Arc::new(Running { driver, address, listens_at: listen, key })), events))
     }
 
     /// The address that others connect to.
@@ -180,8 +192,7 @@ impl Peer {
         self.0.key
     }
 
-    /// What happens from now on. Who asks first is told what there was to warn of
-    /// at the start.
+    /// What happens from now on.
     pub fn events(&self) -> Events {
         self.0.driver.look(|state| state.watch())
     }

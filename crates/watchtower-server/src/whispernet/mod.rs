@@ -54,12 +54,12 @@ impl Whispernet {
         let settings = &config.whispernet;
         let subscriber = Subscriber::open(hub, PROTOCOL, slice::from_ref(&settings.channel))
             .map_err(|refused| setup(&refused.to_string()))?;
-        let peer = Peer::start(options).await.map_err(start_error)?;
+        let (peer, events) = Peer::start_watched(options).await.map_err(start_error)?;
         let counts = Counts::default();
         metrics.register(|registry| counts.register(registry, peer.clone()));
         let channel = settings.channel.clone();
         let carrier = Carrier::new(hub.clone(), channel, peer.clone(), settings.nick.as_str(), counts);
-        Ok(Some(Whispernet { events: peer.events(), peer, subscriber, carrier }))
+        Ok(Some(Whispernet { peer, events, subscriber, carrier }))
     }
 
     /// Where other peers connect.

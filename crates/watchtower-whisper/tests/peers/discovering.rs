@@ -133,9 +133,10 @@ fn say(word: &str) {
 async fn a_port_that_somebody_keeps_to_himself_is_a_warning() {
     let keeper = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
     let port = keeper.local_addr().unwrap().port();
-    let peer = Peer::start(Options { discovery_port: Some(port), ..options() }).await.unwrap();
+    let options = Options { discovery_port: Some(port), ..options() };
+    let (_peer, mut events) = Peer::start_watched(options).await.unwrap();
     let warned = |event| if let Event::Warning(warning) = event { Some(warning) } else { None };
-    let warning = wait_for(&mut peer.events(), warned).await;
+    let warning = wait_for(&mut events, warned).await;
     let expected =
         format!("peers nearby are not discovered at UDP port {port}: Address already in use (os error 98)");
     assert_eq!(warning, expected);

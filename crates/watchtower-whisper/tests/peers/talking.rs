@@ -150,8 +150,8 @@ async fn a_peer_that_is_not_there_is_told_of_once_and_found_later() {
     let free = start("free", &[]).await;
     let address = free.address();
     free.shut_down().await;
-    let goldy = Peer::start(Options { peers: vec![address.to_string()], ..options() }).await.unwrap();
-    let mut events = goldy.events();
+    let options_of_goldy = Options { peers: vec![address.to_string()], ..options() };
+    let (_goldy, mut events) = Peer::start_watched(options_of_goldy).await.unwrap();
     let warned = |event| if let Event::Warning(warning) = event { Some(warning) } else { None };
     let warning = wait_for(&mut events, warned).await;
     assert_eq!(warning, format!("cannot reach {address}, trying again: Connection refused (os error 111)"));
@@ -164,15 +164,30 @@ async fn a_peer_that_is_not_there_is_told_of_once_and_found_later() {
     assert_eq!(wait_for(&mut events, connected).await, address);
 }
 
+/// A peer on the same machine is connected to before the start is over.
+#[tokio::test]
+async fn what_happens_during_the_start_is_told() {
+    let phil = start("phil", &[]).await;
+    let options = Options { peers: vec![phil.address().to_string()], ..options() };
+    let (goldy, mut events) = Peer::start_watched(options).await.unwrap();
+    connected(&goldy, 1).await;
+    let connected = |event| match event {
+        Event::Notice(Notice::Connected(addr)) => Some(addr),
+        _ => None,
+    };
+    assert_eq!(wait_for(&mut events, connected).await, phil.address());
+}
+
 #[tokio::test]
 async fn a_name_that_is_the_peers_own_is_told() {
     let free = start("free", &[]).await;
     let address = free.address();
     free.shut_down().await;
     let peers = vec![address.to_string()];
-    let phil = Peer::start(Options { listen: address, peers, ..options() }).await.unwrap();
+    let options = Options { listen: address, peers, ..options() };
+    let (_phil, mut events) = Peer::start_watched(options).await.unwrap();
     let warned = |event| if let Event::Warning(warning) = event { Some(warning) } else { None };
-    assert_eq!(wait_for(&mut phil.events(), warned).await, format!("{address} is this peer itself"));
+    assert_eq!(wait_for(&mut events, warned).await, format!("{address} is this peer itself"));
 }
 
 #[tokio::test]

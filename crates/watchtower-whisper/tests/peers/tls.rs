@@ -46,8 +46,12 @@ impl Authority {
     }
 
     async fn start(&self, name: &str, peers: &[&Peer]) -> Peer {
+        self.start_watched(name, peers).await.0
+    }
+
+    async fn start_watched(&self, name: &str, peers: &[&Peer]) -> (Peer, Events) {
         let peers = peers.iter().map(|peer| peer.address().to_string()).collect();
-        Peer::start(Options { tls: Some(self.files(name)), peers, ..options() }).await.unwrap()
+        Peer::start_watched(Options { tls: Some(self.files(name)), peers, ..options() }).await.unwrap()
     }
 }
 
@@ -83,15 +87,16 @@ async fn who_has_no_certificate_of_the_authority_is_told_nothing() {
     let mut of_phil = phil.events();
 
     // Each trusts the other's authority in neither direction.
-    let stranger = others.start("stranger.example", &[&phil]).await;
-    let told = warning(&mut stranger.events()).await;
+    let (stranger, mut events) = others.start_watched("stranger.example", &[&phil]).await;
+    let told = warning(&mut events).await;
     assert!(told.contains("invalid peer certificate"), "{told}");
 
     // This one trusts ours, and is not trusted.
     let files = TlsFiles { ca: ours.path("ca.pem"), ..others.files("half.example") };
     let peers = vec![phil.address().to_string()];
-    let half = Peer::start(Options { tls: Some(files), peers, ..options() }).await.unwrap();
-    let told = warning(&mut half.events()).await;
+    let options = Options { tls: Some(files), peers, ..options() };
+    let (half, mut events) = Peer::start_watched(options).await.unwrap();
+    let told = warning(&mut events).await;
     assert!(
         told.starts_with(&format!("cannot reach {}, trying again: received fatal alert", phil.address()))
     );

@@ -10,7 +10,7 @@ use clap::Args;
 use watchtower_server::config::Listen;
 use watchtower_whisper::protocol::BacklogLimits;
 use watchtower_whisper::protocol::safe_text::safe_nick;
-use watchtower_whisper::{Options, Peer, StartError, TlsFiles};
+use watchtower_whisper::{Events, Options, Peer, StartError, TlsFiles};
 
 use super::palette::Colour;
 use crate::failure::Failure;
@@ -85,14 +85,15 @@ pub(crate) struct Whisper {
 impl Whisper {
     /// Starts the peer. A usual port that is taken is exchanged for a free one, and that is what
     /// is to be said of it.
-    pub(super) async fn start(&self) -> Result<(Peer, Option<String>), Failure> {
+    pub(super) async fn start(&self) -> Result<(Peer, Events, Option<String>), Failure> {
         let options = self.options();
-        match Peer::start(options.clone()).await {
-            Ok(peer) => Ok((peer, None)),
+        match Peer::start_watched(options.clone()).await {
+            Ok((peer, events)) => Ok((peer, events, None)),
             Err(StartError::Listen { addr, error }) if self.port.is_none() && is_taken(&error) => {
                 let free = Options { listen: SocketAddr::new(addr.ip(), 0), ..options };
-                let peer = Peer::start(free).await.map_err(failure)?;
-                Ok((peer, Some(format!("port {USUAL_PORT} is taken, so this peer has another one"))))
+                let (peer, events) = Peer::start_watched(free).await.map_err(failure)?;
+                let taken = format!("port {USUAL_PORT} is taken, so this peer has another one");
+                Ok((peer, events, Some(taken)))
             }
             Err(error) => Err(failure(error)),
         }

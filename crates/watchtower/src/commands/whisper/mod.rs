@@ -55,8 +55,7 @@ impl Whisper {
 
     async fn chat(self) -> Result<(), Failure> {
         let signals = Signals::to_stop_or_reload()?;
-        let (peer, port) = self.start().await?;
-        let events = peer.events();
+        let (peer, events, port) = self.start().await?;
         let page = self.page(&peer).await?;
         let is_terminal = io::stdout().is_terminal();
         let form = Form {
