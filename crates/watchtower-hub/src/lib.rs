@@ -31,6 +31,8 @@ mod ready;
 mod senders;
 mod session;
 mod settings;
+mod soon;
+mod submit;
 mod subscription;
 mod sync;
 
@@ -47,3 +49,4 @@ pub use name::{ChannelName, InvalidName, NAME_BYTES_MAX};
 pub use publish::Publish;
 pub use session::{Batch, Drained, Session};
 pub use settings::{Accepts, ChannelRule, Limits, Settings};
+pub use soon::{Published, Soon};
