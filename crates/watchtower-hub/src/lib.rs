@@ -12,6 +12,7 @@
 mod agenda;
 mod allowance;
 mod bell;
+mod catch_up;
 mod channel;
 mod counters;
 mod error;
