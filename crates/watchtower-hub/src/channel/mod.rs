@@ -344,6 +344,12 @@ impl Channel {
     pub(crate) fn first_kept(&self, ends: &Ends) -> u64 {
         ends.first.max(ends.next.saturating_sub(self.history.messages_max))
     }
+
+    /// Since when messages of a durable log are still to be shown.
+    pub(crate) fn kept_since(&self, now: Timestamp) -> Timestamp {
+        let ttl = u64::try_from(self.rule.history_ttl.as_millis()).unwrap_or(u64::MAX);
+        Timestamp::from_millis(now.as_millis().saturating_sub(ttl).saturating_add(1))
+    }
 }
 
 impl State {

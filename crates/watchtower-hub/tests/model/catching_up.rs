@@ -2,7 +2,9 @@
 //! ([model: a channel is a log]).
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Poll, Waker};
 use std::thread;
+use std::time::Duration;
 
 use proptest::prelude::*;
 use watchtower_hub::{
@@ -242,6 +244,57 @@ fn a_page_that_comes_for_a_subscription_that_is_over_is_not_handed_out() {
     client.session.unsubscribe(sender, &five(), NOW);
     subscribe(Start::After(Position { offset: 8, ..start }));
     assert_eq!(read_all(&shelf, &client), expected(9..=10));
+}
+
+#[test]
+fn history_is_read_from_the_log_where_memory_has_less_of_it() {
+    let (shelf, hub, start) = kept(3_000);
+    let history = |since: Option<u64>, limit| {
+        let since = since.map(|offset| Position { offset, ..start });
+        let mut history = hub.history(&five(), since, limit, NOW).expect("it has a log");
+        while shelf.reads() > 0 {
+            shelf.read();
+        }
+        let Poll::Ready(Ok((epoch, entries))) = history.poll_with(Waker::noop()) else { panic!("no answer") };
+        assert_eq!(epoch, start.epoch);
+        entries.iter().map(|entry| entry.position().offset).collect::<Vec<_>>()
+    };
+    let all = |offsets: std::ops::RangeInclusive<u64>| offsets.collect::<Vec<_>>();
+    assert_eq!(history(None, 3), all(2_998..=3_000));
+    assert_eq!(history(Some(0), 2), all(1..=2));
+    assert_eq!(history(Some(1_500), usize::MAX), all(1_501..=3_000));
+    assert_eq!(history(None, usize::MAX), all(1..=3_000));
+    assert!(history(Some(3_000), 5).is_empty());
+    assert!(history(None, 0).is_empty());
+    shelf.trim(&five(), 2_999);
+    assert_eq!(history(None, usize::MAX), all(2_999..=3_000));
+    let mut refused = hub.history(&five(), None, 1, NOW).unwrap();
+    shelf.refuse_read(NotRead::Closed);
+    assert!(matches!(refused.poll_with(Waker::noop()), Poll::Ready(Err(NotRead::Closed))));
+}
+
+#[test]
+fn history_shows_no_more_than_the_rule_says_however_much_is_on_disk() {
+    let (shelf, _, start) = kept(50);
+    let rule = |history_messages, seconds| ChannelRule {
+        durable: true,
+        history_messages,
+        history_ttl: Duration::from_secs(seconds),
+        ..ChannelRule::default()
+    };
+    let shown = |rule, now| {
+        let hub = shelf.hub_with(Settings { channels: vec![rule], ..Settings::default() });
+        let history = hub.history(&five(), Some(start), usize::MAX, now).expect("it has a log");
+        while shelf.reads() > 0 {
+            shelf.read();
+        }
+        let (_, entries) = history.now().expect("it was read").expect("all of it");
+        let first = entries.first().map(|entry| entry.position().offset);
+        (first, follow(&hub, start).1)
+    };
+    assert_eq!(shown(rule(0, 10), later(9)), (Some(1), true));
+    assert_eq!(shown(rule(7, 10), later(9)), (Some(44), false));
+    assert_eq!(shown(rule(0, 10), later(10)), (None, true));
 }
 
 proptest! {
