@@ -364,9 +364,43 @@ impl Session {
         sender.touch(now);
         self.hub.enter(None, &sender, channel, now, |channel, state| {
             state.member(sender.id, self.link.protocol, now);
-            let ends = if state.is_durable() { self.hub.ends(&channel.name) } else { None };
-            let (from, recovered) = channel.start(state, start, ends.as_ref());
+            let (from, recovered) = self.hub.start(channel, state, start);
             state.subscribe(channel, &self.link, Some(sender.id), &from, &self.hub.counters)?;
+            Ok(Joined { position: Position { epoch: channel.epoch, offset: from.offset() - 1 }, recovered })
+        })
+    }
+
+    /// Joins an owned sender to a channel, and delivers here what is kept after
+    /// `offset`, whatever was delivered of it before. What this session delivers
+    /// of the channel to other senders goes back there too.
+    ///
+    /// # Errors
+    ///
+    /// As [`join`](Self::join).
+    pub fn follow(
+        &self,
+        sender: SenderId,
+        channel: &ChannelName,
+        offset: u64,
+        now: Timestamp,
+    ) -> Result<Joined, Refused> {
+        let sender = self.hub.sender(sender)?;
+        sender.touch(now);
+        self.hub.enter(Some(&self.link), &sender, channel, now, |channel, state| {
+            state.member(sender.id, self.link.protocol, now);
+            let missed = state.take_up(sender.id);
+            let start = Start::After(Position { epoch: channel.epoch, offset });
+            let (mut from, recovered) = self.hub.start(channel, state, start);
+            let (mut senders, unread) = state.end_reading(channel, &self.link, &self.hub.counters);
+            senders.retain(|other| *other != sender.id);
+            if !recovered {
+                // Nothing is lost by it that would have been delivered without.
+                let unread = unread.into_iter().chain(missed).chain([from]);
+                from = unread.min_by_key(|place| place.offset()).unwrap_or_else(|| state.end().clone());
+            }
+            for id in [sender.id].into_iter().chain(senders) {
+                state.subscribe(channel, &self.link, Some(id), &from, &self.hub.counters)?;
+            }
             Ok(Joined { position: Position { epoch: channel.epoch, offset: from.offset() - 1 }, recovered })
         })
     }

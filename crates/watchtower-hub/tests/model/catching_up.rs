@@ -13,19 +13,19 @@ use watchtower_hub::{
 };
 
 use crate::shelf::Shelf;
-use crate::support::{Client, NOW, five, later, text};
+use crate::support::{Client, NOW, durable, five, kept_by, later, text};
 
 /// A hub, started anew, whose channel 5 has as many messages, all on disk alone.
 fn kept(messages: u64) -> (Shelf, Hub, Position) {
     let shelf = Shelf::default();
-    let hub = shelf.hub(Limits::default());
+    let hub = durable(&shelf, Limits::default());
     let mut last = None;
     for number in 1..=messages {
         last = Some(hub.publish(&five(), Publish::new(Content::text(number.to_string())), NOW).unwrap());
         shelf.keep();
     }
     let last = last.unwrap().now().unwrap().unwrap();
-    (shelf.clone(), shelf.hub(Limits::default()), Position { offset: 0, ..last })
+    (shelf.clone(), durable(&shelf, Limits::default()), Position { offset: 0, ..last })
 }
 
 fn follow(hub: &Hub, seen: Position) -> (Client, bool) {
@@ -124,7 +124,7 @@ fn what_is_in_memory_is_not_read_from_the_ledger() {
 #[test]
 fn direct_messages_are_for_their_receivers_alone_on_disk_too() {
     let shelf = Shelf::default();
-    let hub = shelf.hub(Limits::default());
+    let hub = durable(&shelf, Limits::default());
     let client = Client::new(&hub);
     let [a, b] = [(); 2].map(|()| {
         let sender = client.session.register(NOW).unwrap();
@@ -151,7 +151,7 @@ fn direct_messages_are_for_their_receivers_alone_on_disk_too() {
 fn who_catches_up_is_not_lagging_however_much_is_published() {
     let limits = Limits { lag_bytes: 10_000, lag_messages: 20, ..Limits::default() };
     let (shelf, _, start) = kept(300);
-    let hub = shelf.hub(limits);
+    let hub = durable(&shelf, limits);
     let (client, _) = follow(&hub, start);
     client.read();
     let publish = || {
@@ -283,7 +283,7 @@ fn history_shows_no_more_than_the_rule_says_however_much_is_on_disk() {
         ..ChannelRule::default()
     };
     let shown = |rule, now| {
-        let hub = shelf.hub_with(Settings { channels: vec![rule], ..Settings::default() });
+        let hub = kept_by(&shelf, Settings { channels: vec![rule], ..Settings::default() });
         let history = hub.history(&five(), Some(start), usize::MAX, now).expect("it has a log");
         while shelf.reads() > 0 {
             shelf.read();
@@ -310,7 +310,7 @@ proptest! {
         let (shelf, _, epoch) = kept(before);
         let rule = ChannelRule { durable: true, history_messages: 0, ..ChannelRule::default() };
         let limits = Limits { lag_bytes: 1 << 30, lag_messages: 1 << 30, ..Limits::default() };
-        let hub = shelf.hub_with(Settings { limits, channels: vec![rule], ..Settings::default() });
+        let hub = kept_by(&shelf, Settings { limits, channels: vec![rule], ..Settings::default() });
         let next = AtomicU64::new(before + 1);
         let publish = || {
             let number = next.fetch_add(1, Ordering::Relaxed);

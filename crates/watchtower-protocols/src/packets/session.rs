@@ -111,8 +111,10 @@ impl Desk {
                 let receivers: Vec<u32> = receivers.collect();
                 self.publish(known(sender)?, channel, Some(&receivers), content, now)
             }
-            ClientPacket::Follow { .. } => {
-                Err((ErrorCode::Refused, "this server keeps no channel to follow"))
+            ClientPacket::Follow { sender, channel, offset } => {
+                let followed = self.session.follow(known(sender)?, &channel.into(), offset, now);
+                followed.map_err(|refused| code(&refused))?;
+                Ok(Some(channel))
             }
         }
     }
@@ -228,8 +230,9 @@ fn code(refused: &Refused) -> (ErrorCode, &'static str) {
 
 /// Whether whoever sent the packet knows an id that he may use.
 fn shows_id(packet: &ClientPacket<'_>, answer: &Answer) -> bool {
-    use ClientPacket::{Direct, Join, Leave, Message};
-    let names_id = matches!(packet, Join { .. } | Leave { .. } | Message { .. } | Direct { .. });
+    use ClientPacket::{Direct, Follow, Join, Leave, Message};
+    let names_id =
+        matches!(packet, Join { .. } | Leave { .. } | Message { .. } | Direct { .. } | Follow { .. });
     names_id && !matches!(answer, Err((ErrorCode::UnknownSender, _)))
 }
 
