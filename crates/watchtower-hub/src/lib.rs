@@ -33,7 +33,7 @@ mod settings;
 mod subscription;
 mod sync;
 
-pub use channel::{Joined, Presence, Start};
+pub use channel::{History, Joined, Page, Presence, Span, Start};
 pub use counters::Counts;
 pub use error::Refused;
 pub use hub::{Entropy, Hub, WhenLagging};

@@ -4,6 +4,7 @@
 //! and leaves take, and deliveries never. Lock order: a sender's, then a
 //! channel's, then a session's reader, then its bell.
 
+mod history;
 mod kept;
 mod lag;
 mod members;
@@ -17,6 +18,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::{Mutex, MutexGuard};
 use rustc_hash::FxHashMap;
 
+pub use self::history::{History, Page, Span};
 use self::kept::Kept;
 pub(crate) use self::kept::Share;
 use self::lag::Mark;
@@ -27,7 +29,7 @@ pub(crate) use self::trail::TRAIL;
 use self::trail::Trail;
 use crate::counters::Counters;
 use crate::idle::IdleSet;
-use crate::log::{Entry, Place};
+use crate::log::Place;
 use crate::message::{Frames, event_name};
 use crate::publish::{Draft, Receivers};
 use crate::settings::{Accepts, ChannelRule};
@@ -242,31 +244,6 @@ impl Channel {
     pub(crate) fn history_due(&self, state: &State) -> Option<Timestamp> {
         let message = state.oldest.as_ref()?.message()?;
         Some(message.time().after(self.rule.history_ttl))
-    }
-
-    /// The messages that history keeps: the first `limit` after `since`, or
-    /// the last `limit` ([http: channels/history]).
-    pub(crate) fn history(&self, since: Option<Position>, limit: usize) -> Vec<Entry> {
-        let state = self.lock();
-        let Some(oldest) = state.oldest.clone() else { return Vec::new() };
-        let end = state.end.offset();
-        drop(state);
-        let first = match since {
-            Some(position) if position.epoch == self.epoch => position.offset.saturating_add(1),
-            Some(_) => 0,
-            None => end.saturating_sub(limit as u64),
-        };
-        let mut place = Place::seek(&oldest, first);
-        let mut entries = Vec::new();
-        // Direct messages are between their sender and receivers alone.
-        while let (Some(entry), true) = (Entry::at(place), entries.len() < limit) {
-            if !entry.is_direct() {
-                entries.push(entry);
-            }
-            let Some(next) = place.next() else { break };
-            place = next;
-        }
-        entries
     }
 
     /// Where a subscription starts, and whether that is what was asked for.

@@ -7,6 +7,7 @@ mod guests;
 mod lasting;
 mod mailbox;
 mod moves;
+mod paging;
 mod support;
 mod threads;
 mod trail;
@@ -21,6 +22,7 @@ use watchtower_hub::{
     ChannelName, Content, Drained, Limits, Publish, Refused, SenderId, Settings, Start, WhenLagging,
 };
 
+use paging::kept;
 use support::{Client, Counted, NOW, five, hub, hub_with, joined, later, say, text};
 
 #[test]
@@ -258,17 +260,8 @@ fn history_keeps_as_many_and_as_long_as_the_rule_says() {
     for words in ["1", "2", "3"] {
         say(&hub, from, words);
     }
-    let history = |since: Option<u64>, limit, now| {
-        let (epoch, _) = hub.history(&five(), None, 0, now).unwrap();
-        let since = since.map(|offset| watchtower_hub::Position { epoch, offset });
-        let (_, entries) = hub.history(&five(), since, limit, now).unwrap();
-        entries.iter().map(|entry| entry.position().offset).collect::<Vec<_>>()
-    };
-    assert_eq!(history(None, 10, NOW), [2, 3]);
-    assert_eq!(history(None, 1, NOW), [3]);
-    assert_eq!(history(Some(0), 1, NOW), [2]);
-    assert_eq!(history(Some(2), 10, NOW), [3]);
-    assert!(history(None, 10, later(60)).is_empty());
+    assert_eq!(kept(&hub, NOW), [2, 3]);
+    assert!(kept(&hub, later(60)).is_empty());
     hub.leave(from, &five(), later(60)).unwrap();
     drop(a);
     hub.tick(later(300));

@@ -210,6 +210,12 @@ impl Parameters {
         positions.filter(|positions| positions.len() == channels).map(Some).ok_or_else(wrong)
     }
 
+    /// One position, of one channel.
+    pub(super) fn position(&self, name: &'static str) -> Result<Option<Position>, ApiError> {
+        let wrong = || ApiError::field(name, "must be an epoch:offset");
+        self.get(name).map(|text| position(text).ok_or_else(wrong)).transpose()
+    }
+
     pub(super) fn limit(&self) -> Result<Option<usize>, ApiError> {
         let read = |text: &str| {
             let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
