@@ -7,10 +7,9 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::channel::Presence;
+use crate::channel::{History, HistoryQuery, Presence};
 use crate::counters::Counts;
 use crate::inner::Inner;
-use crate::log::Entry;
 use crate::reader::Link;
 use crate::session::Session;
 use crate::{
@@ -198,19 +197,18 @@ impl Hub {
         names
     }
 
-    /// What the channel keeps: the first `limit` messages after `since`, or
-    /// the last `limit`; and the epoch of its log. Direct messages are left
-    /// out. `None` when there is no such channel.
-    pub fn history(
-        &self,
-        channel: &ChannelName,
-        since: Option<Position>,
-        limit: usize,
-        now: Timestamp,
-    ) -> Option<(Epoch, Vec<Entry>)> {
+    /// The incarnation of the channel's log; `None` when there is no such
+    /// channel.
+    pub fn epoch(&self, channel: &ChannelName) -> Option<Epoch> {
+        self.0.channels.pin().get(channel).map(|channel| channel.epoch)
+    }
+
+    /// A page of what the channel keeps; `None` when there is no such channel.
+    /// Takes time in proportion to all that it keeps.
+    pub fn history(&self, channel: &ChannelName, page: &HistoryQuery, now: Timestamp) -> Option<History> {
         let channel = self.0.channels.pin().get(channel).cloned()?;
         channel.trim_history(&mut channel.lock(), now);
-        Some((channel.epoch, channel.history(since, limit)))
+        Some(channel.history(page))
     }
 
     /// Who is in the channel, sorted by id; `None` when there is no such

@@ -36,7 +36,7 @@ mod submit;
 mod subscription;
 mod sync;
 
-pub use channel::{Joined, Presence, Start};
+pub use channel::{History, HistoryQuery, Joined, Presence, Span, Start};
 pub use counters::Counts;
 pub use error::Refused;
 pub use hub::{Entropy, Hub, WhenLagging};

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use watchtower_hub::{
-    Batch, ChannelName, Content, Drained, Entropy, Format, FormatId, Hub, Message, Publish, Published,
-    Refused, SenderId, Session, Settings, Timestamp, WhenLagging,
+    Batch, ChannelName, ChannelRule, Content, Drained, Entropy, Format, FormatId, Hub, Message, Publish,
+    Published, Refused, SenderId, Session, Settings, Timestamp, WhenLagging,
 };
 
 /// Numbers without end; good enough to tell ids apart.
@@ -99,6 +99,12 @@ pub(crate) fn hub_with(settings: Settings) -> Hub {
 
 pub(crate) fn hub() -> Hub {
     hub_with(Settings::default())
+}
+
+/// A hub whose channels keep all that is published in a test.
+pub(crate) fn hub_with_history() -> Hub {
+    let rule = ChannelRule { history_messages: 1_000, ..ChannelRule::default() };
+    hub_with(Settings { channels: vec![rule], ..Settings::default() })
 }
 
 pub(crate) fn five() -> ChannelName {
