@@ -115,6 +115,12 @@ pub(crate) fn hub() -> Hub {
     hub_with(Settings::default())
 }
 
+/// A hub whose channels keep all that is published in a test.
+pub(crate) fn hub_with_history() -> Hub {
+    let rule = ChannelRule { history_messages: 1_000, ..ChannelRule::default() };
+    hub_with(Settings { channels: vec![rule], ..Settings::default() })
+}
+
 pub(crate) fn five() -> ChannelName {
     ChannelName::from(5)
 }

@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use watchtower_hub::{
-    Batch, ChannelName, Content, Drained, Format, Hub, NotKept, Publish, Refused, SenderId, Session,
-    Timestamp, WhenLagging,
+    Batch, ChannelName, Content, Drained, Format, Hub, NotKept, Position, Publish, Refused, SenderId,
+    Session, Start, Timestamp, WhenLagging,
 };
 
 use super::format::PACKET_FORMAT;
@@ -112,9 +112,7 @@ impl Desk {
                 self.publish(known(sender)?, channel, Some(&receivers), content, now)
             }
             ClientPacket::Follow { sender, channel, offset } => {
-                let followed = self.session.follow(known(sender)?, &channel.into(), offset, now);
-                followed.map_err(|refused| code(&refused))?;
-                Ok(Some(channel))
+                self.follow(known(sender)?, channel, offset, now)
             }
         }
     }
@@ -131,6 +129,15 @@ impl Desk {
             Ok(None) => {}
             Err((code, text)) => self.refuse(code, text, out),
         }
+    }
+
+    fn follow(&self, sender: SenderId, channel: u32, offset: u64, now: Timestamp) -> Answer {
+        let name = ChannelName::from(channel);
+        // A packet has no room for an epoch: the log that there is, is meant.
+        let epoch = self.session.hub().epoch(&name);
+        let start = epoch.map_or(Start::End, |epoch| Start::After(Position { epoch, offset }));
+        self.session.follow(sender, &name, start, now).map_err(|refused| code(&refused))?;
+        Ok(Some(channel))
     }
 
     /// How long the answer is.
