@@ -11,6 +11,8 @@ use std::fmt;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use prometheus_client::collector::Collector;
@@ -26,6 +28,11 @@ use self::retention::Retainer;
 
 /// The folder in `data_dir` that the store is in.
 const FOLDER: &str = "store";
+
+/// How long a store may be in use by a process that ends, and how often it is
+/// looked.
+const IN_USE_PATIENCE: Duration = Duration::from_secs(2);
+const IN_USE_PAUSE: Duration = Duration::from_millis(50);
 
 /// The store on disk. Dropping it closes it.
 pub(crate) struct DiskLedger {
@@ -52,7 +59,7 @@ impl DiskLedger {
     ) -> Result<DiskLedger, OpenError> {
         let told = counts.clone();
         let options = DiskOptions::new(data_dir.join(FOLDER)).observed(move |notice| tell(notice, &told));
-        let store = Arc::new(DiskStore::open(options)?);
+        let store = Arc::new(open(&options)?);
         let cannot_start = |source: io::Error| OpenError::Io {
             doing: "cannot start a thread for",
             path: data_dir.to_owned(),
@@ -129,6 +136,17 @@ impl fmt::Debug for DiskLedger {
 impl Drop for DiskLedger {
     fn drop(&mut self) {
         self.close();
+    }
+}
+
+/// Opens a store that another process may just be leaving.
+fn open(options: &DiskOptions) -> Result<DiskStore, OpenError> {
+    let began = Instant::now();
+    loop {
+        match DiskStore::open(options.clone()) {
+            Err(OpenError::InUse { .. }) if began.elapsed() < IN_USE_PATIENCE => thread::sleep(IN_USE_PAUSE),
+            opened => return opened,
+        }
     }
 }
 
