@@ -10,7 +10,6 @@ mod lasting;
 mod mailbox;
 mod moves;
 mod paging;
-#[allow(dead_code)]
 mod shelf;
 mod support;
 mod threads;

@@ -399,7 +399,7 @@ proptest! {
 fn shouts_in_a_durable_channel_are_answered_once_they_are_kept_and_in_order() {
     let shelf = Shelf::default();
     let mut app = Tower::keeping(&shelf).app();
-    let shout = |message: &str| framed(&format!("[shout] 1!{message}"));
+    let shout = |message: &str| framed(format!("[shout] 1!{message}"));
     let commands = [shout("a"), shout("b"), framed("[newchannel]"), shout("c")].concat();
     assert_eq!(app.writes(&commands), b"");
     assert_eq!((shelf.waiting(), app.link.is_waiting()), (2, true));
