@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use watchtower_protocols::whispernet::{BacklogLimits, FileLimits, FloodLimits, PeerLimits};
+use watchtower_protocols::whispernet::{BacklogLimits, FileLimits, FloodLimits, PeerLimits, RoutingLimits};
 
 /// How a peer is set up. Every field has a default.
 #[derive(Debug, Clone)]
@@ -38,6 +38,9 @@ pub struct Options {
     pub flood: FloodLimits,
     /// How many peers it has.
     pub limits: PeerLimits,
+    /// How it routes once it knows many peers that do; without it floods
+    /// however many there are ([whispernet: 14]).
+    pub routing: Option<RoutingLimits>,
 }
 
 /// The files of mutual TLS, PEM.
@@ -67,6 +70,7 @@ impl Default for Options {
             files: FileLimits::default(),
             flood: FloodLimits::default(),
             limits: PeerLimits::default(),
+            routing: Some(RoutingLimits::default()),
         }
     }
 }

@@ -331,6 +331,7 @@ fn node_options(options: &Options, listen: SocketAddr, identity: Identity) -> No
         flood: options.flood,
         backlog: options.backlog,
         peers: options.limits,
+        routing: options.routing,
         pins_max: PINS_MAX,
         identity: Some(identity),
         require_signed: options.require_signed,

@@ -352,15 +352,17 @@ fn a_peer_that_the_user_disconnected_is_no_neighbour_again() {
 
 #[test]
 fn a_peer_that_the_user_wants_stays_connected() {
-    let mut bench = Bench::new(options());
-    bench.node.connect(peer(1), Keep::Always, NOW);
-    bench.settle();
-    bench.hear(1, true);
-    (2..=8).for_each(|number| {
-        bench.befriend(number);
-    });
-    bench.passes(Duration::from_secs(600));
-    assert!(bench.is_connected_to(peer(1)));
+    for keep in [Keep::Always, Keep::WhileReachable] {
+        let mut bench = Bench::new(options());
+        bench.node.connect(peer(1), keep, NOW);
+        bench.settle();
+        bench.hear(1, true);
+        (2..=8).for_each(|number| {
+            bench.befriend(number);
+        });
+        bench.passes(Duration::from_secs(600));
+        assert!(bench.is_connected_to(peer(1)), "{keep:?}");
+    }
 }
 
 #[test]

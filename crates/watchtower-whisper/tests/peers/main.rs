@@ -3,8 +3,10 @@
 mod deployed;
 mod discovering;
 mod files;
+mod gopher;
 mod hostile;
 mod keys;
+mod many;
 mod plain;
 mod talking;
 mod tls;

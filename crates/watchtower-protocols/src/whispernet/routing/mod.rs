@@ -45,6 +45,10 @@ const ADDRESSED_MAX: usize = 64;
 /// How many things one of them is told at most, the first ones.
 const LETTERS_MAX: usize = 4;
 
+/// The longest message that is kept for neighbours while there are none yet:
+/// with few peers nobody has to ask for one again.
+const KEPT_WHILE_FLOODING_MAX: usize = 4 << 10;
+
 /// For how many of the last messages it is remembered who brought them.
 const BROUGHT_MAX: usize = 64;
 
@@ -89,25 +93,30 @@ pub struct RoutingLimits {
     pub told_of: usize,
 }
 
+impl RoutingLimits {
+    /// What is the default.
+    pub const DEFAULT: RoutingLimits = RoutingLimits {
+        flooded: 12,
+        neighbours_wanted: 5,
+        neighbours: 8,
+        passive: 30,
+        plain: 32,
+        repeats: 1,
+        shuffle_every: Duration::from_secs(120),
+        answer_within: Duration::from_secs(5),
+        announce_after: Duration::from_millis(250),
+        graft_after: Duration::from_secs(1),
+        graft_again: Duration::from_millis(500),
+        linger: Duration::from_secs(10),
+        recent_messages: 4_096,
+        recent_bytes: 16 << 20,
+        told_of: 50,
+    };
+}
+
 impl Default for RoutingLimits {
     fn default() -> RoutingLimits {
-        RoutingLimits {
-            flooded: 12,
-            neighbours_wanted: 5,
-            neighbours: 8,
-            passive: 30,
-            plain: 32,
-            repeats: 1,
-            shuffle_every: Duration::from_secs(120),
-            answer_within: Duration::from_secs(5),
-            announce_after: Duration::from_millis(250),
-            graft_after: Duration::from_secs(1),
-            graft_again: Duration::from_millis(500),
-            linger: Duration::from_secs(10),
-            recent_messages: 4_096,
-            recent_bytes: 16 << 20,
-            told_of: 50,
-        }
+        RoutingLimits::DEFAULT
     }
 }
 
@@ -401,8 +410,12 @@ impl Routing {
             }
             self.brought.push_back((id, connection));
         }
-        let (pushed, sends) = self.tree.spread(id, object, origin, from, now);
-        self.send_all(sends, now);
+        let mut pushed = Vec::new();
+        if self.is_started || object.len() <= KEPT_WHILE_FLOODING_MAX {
+            let sends;
+            (pushed, sends) = self.tree.spread(id, object, origin, from, now);
+            self.send_all(sends, now);
+        }
         let others = self.links.keys().filter(|addr| Some(**addr) != origin && self.is_flooded(**addr));
         others.copied().chain(pushed).collect()
     }
