@@ -14,6 +14,8 @@ use parking_lot::Mutex;
 use tokio::task::consume_budget;
 use tokio::time::timeout;
 use watchtower_hub::{ChannelName, Content, ContentKind, Hub, Message, Position, Publish, Refused, SenderId};
+use watchtower_protocols::byline;
+use watchtower_whisper::protocol::safe_text::safe_nick;
 use watchtower_whisper::protocol::{Notice, Shown, Unsaid};
 use watchtower_whisper::{Event, Events, Peer};
 
@@ -148,7 +150,7 @@ impl Carrier {
                 Ok(Some(Event::Notice(notice))) => log(&notice),
                 Ok(Some(Event::Warning(warning))) => tracing::warn!("whispernet: {warning}"),
                 // A file in parts, which are put together by who saves files.
-                Ok(Some(Event::Failed { .. })) => self.counts.unpublished("file", 1),
+                Ok(Some(Event::Failed { name, .. })) => self.publish_that_it_came(&name),
                 Ok(Some(_)) => {}
                 Ok(None) => return,
                 Err(skipped) => self.counts.unpublished("behind", skipped.0),
@@ -168,8 +170,8 @@ impl Carrier {
             None => Content::text(&*shown.body),
         };
         let kind = content.kind();
-        match self.hub.publish(&self.channel, Publish::new(content), clock::now()) {
-            Ok(position) => self.own.lock().push_back(position),
+        match self.publish_by(shown.nick.as_deref(), content) {
+            Ok(()) => {}
             // Its name at least.
             Err(Refused::TooLarge { .. } | Refused::BadContent { .. }) if kind == ContentKind::Binary => {
                 self.counts.unpublished("file", 1);
@@ -178,6 +180,26 @@ impl Carrier {
             }
             Err(refused) => self.counts.unpublished(reason(&refused), 1),
         }
+    }
+
+    /// A file came that is not carried: its name at least is.
+    fn publish_that_it_came(&self, name: &str) {
+        self.counts.unpublished("file", 1);
+        let text = format!("{name} (a large file, which does not come this way)");
+        if let Err(refused) = self.publish_by(None, Content::text(text)) {
+            self.counts.unpublished(reason(&refused), 1);
+        }
+    }
+
+    /// With the nick beside it, for protocols that have a place for it.
+    fn publish_by(&self, nick: Option<&str>, content: Content) -> Result<(), Refused> {
+        let mut message = Publish::new(content);
+        if let Some(nick) = nick.and_then(safe_nick) {
+            message = message.extras(byline(&nick));
+        }
+        let position = self.hub.publish(&self.channel, message, clock::now())?;
+        self.own.lock().push_back(position);
+        Ok(())
     }
 }
 
