@@ -18,8 +18,8 @@ use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{Instant, sleep, timeout_at};
 use watchtower_hub::Timestamp;
 use watchtower_protocols::whispernet::{
-    Action, BacklogLimits, CloseReason, ConnectionId, FloodLimits, Keep, Node, Notice, PublicKey, Said,
-    Shown, Unsaid,
+    Action, BacklogLimits, CloseReason, ConnectionId, FloodLimits, GREETING, Keep, Node, Notice, PublicKey,
+    Said, Shown, Unsaid,
 };
 
 use crate::downloads::Downloads;
@@ -191,6 +191,8 @@ impl Driver {
                 state.recent.push(shown.clone());
                 state.watchers.tell(&Event::Shown(shown));
             }
+            // A greeting is neither empty nor long.
+            Action::Greet => drop(state.greet(now)),
             Action::Tell(notice) => {
                 state.heed(&notice);
                 if let Notice::Pinned { .. } = notice {
@@ -455,7 +457,7 @@ impl State {
             }
             Notice::Forgotten(addr) => drop(self.named.remove(addr)),
             Notice::Pinned { nick, key } => self.pins.add(nick, *key),
-            Notice::Refused { .. } => {}
+            Notice::Refused { .. } | Notice::Unreached(_) => {}
         }
     }
 
@@ -499,6 +501,11 @@ impl State {
             Some(key) if key == self.key => {}
             Some(_) => self.warn("the nick is another's, whose key it had first".to_owned()),
         }
+    }
+
+    fn greet(&mut self, now: Timestamp) -> Result<String, Unsaid> {
+        let nick = self.nick.clone();
+        self.say(Said { nick: nick.as_deref(), body: GREETING, file: None }, now)
     }
 
     fn say(&mut self, said: Said<'_>, now: Timestamp) -> Result<String, Unsaid> {

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use watchtower_protocols::whispernet::{BacklogLimits, FileLimits, FloodLimits, PeerLimits, RoutingLimits};
 
@@ -41,6 +42,11 @@ pub struct Options {
     /// How it routes once it knows many peers that do; without it floods
     /// however many there are ([whispernet: 14]).
     pub routing: Option<RoutingLimits>,
+    /// For how long a peer that is connected to others waits for one of them to
+    /// connect to it, before it says
+    /// [`GREETING`](watchtower_protocols::whispernet::GREETING): who has said
+    /// nothing may be known to nobody, and hear nothing. Without it it does not.
+    pub greets_after: Option<Duration>,
 }
 
 /// The files of mutual TLS, PEM.
@@ -71,6 +77,7 @@ impl Default for Options {
             flood: FloodLimits::default(),
             limits: PeerLimits::default(),
             routing: Some(RoutingLimits::default()),
+            greets_after: Some(Duration::from_secs(2)),
         }
     }
 }

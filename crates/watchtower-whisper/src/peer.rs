@@ -332,6 +332,7 @@ fn node_options(options: &Options, listen: SocketAddr, identity: Identity) -> No
         backlog: options.backlog,
         peers: options.limits,
         routing: options.routing,
+        greets_after: options.greets_after,
         pins_max: PINS_MAX,
         identity: Some(identity),
         require_signed: options.require_signed,

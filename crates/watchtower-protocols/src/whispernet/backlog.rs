@@ -59,11 +59,18 @@ impl Backlog {
         debug_assert!(self.bytes <= self.limits.bytes && self.messages.len() <= self.limits.messages);
     }
 
+    /// Whether peers that newly connect are sent something that is from there.
+    pub(super) fn has_from(&self, origin: SocketAddr, now: Timestamp) -> bool {
+        self.young(now).any(|kept| kept.origin == Some(origin))
+    }
+
     /// What a peer is sent, the eldest first.
     pub(super) fn for_peer(&self, peer: SocketAddr, now: Timestamp) -> impl Iterator<Item = &Bytes> {
-        let young = move |kept: &&Kept| now.since(kept.since) < self.age;
-        let others = move |kept: &&Kept| kept.origin != Some(peer);
-        self.messages.iter().filter(young).filter(others).map(|kept| &kept.object)
+        self.young(now).filter(move |kept| kept.origin != Some(peer)).map(|kept| &kept.object)
+    }
+
+    fn young(&self, now: Timestamp) -> impl Iterator<Item = &Kept> {
+        self.messages.iter().filter(move |kept| now.since(kept.since) < self.age)
     }
 }
 

@@ -123,7 +123,7 @@ impl Peer for Ours {
                     }
                 }
                 Action::Show(shown) => self.shown.push(shown.body),
-                Action::Tell(_) => {}
+                Action::Greet | Action::Tell(_) => {}
             }
         }
         None
@@ -599,7 +599,7 @@ proptest! {
                         prop_assert!(incoming.remove(&connection) || outgoing.remove(&connection));
                     }
                     Action::Dial(to) => prop_assert!(to != addr(0)),
-                    Action::Show(_) | Action::Tell(_) => {}
+                    Action::Show(_) | Action::Greet | Action::Tell(_) => {}
                 }
             }
             let count = |wanted: fn(&PeerState) -> bool| node.peers().filter(|(_, state)| wanted(state)).count();

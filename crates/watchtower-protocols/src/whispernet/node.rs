@@ -14,6 +14,7 @@
 mod connections;
 mod incoming;
 mod routed;
+mod unheard;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
@@ -22,6 +23,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use watchtower_hub::Timestamp;
 
+use self::unheard::Unheard;
 use super::address::{OwnAddresses, canonical, may_name, parse_addr};
 use super::backlog::Backlog;
 use super::events::{Action, CloseReason, ConnectionId, Counts, Options, Said, Shown, Unsaid};
@@ -59,6 +61,7 @@ pub struct Node {
     backlog: Backlog,
     flood: Flood,
     routing: Option<Routing>,
+    unheard: Unheard,
     pins: Pins,
     /// The last message that was originated: its `Body` and `Timestamp`.
     last_said: Option<(String, i64)>,
@@ -115,6 +118,7 @@ impl Node {
             seen: SeenIds::new(key, options.seen, now),
             backlog: Backlog::new(options.backlog, options.seen.age),
             flood: Flood::new(options.flood),
+            unheard: Unheard::new(options.greets_after),
             pins: Pins::new(options.pins_max),
             last_said: None,
             connections: 0,
@@ -130,12 +134,13 @@ impl Node {
 
     /// When [`Node::tick`] is due.
     pub fn deadline(&self) -> Option<Timestamp> {
-        self.peers.deadline().into_iter().chain(self.routing_deadline()).min()
+        [self.peers.deadline(), self.routing_deadline(), self.unheard_deadline()].into_iter().flatten().min()
     }
 
     /// Time has passed.
     pub fn tick(&mut self, now: Timestamp) {
         self.route(now);
+        self.look_who_hears(now);
         for addr in self.peers.due(now) {
             self.actions.push_back(Action::Dial(addr));
         }
@@ -180,7 +185,7 @@ impl Node {
             return Err(Unsaid::Empty);
         }
         let (id, object) = self.originate(said, None, now)?;
-        self.backlog.push(object, None, now);
+        self.backlog.push(object, Some(self.own.announced()), now);
         Ok(id)
     }
 

@@ -78,7 +78,7 @@ impl Bench {
                     self.closed.push((connection, reason));
                 }
                 Action::Show(_) => self.shown += 1,
-                Action::Tell(_) => {}
+                Action::Greet | Action::Tell(_) => {}
             }
         }
     }
@@ -618,7 +618,7 @@ proptest! {
                         prop_assert!(incoming.remove(&connection) || outgoing.remove(&connection).is_some());
                     }
                     Action::Dial(to) => prop_assert!(to != me()),
-                    Action::Show(_) | Action::Tell(_) => {}
+                    Action::Show(_) | Action::Greet | Action::Tell(_) => {}
                 }
             }
             let connected = node.peers().filter(|(_, state)| matches!(state, PeerState::Connected(_))).count();

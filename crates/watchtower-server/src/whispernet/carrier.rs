@@ -16,7 +16,7 @@ use tokio::time::timeout;
 use watchtower_hub::{ChannelName, Content, ContentKind, Hub, Message, Position, Publish, Refused, SenderId};
 use watchtower_protocols::byline;
 use watchtower_whisper::protocol::safe_text::safe_nick;
-use watchtower_whisper::protocol::{Notice, Shown, Unsaid};
+use watchtower_whisper::protocol::{GREETING, Notice, Shown, Unsaid};
 use watchtower_whisper::{Event, Events, Peer};
 
 use super::PROTOCOL;
@@ -165,6 +165,10 @@ impl Carrier {
         if shown.addr.as_deref() == Some(&*self.peer.address().to_string()) {
             return self.counts.unpublished("own", 1);
         }
+        // It says that there is a peer, to peers.
+        if shown.body == GREETING && shown.file.is_none() {
+            return self.counts.unpublished("greeting", 1);
+        }
         let content = match &shown.file {
             Some(file) => Content::binary(file.contents.clone()),
             None => Content::text(&*shown.body),
@@ -219,6 +223,9 @@ fn log(notice: &Notice) {
         Notice::Forgotten(addr) => tracing::info!(%addr, "a peer of the whispernet is dialled no more"),
         Notice::Refused { ip, .. } => {
             tracing::warn!(%ip, "an address in the whispernet sent too much, and is refused for a while");
+        }
+        Notice::Unreached(addr) => {
+            tracing::warn!(%addr, "no peer of the whispernet can connect to this server, so it hears nothing");
         }
         Notice::Pinned { .. } => {}
     }

@@ -193,6 +193,9 @@ pub(super) fn sentence(notice: &Notice) -> Option<String> {
         Notice::Lost(addr) => Some(format!("The connection to {addr} ended; it is dialled again.")),
         Notice::Forgotten(addr) => Some(format!("{addr} cannot be reached, and is dialled no more.")),
         Notice::Refused { ip, .. } => Some(format!("{ip} sent too much, and is refused for a while.")),
+        Notice::Unreached(addr) => Some(format!(
+            "No peer can connect to {addr}, so nothing is heard: is there a firewall or a router between?"
+        )),
         Notice::Pinned { .. } => None,
     }
 }

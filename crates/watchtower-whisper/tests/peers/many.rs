@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
-use watchtower_whisper::protocol::RoutingLimits;
+use watchtower_whisper::protocol::{GREETING, RoutingLimits};
 use watchtower_whisper::{Event, Events, Options, Peer};
 
 use super::gopher::Gopher;
@@ -34,15 +34,19 @@ struct Member {
 
 impl Member {
     async fn start(listen: SocketAddr, contact: Option<SocketAddr>) -> Member {
+        let greets_after = Some(Duration::from_millis(50));
         let peers = contact.iter().map(ToString::to_string).collect();
-        let options = Options { listen, peers, routing: Some(LIMITS), ..options() };
+        let options = Options { listen, peers, routing: Some(LIMITS), greets_after, ..options() };
         let (peer, events) = Peer::start_watched(options).await.unwrap();
-        if contact.is_some() {
-            connected(&peer, 1).await;
-        }
-        let name = format!("here is {}", peer.address());
-        peer.say(&name).await.unwrap();
         Member { peer, events, shown: BTreeMap::new() }
+    }
+
+    /// Says that it is there, once somebody hears it.
+    async fn speaks(&self, contact: Option<SocketAddr>) {
+        if contact.is_some() {
+            connected(&self.peer, 1).await;
+        }
+        self.peer.say(&format!("here is {}", self.peer.address())).await.unwrap();
     }
 
     /// Waits until it was shown this.
@@ -92,7 +96,18 @@ impl Room {
 
     async fn join(&mut self, listen: SocketAddr) {
         let member = Member::start(listen, self.contact()).await;
+        member.speaks(self.contact()).await;
         self.members.push(member);
+    }
+
+    /// One more comes and says nothing itself, until it is known.
+    async fn is_joined_in_silence(&mut self) {
+        let mut silent = Member::start(options().listen, self.contact()).await;
+        let contact = &mut self.members[0];
+        contact.hears(GREETING).await;
+        contact.peer.say("welcome").await.unwrap();
+        silent.hears("welcome").await;
+        self.members.push(silent);
     }
 
     /// One of all says something, and all others are shown it, once.
@@ -146,6 +161,7 @@ async fn twenty_four_peers_hear_one_another_over_a_few_connections_each() {
     room.all_say_something().await;
     room.talks_until_connections_are_few().await;
     room.all_say_something().await;
+    room.is_joined_in_silence().await;
 
     // Four are gone at once, and the others have yet to see that.
     let gone: Vec<SocketAddr> = room.members.drain(8..12).map(|member| member.peer.address()).collect();

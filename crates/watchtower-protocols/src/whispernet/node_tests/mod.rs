@@ -2,6 +2,7 @@
 
 mod floods;
 mod peers;
+mod unheard;
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
