@@ -23,7 +23,7 @@ pub mod safe_text;
 mod seen;
 
 pub use assembler::{Assembler, FileLimits, Sender, Taken, TransferError, TransferId};
-pub use backlog::BacklogLimits;
+pub use backlog::{BacklogLimits, Last};
 pub use events::{Action, CloseReason, ConnectionId, Counts, GREETING, Notice, Options, Said, Shown, Unsaid};
 pub use file::{File, NotBase64};
 pub use flood::FloodLimits;

@@ -543,7 +543,7 @@ fn tight() -> Options {
         unfinished_bytes_max: 120,
         seen: SeenLimits { ids: 8, age: Duration::from_secs(60) },
         flood: FloodLimits { messages_per_second: 6, ..FloodLimits::default() },
-        backlog: BacklogLimits { messages: 2, bytes: 150 },
+        backlog: BacklogLimits { messages: 2, bytes: 150, file_bytes: 150 },
         peers: PeerLimits { connected: 3, candidates: 2, dials: 2, ..PeerLimits::default() },
         ..Options::new(addr(0), addr(0))
     }

@@ -185,7 +185,7 @@ impl Node {
             return Err(Unsaid::Empty);
         }
         let (id, object) = self.originate(said, None, now)?;
-        self.backlog.push(object, Some(self.own.announced()), now);
+        self.backlog.push(object, said.file.is_some(), Some(self.own.announced()), now);
         Ok(id)
     }
 

@@ -116,7 +116,7 @@ impl Node {
         self.fan_out(&message.id, object, origin, Some(connection), now);
         if part.is_none() {
             // Parts are many, and of no use without those before them.
-            self.backlog.push(object.clone(), origin, now);
+            self.backlog.push(object.clone(), message.file_contents.is_some(), origin, now);
         }
         self.counts.shown += 1;
         let shows_routing = message.routes;
