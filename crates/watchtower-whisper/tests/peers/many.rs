@@ -33,8 +33,11 @@ struct Member {
 }
 
 impl Member {
-    async fn start(listen: SocketAddr, contact: Option<SocketAddr>) -> Member {
-        let greets_after = Some(Duration::from_millis(50));
+    async fn start(
+        listen: SocketAddr,
+        contact: Option<SocketAddr>,
+        greets_after: Option<Duration>,
+    ) -> Member {
         let peers = contact.iter().map(ToString::to_string).collect();
         let options = Options { listen, peers, routing: Some(LIMITS), greets_after, ..options() };
         let (peer, events) = Peer::start_watched(options).await.unwrap();
@@ -95,14 +98,15 @@ impl Room {
     }
 
     async fn join(&mut self, listen: SocketAddr) {
-        let member = Member::start(listen, self.contact()).await;
+        let member = Member::start(listen, self.contact(), None).await;
         member.speaks(self.contact()).await;
         self.members.push(member);
     }
 
     /// One more comes and says nothing itself, until it is known.
     async fn is_joined_in_silence(&mut self) {
-        let mut silent = Member::start(options().listen, self.contact()).await;
+        let mut silent =
+            Member::start(options().listen, self.contact(), Some(Duration::from_millis(50))).await;
         let contact = &mut self.members[0];
         contact.hears(GREETING).await;
         contact.peer.say("welcome").await.unwrap();

@@ -6,6 +6,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::Stdio;
 
 use serde_json::{Deserializer, Value, json};
+use watchtower_whisper::{Options, Peer};
 
 use super::http::Stream;
 use super::packets::{Packets, delivered};
@@ -214,6 +215,43 @@ fn nothing_goes_round_between_two_servers() {
         assert_eq!(server.metric("watchtower_whispernet_received_total"), Some(received));
         // One that was said here, and four that were heard.
         assert_eq!(server.metric("watchtower_messages_published_total"), Some(5.0));
+    }
+}
+
+/// [whispernet: 14] With more peers than all know all of.
+#[test]
+fn nothing_goes_round_between_two_servers_among_peers_that_route() {
+    let one = start(&[]);
+    let other = start(&[&one]);
+    let mut streams = [&one, &other].map(|server| {
+        let sender = server.joined(&json!([5]));
+        Stream::open(server, "5", sender, LINES)
+    });
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().worker_threads(1).build().unwrap();
+    let contact = one.listener("whispernet").to_string();
+    let _peers: Vec<Peer> = (0..14)
+        .map(|number| {
+            let listen = ([127, 0, 0, 1], 0).into();
+            let options = Options { listen, peers: vec![contact.clone()], ..Options::default() };
+            let peer = runtime.block_on(Peer::start(options)).unwrap();
+            let hello = format!("here is {number}");
+            runtime.block_on(peer.say(&hello)).unwrap();
+            // Each knows the others who were there.
+            streams.iter_mut().for_each(|stream| hears(stream, &*hello));
+            peer
+        })
+        .collect();
+    for server in [&one, &other] {
+        until("routing begins", || server.metric("watchtower_whispernet_control_total") > Some(0.0));
+    }
+    let mut devices = [&one, &other].map(|server| Packets::udp(server, &[5]));
+    for round in 0..5 {
+        for (device, name) in devices.iter_mut().zip(["one", "other"]) {
+            let message = format!("{round} from the {name}");
+            device.publish(5, message.as_bytes());
+            // In the order of what came: nothing comes a second time.
+            streams.iter_mut().for_each(|stream| hears(stream, &*message));
+        }
     }
 }
 
