@@ -146,7 +146,7 @@ impl Node {
 
     // Messages.
 
-    /// Whom a message is sent to; `None` without routing.
+    /// Whom a message is sent to; `None` for all, without routing.
     pub(super) fn routed_to(
         &mut self,
         id: &str,
@@ -159,8 +159,7 @@ impl Node {
             incoming.repeats = 0;
             incoming.has_brought = true;
         }
-        let routing = self.routing.as_mut()?;
-        Some(routing.spread(ShortId::of(id), object, origin, source, now))
+        self.routing.as_mut()?.spread(id, object, origin, source, now)
     }
 
     /// A message had come before.
