@@ -17,8 +17,8 @@ use crate::metrics::show_counts;
 const UNSAID: [&str; 3] = ["ended", "empty", "too_large"];
 
 /// Why a message of a peer is not published.
-const UNPUBLISHED: [&str; 8] =
-    ["own", "greeting", "behind", "file", "too_large", "bad_content", "limit", "refused"];
+const UNPUBLISHED: [&str; 9] =
+    ["own", "greeting", "behind", "file", "too_large", "bad_content", "limit", "not_kept", "refused"];
 
 /// What is not carried, by reason.
 #[derive(Debug, Clone, Default)]
