@@ -358,7 +358,8 @@ impl Node {
         self.pins.key(nick)
     }
 
-    /// Pins a nick to a key: what a [`Notice::Pinned`] told in another run, or
+    /// Pins a nick to a key: what a
+    /// [`Notice::Pinned`](super::Notice::Pinned) told in another run, or
     /// the user's decision after a warning. False when there is no room.
     pub fn pin(&mut self, nick: &str, key: PublicKey) -> bool {
         self.pins.pin(nick, key)
