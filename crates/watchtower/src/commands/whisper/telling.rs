@@ -99,6 +99,11 @@ mod tests {
             Tone::Warning,
             "192.168.1.5 sends too much and is refused until 20:04:05",
         );
+        check(
+            &Event::Notice(Notice::Unreached(addr)),
+            Tone::Warning,
+            "no peer can connect to 192.168.1.5:55555, so you hear nothing: is there a firewall or a router between?",
+        );
     }
 
     fn progress(outgoing: bool, bytes_done: u64) -> Event {
