@@ -10,6 +10,7 @@ use jiff::fmt::temporal::DateTimePrinter;
 use watchtower_hub::{ChannelName, Content, ContentKind, Format, FormatId, Message, Position, Timestamp};
 
 use super::framing::Chunked;
+use crate::byline;
 use crate::json::{write_base64, write_string, write_text};
 
 /// Messages as lines of JSON.
@@ -35,6 +36,10 @@ pub fn write_message(message: &Message, out: &mut BytesMut) {
     write_text(out, format_args!(",\"epoch\":\"{epoch}\""));
     out.extend_from_slice(b",\"sender\":");
     write_number(message.sender().map_or(0, |sender| sender.get().into()), out);
+    if let Some(nick) = byline::nick(message) {
+        out.extend_from_slice(b",\"nick\":");
+        write_string(nick, out);
+    }
     if let Some(event) = message.event() {
         out.extend_from_slice(b",\"event\":");
         write_string(event, out);

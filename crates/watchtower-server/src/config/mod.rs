@@ -280,6 +280,9 @@ keys! {
         backlog: usize = 50, within(0..=10_000);
         /// Whether only messages that are signed are published.
         require_signed: bool = false;
+        /// Whether the server has a few neighbours where there are many peers; else it dials all
+        /// of them, and sends each everything.
+        routing: bool = true;
         /// The file with the certificate that is shown to other peers and those between it and
         /// its root, PEM. With it every link is within TLS. Empty: none is.
         tls_cert: Option<PathBuf> = None;

@@ -97,6 +97,7 @@ fn the_defaults_are_those_of_the_specification() {
             discovery: false,
             backlog: 50,
             require_signed: false,
+            routing: true,
             tls_cert: None,
             tls_key: None,
             tls_ca: None,

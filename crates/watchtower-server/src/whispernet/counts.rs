@@ -17,7 +17,8 @@ use crate::metrics::show_counts;
 const UNSAID: [&str; 3] = ["ended", "empty", "too_large"];
 
 /// Why a message of a peer is not published.
-const UNPUBLISHED: [&str; 7] = ["own", "behind", "file", "too_large", "bad_content", "limit", "refused"];
+const UNPUBLISHED: [&str; 9] =
+    ["own", "greeting", "behind", "file", "too_large", "bad_content", "limit", "not_kept", "refused"];
 
 /// What is not carried, by reason.
 #[derive(Debug, Clone, Default)]
@@ -76,7 +77,9 @@ impl Collector for PeerCounts {
             ("whispernet_mismatched", "Messages whose id was not their hash", counts.mismatched),
             ("whispernet_forged", "Messages with a wrong signature", counts.forged),
             ("whispernet_unsigned", "Messages dropped since they were not signed", counts.unsigned),
-            ("whispernet_without_body", "Objects without a Body", counts.without_body),
+            ("whispernet_control", "Objects by which peers agree on routing", counts.control),
+            ("whispernet_repeating", "Connections closed for bringing nothing new", counts.repeating),
+            ("whispernet_without_body", "Other objects without a Body", counts.without_body),
             ("whispernet_malformed", "Connections closed for what is no message", counts.malformed),
             ("whispernet_flooded", "Addresses refused for sending too much", counts.flooded),
             ("whispernet_slow", "Connections closed since the peer took too little", counts.slow),
