@@ -36,6 +36,7 @@ pub(crate) struct Counters {
     pub(crate) lagging_closed: Counter,
     pub(crate) lagging_skipped: Counter,
     pub(crate) senders_expired: Counter,
+    pub(crate) presence_left_out: Counter,
     pub(crate) sessions: AtomicUsize,
     pub(crate) subscriptions: AtomicUsize,
 }
@@ -55,6 +56,8 @@ pub struct Counts {
     pub lagging_skipped: u64,
     /// Senders that were forgotten after their time.
     pub senders_expired: u64,
+    /// Changes of presence that channels were told the number of alone.
+    pub presence_left_out: u64,
     /// Channels that there are.
     pub channels: usize,
     /// Senders that are registered.
@@ -74,6 +77,7 @@ impl Counters {
             lagging_closed: self.lagging_closed.sum(),
             lagging_skipped: self.lagging_skipped.sum(),
             senders_expired: self.senders_expired.sum(),
+            presence_left_out: self.presence_left_out.sum(),
             channels,
             senders,
             sessions: self.sessions.load(Ordering::Relaxed),

@@ -196,6 +196,12 @@ impl Hub {
         Some(channel.history(page))
     }
 
+    /// Whether there is such a channel, and it tells its subscribers of presence
+    /// ([`ChannelRule::presence_events`](crate::ChannelRule::presence_events)).
+    pub fn tells_presence(&self, channel: &ChannelName) -> bool {
+        self.0.channels.pin().get(channel).is_some_and(|channel| channel.rule.presence_events)
+    }
+
     /// Who is in the channel, sorted by id; `None` when there is no such
     /// channel.
     pub fn presence(&self, channel: &ChannelName) -> Option<Vec<Presence>> {

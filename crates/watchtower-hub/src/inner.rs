@@ -15,6 +15,7 @@ use crate::agenda::{Agenda, Item};
 use crate::channel::{Channel, Keep, Share, State, TRAIL};
 use crate::counters::Counters;
 use crate::hub::Entropy;
+use crate::presence::Change;
 use crate::reader::Link;
 use crate::senders::{self, Sender};
 use crate::settings::{ChannelRule, SESSION_LAG_FACTOR};
@@ -28,7 +29,7 @@ pub(crate) struct Inner {
     /// Hashed without a secret: the ids in it were drawn at random, so nobody can
     /// choose them to collide.
     pub(crate) senders: papaya::HashMap<SenderId, Arc<Sender>, FxBuildHasher>,
-    agenda: Agenda,
+    pub(crate) agenda: Agenda,
     pub(crate) counters: Counters,
     /// The time of the last tick, for what ends without being told the time.
     now: AtomicU64,
@@ -109,6 +110,8 @@ impl Inner {
             if result.is_ok() {
                 if !sender_state.joins.contains_key(name) {
                     sender_state.joins.insert(name.clone(), channel.clone());
+                    let change = Change::Joined(state.protocol_of(sender.id));
+                    self.announce(&channel, &mut state, change, sender.id, now);
                 }
             } else {
                 state.remove_if_gone(sender.id);
@@ -243,7 +246,9 @@ impl Inner {
     ) {
         let Some(channel) = sender_state.joins.remove(name) else { return };
         let mut state = channel.lock();
+        let change = Change::Left(state.protocol_of(sender.id));
         state.remove(sender.id, &self.counters);
+        self.announce(&channel, &mut state, change, sender.id, now);
         self.watch_unused(&channel, &mut state, now);
     }
 
@@ -326,8 +331,12 @@ impl Inner {
             let from = trail.filter(|trail| trail.offset() < unread.offset()).unwrap_or(unread);
             state.put_away(id, owned, &from, keep);
             self.watch_away(id, &mut sender_state, keep.until);
-        } else if state.remove_if_gone(id) {
+            return;
+        }
+        let change = Change::Left(state.protocol_of(id));
+        if state.remove_if_gone(id) {
             sender_state.joins.remove(&channel.name);
+            self.announce(channel, &mut state, change, id, now);
             self.watch_unused(channel, &mut state, now);
         }
     }
@@ -365,6 +374,10 @@ impl Inner {
                 state.trim_trail(now);
                 self.watch_trail(&channel, &mut state, now);
             }
+            Item::Presence(channel) => {
+                let Some(channel) = channel.upgrade() else { return };
+                self.summarize_presence(&channel, &mut channel.lock(), now);
+            }
             Item::Sender(id) => self.expire(id, now),
         }
     }
@@ -377,8 +390,10 @@ impl Inner {
         let mut due: Option<Timestamp> = None;
         sender_state.joins.retain(|_, channel| {
             let mut state = channel.lock();
+            let change = Change::Left(state.protocol_of(id));
             let gone = state.expire_away(id, now);
             if gone {
+                self.announce(channel, &mut state, change, id, now);
                 self.watch_unused(channel, &mut state, now);
             } else if let Some(until) = state.away_until(id) {
                 due = Some(due.map_or(until, |due| due.min(until)));

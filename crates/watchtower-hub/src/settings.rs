@@ -90,6 +90,9 @@ pub struct ChannelRule {
     pub history_ttl: Duration,
     /// Which content is accepted ([model: projection]).
     pub accepts: Accepts,
+    /// Whether subscribers are told who joins and who leaves, by messages of the
+    /// event name [`PRESENCE_EVENT`](crate::PRESENCE_EVENT).
+    pub presence_events: bool,
 }
 
 /// Which content a channel accepts ([model: projection]).
@@ -112,6 +115,7 @@ impl Default for ChannelRule {
             history_messages: 0,
             history_ttl: Duration::from_secs(3600),
             accepts: Accepts::Any,
+            presence_events: false,
         }
     }
 }

@@ -185,6 +185,11 @@ impl Collector for HubCounts {
             ("sessions_lagging_closed", "Sessions closed since they fell behind", counts.lagging_closed),
             ("messages_skipped", "Messages skipped for sessions that fell behind", counts.lagging_skipped),
             ("senders_expired", "Senders forgotten after their time", counts.senders_expired),
+            (
+                "presence_left_out",
+                "Changes of presence that were told by number alone",
+                counts.presence_left_out,
+            ),
         ];
         show_counts(&counters, &mut encoder)?;
         let gauges = [

@@ -170,6 +170,7 @@ fn settings(config: &Config) -> Settings {
             ContentFormat::Json => Accepts::Json,
             ContentFormat::Text => Accepts::Text,
         },
+        presence_events: rule.presence_events,
     };
     Settings {
         limits: Limits {

@@ -58,6 +58,14 @@ impl State {
         list
     }
 
+    /// By which protocol the sender came last, where that is told.
+    pub(crate) fn protocol_of(&self, sender: SenderId) -> &'static str {
+        if self.announcements.is_none() {
+            return "";
+        }
+        self.members.get(&sender).map_or("", |member| member.protocol)
+    }
+
     /// The sender's place here, made when there is none.
     pub(crate) fn member(&mut self, sender: SenderId, protocol: &'static str, now: Timestamp) -> &mut Member {
         let member = match self.members.entry(sender) {

@@ -31,6 +31,7 @@ use crate::counters::Counters;
 use crate::idle::IdleSet;
 use crate::log::Place;
 use crate::message::{Frames, event_name};
+use crate::presence::{Announcements, PRESENCE_EVENT};
 use crate::publish::{Draft, Receivers};
 use crate::settings::{Accepts, ChannelRule};
 use crate::{
@@ -70,6 +71,8 @@ pub(crate) struct State {
     trail: Option<Box<Trail>>,
     /// Whether the hub is to look at the trail's age later.
     pub(crate) trail_is_due: bool,
+    /// What is told of who comes and goes; `None` where nothing is.
+    pub(crate) announcements: Option<Box<Announcements>>,
     /// Past ends of the log, oldest first, to tell bytes from offsets.
     marks: VecDeque<Mark>,
     /// Up to where the sessions were charged for what was published, in bytes.
@@ -128,6 +131,7 @@ impl Channel {
             kept: Kept::default(),
             trail: None,
             trail_is_due: false,
+            announcements: rule.presence_events.then(Box::default),
             marks: VecDeque::new(),
             charged: 0,
             retired: false,
@@ -148,7 +152,8 @@ impl Channel {
     }
 
     /// Judges a message, and gives its content the form that this channel
-    /// keeps. In the order of [packets: rules]: not joined, content, receivers.
+    /// keeps. In the order of [packets: rules]: not joined, content, receivers; and
+    /// what packets cannot have wrong, the event, between.
     pub(crate) fn judge(
         &self,
         state: &State,
@@ -160,6 +165,9 @@ impl Channel {
             return Err(Refused::NotJoined { channel: self.name.clone() });
         }
         let content = self.accept(content)?;
+        if self.rule.presence_events && draft.event == PRESENCE_EVENT {
+            return Err(Refused::ReservedEvent { channel: self.name.clone() });
+        }
         if let Some(Receivers { ids, nobody }) = &draft.receivers {
             let absent = ids.iter().filter(|id| !has_joined(id)).map(|id| id.get());
             let missing: Vec<u32> = nobody.then_some(0).into_iter().chain(absent).collect();

@@ -8,6 +8,7 @@ mod lasting;
 mod mailbox;
 mod moves;
 mod paging;
+mod presence;
 mod support;
 mod threads;
 mod trail;

@@ -197,6 +197,7 @@ fn code(refused: &Refused) -> (ErrorCode, &'static str) {
         Refused::ReceiverNotJoined { .. } => {
             (ErrorCode::ReceiverNotJoined, "no receiver, or one that has not joined")
         }
+        Refused::ReservedEvent { .. } => (ErrorCode::Refused, "this event name is the server's"),
         Refused::Limit { .. } => (ErrorCode::Refused, "a limit of the server is reached"),
         Refused::Closed => (ErrorCode::Overloaded, "the session is over"),
     }

@@ -32,6 +32,9 @@ const JSON_FORMATS: u8 = 16;
 /// No secret and no channel's name needs more.
 const COMMAND_BYTES_MAX: usize = 4096;
 
+/// How many of those who are in a channel are listed.
+const PRESENT_MAX: usize = 1_000;
+
 /// The longest event name, in bytes.
 const EVENT_BYTES_MAX: usize = 128;
 
@@ -276,6 +279,7 @@ impl<C: Codec> Inner<C> {
                 Ok(Reply::Ok)
             }
             Command::Publish(publication) => self.publish(publication, connection, client),
+            Command::Presence { channel } => self.presence(&channel, client),
             Command::Logout => {
                 self.tell(connection, &Activity::LoggedOut);
                 self.set_access(Access::None, connection, client);
@@ -411,6 +415,24 @@ impl<C: Codec> Inner<C> {
         Ok(Reply::Ok)
     }
 
+    fn presence(&self, name: &str, client: &mut Client<'_>) -> Result<Reply, ErrorCode> {
+        let channel = self.names.channel(name).ok_or(ErrorCode::InvalidChannel)?;
+        let hub = client.hub();
+        let mut first = hub.presence(&channel).ok_or(ErrorCode::InvalidChannel)?;
+        // An id is all that it takes to send as its sender: a channel has to say
+        // that its readers may learn it.
+        if !hub.tells_presence(&channel) {
+            return Err(ErrorCode::AccessDenied);
+        }
+        let count = first.len();
+        first.truncate(PRESENT_MAX);
+        if count > PRESENT_MAX {
+            // To gather many takes a while: who asks again and again waits as long.
+            client.pause(Duration::from_micros(count as u64));
+        }
+        Ok(Reply::Present { first, count })
+    }
+
     fn tell(&self, connection: &Connection, activity: &Activity<'_>) {
         if let Some(observer) = &self.observer {
             observer.observe(connection.number, activity);
@@ -452,9 +474,10 @@ fn is_event_name(name: &str) -> bool {
 fn code(refused: &Refused) -> ErrorCode {
     match refused {
         Refused::NoSuchChannel { .. } | Refused::NotJoined { .. } => ErrorCode::InvalidChannel,
-        Refused::TooLarge { .. } | Refused::BadContent { .. } | Refused::ReceiverNotJoined { .. } => {
-            ErrorCode::InvalidData
-        }
+        Refused::TooLarge { .. }
+        | Refused::BadContent { .. }
+        | Refused::ReservedEvent { .. }
+        | Refused::ReceiverNotJoined { .. } => ErrorCode::InvalidData,
         // The command is right, and would be carried out for others, or at
         // another time: this session may not have it.
         Refused::Limit { .. } | Refused::UnknownSender(_) | Refused::BoundElsewhere(_) | Refused::Closed => {

@@ -13,10 +13,10 @@ use bytes::{BufMut, BytesMut};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
 use serde_json::value::RawValue;
-use watchtower_hub::{Content, ContentKind, Joined, Position};
+use watchtower_hub::{Content, ContentKind, Joined, Position, Presence};
 
 use super::{Access, Codec, Command, CommandName, Event, Malformed, Publication, Reply, Since};
-use crate::json::{write_base64, write_string, write_text};
+use crate::json::{write_base64, write_string, write_text, write_time};
 use crate::websocket::{Incoming, MessageKind};
 
 /// How many fields an object may have that is read here: a command, and what a
@@ -49,6 +49,7 @@ impl Codec for Json {
                 out,
                 format_args!(r#"{{"ok": true, "recovered": {recovered}, "position": "{position}"}}"#),
             ),
+            Reply::Present { first, count } => write_present(first, *count, out),
             Reply::Error(code) => write_text(out, format_args!(r#"{{"err": "{}"}}"#, code.name())),
         }
         MessageKind::Text
@@ -95,6 +96,7 @@ fn command<'a>(name: CommandName, argument: &'a RawValue) -> Option<Command<'a>>
             Some(Command::Subscribe { channel: string(fields.get("channel")?)?, since })
         }
         CommandName::Unsubscribe => Some(Command::Unsubscribe { channel: channel(argument)? }),
+        CommandName::Presence => Some(Command::Presence { channel: channel(argument)? }),
         CommandName::Publish => publication(&Fields::of(argument)?).map(Command::Publish),
     }
 }
@@ -147,6 +149,19 @@ fn further_fields(fields: &Fields<'_>) -> Option<Option<BytesMut>> {
         members.extend_from_slice(&member(name, value));
     }
     Some((!members.is_empty()).then_some(members))
+}
+
+fn write_present(first: &[Presence], count: usize, out: &mut BytesMut) {
+    write_text(out, format_args!(r#"{{"ok": true, "count": {count}, "presence": ["#));
+    for (index, Presence { sender, protocol, since }) in first.iter().enumerate() {
+        let separator = if index == 0 { "" } else { ", " };
+        write_text(out, format_args!(r#"{separator}{{"id": {sender}, "protocol": "#));
+        write_string(protocol, out);
+        out.extend_from_slice(b", \"since\": ");
+        write_time(*since, out);
+        out.put_u8(b'}');
+    }
+    out.extend_from_slice(b"]}");
 }
 
 /// Where a client was, or `null` when it was nowhere yet.

@@ -192,6 +192,10 @@ keys! {
         history_ttl: Duration = Duration::from_secs(60 * 60), within(DURATION_MIN..=DURATION_MAX);
         /// The content that is taken: "any", "json", or "text".
         format: ContentFormat = ContentFormat::Any;
+        /// Whether subscribers are told which senders join and leave, by messages of the event
+        /// name "presence". WebRocket can ask who is there, too: whoever may read the channel
+        /// learns the senders' ids.
+        presence_events: bool = false;
     }
 }
 

@@ -73,6 +73,7 @@ fn the_defaults_are_those_of_the_specification() {
             history_messages: 0,
             history_ttl: seconds(3_600),
             format: ContentFormat::Any,
+            presence_events: false,
         }],
         websocket: WebSocket { heartbeat: seconds(30), max_message_bytes: 1_048_576 },
         webrocket: WebRocket {

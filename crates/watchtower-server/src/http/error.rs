@@ -270,6 +270,9 @@ impl From<Refused> for ApiError {
             }
             Refused::TooLarge { limit, .. } => ApiError::TooLarge { what: "content", limit },
             Refused::BadContent { channel, accepts } => ApiError::BadContent { channel, accepts },
+            Refused::ReservedEvent { channel } => {
+                ApiError::field("event", format!("is the server's own on channel {channel}"))
+            }
             Refused::Limit { .. } => ApiError::LimitReached(refused.to_string()),
             Refused::Closed => ApiError::Internal,
         }

@@ -13,7 +13,9 @@ use futures_util::FutureExt;
 use parking_lot::Mutex;
 use tokio::task::consume_budget;
 use tokio::time::timeout;
-use watchtower_hub::{ChannelName, Content, ContentKind, Hub, Message, Position, Publish, Refused, SenderId};
+use watchtower_hub::{
+    ChannelName, Content, ContentKind, Hub, Message, PRESENCE_EVENT, Position, Publish, Refused, SenderId,
+};
 use watchtower_whisper::protocol::{Notice, Shown, Unsaid};
 use watchtower_whisper::{Event, Events, Peer};
 
@@ -99,6 +101,10 @@ impl Carrier {
     async fn say(&self, message: &Message) {
         if self.is_own(message.position()) {
             return;
+        }
+        // Not said by anybody; ids are for this server's clients.
+        if message.sender().is_none() && message.event() == Some(PRESENCE_EVENT) {
+            return self.counts.unsaid("presence");
         }
         let (nick, content) = (self.nick_of(message.sender()), message.content());
         let said = match content.as_text() {

@@ -13,7 +13,7 @@ fn the_codes_and_commands_are_those_of_the_page() {
         ["invalid_data", "invalid_credentials", "access_denied", "invalid_channel_name", "invalid_channel"];
     assert_eq!(codes, page);
     let commands = CommandName::ALL.map(CommandName::name);
-    assert_eq!(commands, ["auth", "subscribe", "unsubscribe", "publish", "logout", "disconnect"]);
+    assert_eq!(commands, ["auth", "subscribe", "unsubscribe", "publish", "presence", "logout", "disconnect"]);
     for command in CommandName::ALL {
         assert_eq!(CommandName::parse(command.name()), Some(command));
     }
