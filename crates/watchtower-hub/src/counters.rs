@@ -39,9 +39,10 @@ pub(crate) struct Counters {
     pub(crate) presence_left_out: Counter,
     pub(crate) sessions: AtomicUsize,
     pub(crate) subscriptions: AtomicUsize,
+    pub(crate) retained_bytes: AtomicU64,
 }
 
-/// A reading of the hub's counters. All but the last four only grow.
+/// A reading of the hub's counters. All but the last five only grow.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Messages taken.
@@ -66,6 +67,8 @@ pub struct Counts {
     pub sessions: usize,
     /// Subscriptions that there are.
     pub subscriptions: usize,
+    /// The bytes of all messages that channels retain.
+    pub retained_bytes: u64,
 }
 
 impl Counters {
@@ -82,6 +85,7 @@ impl Counters {
             senders,
             sessions: self.sessions.load(Ordering::Relaxed),
             subscriptions: self.subscriptions.load(Ordering::Relaxed),
+            retained_bytes: self.retained_bytes.load(Ordering::Relaxed),
         }
     }
 }

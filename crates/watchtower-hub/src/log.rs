@@ -94,6 +94,27 @@ impl Place {
         })
     }
 
+    /// A place with this earlier message that is in no log, and is followed by
+    /// `next`: for who is to read it first. It is in no run.
+    pub(crate) fn ahead_of(next: &Arc<Place>, message: Message) -> Arc<Place> {
+        debug_assert!(message.offset < next.offset);
+        Arc::new(Place {
+            offset: next.offset - 1,
+            bytes_before: next.bytes_before.saturating_sub(message.bytes() + ENTRY_BYTES),
+            filled: OnceLock::from(Filled { message, next: next.clone() }),
+            runs: Runs::default(),
+            covered: AtomicU64::new(u64::MAX),
+        })
+    }
+
+    /// This place, or the one that follows it where this is only ahead of the log.
+    pub(crate) fn in_log(self: &Arc<Self>) -> &Arc<Place> {
+        match self.filled.get() {
+            Some(filled) if filled.message.offset != self.offset => &filled.next,
+            _ => self,
+        }
+    }
+
     /// The number of the message that is here, or will be.
     pub(crate) fn offset(&self) -> u64 {
         self.offset

@@ -137,6 +137,8 @@ impl Inner {
                 continue;
             }
             let content = channel.judge(&state, &draft, content)?;
+            let retained = &self.counters.retained_bytes;
+            channel.judge_retained(&state, &draft, &content, &settings.limits, retained)?;
             let position = channel.append(&mut state, &draft, content, &settings.limits, &self.counters);
             self.watch_published(&channel, &mut state, now);
             return Ok(position);
@@ -165,7 +167,10 @@ impl Inner {
             }
             let mut contents = Vec::with_capacity(targets.len());
             for (channel, state) in targets.iter().zip(&states) {
-                contents.push(channel.judge(state, &draft, content.clone())?);
+                let content = channel.judge(state, &draft, content.clone())?;
+                let retained = &self.counters.retained_bytes;
+                channel.judge_retained(state, &draft, &content, &settings.limits, retained)?;
+                contents.push(content);
             }
             let mut positions = Vec::with_capacity(targets.len());
             for ((channel, state), content) in targets.iter().zip(&mut states).zip(contents) {

@@ -10,7 +10,7 @@ use std::task::Waker;
 use bytes::Bytes;
 use smallvec::SmallVec;
 
-use crate::channel::{Joined, Start};
+use crate::channel::{Channel, Joined, Start, State};
 use crate::hub::{Hub, WhenLagging};
 use crate::inner::Inner;
 use crate::log::{Entry, Place};
@@ -331,9 +331,12 @@ impl Session {
         // delivered to by two connections.
         self.hub.enter(Some(&self.link), &sender, channel, now, |channel, state| {
             state.member(sender.id, self.link.protocol, now);
-            let from = state.take_up(sender.id).unwrap_or_else(|| state.end().clone());
+            let missed = state.take_up(sender.id);
+            let from = missed.as_ref().unwrap_or(state.end()).clone();
             if state.slot_of(sender.id, &self.link).is_none() {
-                state.subscribe(channel, &self.link, Some(sender.id), &from, &self.hub.counters)?;
+                let is_new = missed.is_none();
+                let first = if is_new { state.beginning(channel, &self.link, &from) } else { from.clone() };
+                state.subscribe(channel, &self.link, Some(sender.id), &first, &self.hub.counters)?;
             }
             Ok(Joined {
                 position: Position { epoch: channel.epoch, offset: from.offset() - 1 },
@@ -366,9 +369,27 @@ impl Session {
             if let Some(slot) = state.slot_of(sender.id, &self.link) {
                 state.unsubscribe(sender.id, slot, &self.hub.counters);
             }
-            state.subscribe(channel, &self.link, Some(sender.id), &from, &self.hub.counters)?;
+            let first = self.first(channel, state, start, &from, recovered);
+            state.subscribe(channel, &self.link, Some(sender.id), &first, &self.hub.counters)?;
             Ok(Joined { position: Position { epoch: channel.epoch, offset: from.offset() - 1 }, recovered })
         })
+    }
+
+    /// Where a subscription begins that goes on at `from`: who resumes has what was
+    /// retained before, unless something is missing.
+    fn first(
+        &self,
+        channel: &Arc<Channel>,
+        state: &mut State,
+        start: Start,
+        from: &Arc<Place>,
+        recovered: bool,
+    ) -> Arc<Place> {
+        if start == Start::End || !recovered {
+            state.beginning(channel, &self.link, from)
+        } else {
+            from.clone()
+        }
     }
 
     /// Subscribes this session on behalf of a sender that it does not own: as
@@ -389,7 +410,8 @@ impl Session {
         self.hub.enter(None, &sender, channel, now, |channel, state| {
             state.member(sender.id, self.link.protocol, now);
             let (from, recovered) = channel.start(state, start);
-            state.subscribe(channel, &self.link, Some(sender.id), &from, &self.hub.counters)?;
+            let first = self.first(channel, state, start, &from, recovered);
+            state.subscribe(channel, &self.link, Some(sender.id), &first, &self.hub.counters)?;
             Ok(Joined { position: Position { epoch: channel.epoch, offset: from.offset() - 1 }, recovered })
         })
     }

@@ -85,7 +85,8 @@ impl State {
     /// Keeps a join whose session ended, from `place` on.
     pub(crate) fn put_away(&mut self, sender: SenderId, owned: bool, place: &Arc<Place>, keep: Keep) {
         let Some(member) = self.members.get_mut(&sender) else { return };
-        let mut hold = self.kept.hold(place, keep.share);
+        // What comes ahead of the log is for new subscriptions: this one was.
+        let mut hold = self.kept.hold(place.in_log(), keep.share);
         match member.away.iter_mut().find(|away| away.owned == owned) {
             // Of several streams the one that saw least counts: it is the log
             // that is kept, and each says itself where it was.

@@ -8,6 +8,7 @@ mod history;
 mod kept;
 mod lag;
 mod members;
+mod retained;
 mod subscribers;
 mod trail;
 
@@ -24,6 +25,7 @@ pub(crate) use self::kept::Share;
 use self::lag::Mark;
 pub(crate) use self::members::Keep;
 use self::members::Member;
+use self::retained::Retained;
 use self::subscribers::Slot;
 pub(crate) use self::trail::TRAIL;
 use self::trail::Trail;
@@ -71,6 +73,8 @@ pub(crate) struct State {
     trail: Option<Box<Trail>>,
     /// Whether the hub is to look at the trail's age later.
     pub(crate) trail_is_due: bool,
+    /// The last message for those who come later; `None` where none is retained.
+    retained: Option<Box<Retained>>,
     /// What is told of who comes and goes; `None` where nothing is.
     pub(crate) announcements: Option<Box<Announcements>>,
     /// Past ends of the log, oldest first, to tell bytes from offsets.
@@ -131,6 +135,7 @@ impl Channel {
             kept: Kept::default(),
             trail: None,
             trail_is_due: false,
+            retained: rule.retain.then(Box::default),
             announcements: rule.presence_events.then(Box::default),
             marks: VecDeque::new(),
             charged: 0,
@@ -223,6 +228,9 @@ impl Channel {
             frames: Frames::default(),
         });
         self.bytes.store(state.end.bytes_before(), Ordering::Relaxed);
+        if state.retained.is_some() {
+            self.retain(state, draft, &place, &counters.retained_bytes);
+        }
         match &draft.receivers {
             None => state.wake_all(&place),
             Some(receivers) => state.wake(&place, &receivers.ids),
@@ -296,6 +304,8 @@ impl State {
 
     /// Whether nobody would notice if this channel were gone.
     pub(crate) fn is_unused(&self) -> bool {
-        self.members.is_empty() && self.oldest.as_ref().is_none_or(|oldest| oldest.is_empty())
+        self.members.is_empty()
+            && self.oldest.as_ref().is_none_or(|oldest| oldest.is_empty())
+            && self.retained.as_ref().is_none_or(|retained| retained.is_empty())
     }
 }

@@ -9,6 +9,8 @@ mod mailbox;
 mod moves;
 mod paging;
 mod presence;
+mod private;
+mod retained;
 mod support;
 mod threads;
 mod trail;
