@@ -72,7 +72,7 @@ impl Inner {
             };
             let protocol = serde_json::Value::from(protocol);
             let json = format!(r#"{{"{key}":{sender},"protocol":{protocol},"present":{present}}}"#);
-            self.publish_presence(channel, state, json, now);
+            self.publish_presence(channel, state, &json, now);
             return;
         }
         self.counters.presence_left_out.add(1);
@@ -88,19 +88,19 @@ impl Inner {
         let left_out = std::mem::take(&mut announcements.left_out);
         if left_out > 0 {
             let json = format!(r#"{{"left_out":{left_out},"present":{present}}}"#);
-            self.publish_presence(channel, state, json, now);
+            self.publish_presence(channel, state, &json, now);
         }
     }
 
-    fn publish_presence(&self, channel: &Arc<Channel>, state: &mut State, json: String, now: Timestamp) {
+    fn publish_presence(&self, channel: &Arc<Channel>, state: &mut State, json: &str, now: Timestamp) {
         if state.retired {
             return;
         }
         // JSON is text where nothing else is taken ([model: projection]).
-        let text = || Content::text(json.clone());
+        let text = || Content::text(json);
         let content = match channel.rule.accepts {
             Accepts::Text => text(),
-            Accepts::Any | Accepts::Json => Content::json(json.clone()).unwrap_or_else(text),
+            Accepts::Any | Accepts::Json => Content::json(json.to_owned()).unwrap_or_else(text),
         };
         let draft = Draft {
             sender: None,

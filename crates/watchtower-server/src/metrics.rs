@@ -197,6 +197,11 @@ impl Collector for HubCounts {
             ("senders", "Senders that are registered", counts.senders),
             ("sessions", "Sessions that are open", counts.sessions),
             ("subscriptions", "Subscriptions that there are", counts.subscriptions),
+            (
+                "retained_bytes",
+                "Last messages that channels retain, in bytes",
+                usize::try_from(counts.retained_bytes).unwrap_or(usize::MAX),
+            ),
         ];
         for (name, help, count) in gauges {
             let gauge = ConstGauge::new(i64::try_from(count).unwrap_or(i64::MAX));

@@ -120,6 +120,9 @@ keys! {
         max_channels_per_sender: usize = 10_000, within(1..=COUNT_MAX);
         /// The most senders that are registered at a time.
         max_senders: usize = 1_000_000, within(1..=COUNT_MAX);
+        /// The most bytes that all channels with `retain` may retain together. Each message counts
+        /// 256 more than its content. What is above is refused.
+        max_retained_bytes: usize = 67_108_864, within(1..=MESSAGE_BYTES_MAX);
         /// The most HTTP requests that one address may make in a second. Packets are not
         /// counted.
         max_requests_per_second_per_address: usize = 1_000, within(1..=COUNT_MAX);
@@ -196,6 +199,9 @@ keys! {
         /// name "presence". WebRocket can ask who is there, too: whoever may read the channel
         /// learns the senders' ids.
         presence_events: bool = false;
+        /// Whether a new subscriber gets the last message for everyone at once, whenever that was
+        /// published. A message without content ends it.
+        retain: bool = false;
     }
 }
 
