@@ -23,7 +23,7 @@ use super::{
     Access, Activity, Codec, Command, CommandName, ErrorCode, Json, LoginFailures, Namespace, Observer,
     Publication, Reply, Secret, Since,
 };
-use crate::websocket::{Client, CloseCode, Frames, Handler, Incoming, MessageKind, Outgoing, RemoteAddress};
+use crate::websocket::{Client, CloseCode, Frames, Handler, Incoming, RemoteAddress};
 
 /// The first of the six formats of hubs that write JSON.
 const JSON_FORMATS: u8 = 16;
@@ -252,12 +252,8 @@ impl<C: Codec> Inner<C> {
             self.tell(connection, &Activity::Refused { command: name, code });
         }
         let is_refused = result.is_err();
-        let mut out = BytesMut::new();
-        let kind = self.codec.reply(&result.unwrap_or_else(Reply::Error), &mut out);
-        match kind {
-            MessageKind::Text => client.send(Outgoing::Text(&String::from_utf8_lossy(&out))),
-            MessageKind::Binary => client.send(Outgoing::Binary(&out)),
-        }
+        let mut room = BytesMut::new();
+        client.send(self.codec.reply(&result.unwrap_or_else(Reply::Error), &mut room));
         if name == Some(CommandName::Disconnect) && !is_refused {
             client.close(CloseCode::NORMAL, "");
         }

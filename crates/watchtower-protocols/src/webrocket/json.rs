@@ -17,7 +17,7 @@ use watchtower_hub::{Content, ContentKind, Joined, Position, Presence};
 
 use super::{Access, Codec, Command, CommandName, Event, Malformed, Publication, Reply, Since};
 use crate::json::{write_base64, write_string, write_text, write_time};
-use crate::websocket::{Incoming, MessageKind};
+use crate::websocket::{Incoming, MessageKind, Outgoing};
 
 /// How many fields an object may have that is read here: a command, and what a
 /// command is given. Each is compared with all others.
@@ -42,17 +42,18 @@ impl Codec for Json {
         command(name, argument).ok_or(Malformed { command: Some(name) })
     }
 
-    fn reply(&self, reply: &Reply, out: &mut BytesMut) -> MessageKind {
+    fn reply<'a>(&self, reply: &Reply, room: &'a mut BytesMut) -> Outgoing<'a> {
         match reply {
-            Reply::Ok => out.extend_from_slice(b"{\"ok\": true}"),
+            // By far the most.
+            Reply::Ok => return Outgoing::Text(r#"{"ok": true}"#),
             Reply::Subscribed(Joined { position, recovered }) => write_text(
-                out,
+                room,
                 format_args!(r#"{{"ok": true, "recovered": {recovered}, "position": "{position}"}}"#),
             ),
-            Reply::Present { first, count } => write_present(first, *count, out),
-            Reply::Error(code) => write_text(out, format_args!(r#"{{"err": "{}"}}"#, code.name())),
+            Reply::Present { first, count } => write_present(first, *count, room),
+            Reply::Error(code) => write_text(room, format_args!(r#"{{"err": "{}"}}"#, code.name())),
         }
-        MessageKind::Text
+        Outgoing::Text(std::str::from_utf8(room).unwrap_or_default())
     }
 
     /// The publish object itself ([webrocket: events]), with any further
