@@ -10,6 +10,7 @@ use crate::agenda::Item;
 use crate::allowance::Allowance;
 use crate::channel::{Channel, State};
 use crate::inner::Inner;
+use crate::ledger::NotKept;
 use crate::publish::Draft;
 use crate::settings::Accepts;
 use crate::{Content, SenderId, Timestamp};
@@ -43,12 +44,10 @@ pub(crate) enum Change {
 }
 
 impl Announcements {
-    /// Takes note of a change; whether to tell it. Once some were left out, all
-    /// are until the summary: so it is in order.
-    fn take(&mut self, now: Timestamp) -> bool {
-        let tells = self.left_out == 0 && self.allowance.take(1, CHANGES_AT_ONCE, CHANGES_PER_SECOND, now);
-        self.left_out += u64::from(!tells);
-        tells
+    /// Whether to tell a change. Once some were left out, all are until the
+    /// summary: so what is told is in order.
+    fn may_tell(&mut self, now: Timestamp) -> bool {
+        self.left_out == 0 && self.allowance.take(1, CHANGES_AT_ONCE, CHANGES_PER_SECOND, now)
     }
 }
 
@@ -65,20 +64,19 @@ impl Inner {
     ) {
         let present = state.members.len();
         let Some(announcements) = &mut state.announcements else { return };
-        if announcements.take(now) {
+        if announcements.may_tell(now) {
             let (key, protocol) = match change {
                 Change::Joined(protocol) => ("joined", protocol),
                 Change::Left(protocol) => ("left", protocol),
             };
             let protocol = serde_json::Value::from(protocol);
             let json = format!(r#"{{"{key}":{sender},"protocol":{protocol},"present":{present}}}"#);
-            self.publish_presence(channel, state, &json, now);
-            return;
+            if self.publish_presence(channel, state, &json, now).is_ok() {
+                return;
+            }
         }
         self.counters.presence_left_out.add(1);
-        if announcements.left_out == 1 {
-            self.agenda.add(now.after(SUMMARY_AFTER), Item::Presence(Arc::downgrade(channel)));
-        }
+        self.leave_out(channel, state, 1, now);
     }
 
     /// Tells the channel how many changes it was not told of.
@@ -86,15 +84,31 @@ impl Inner {
         let present = state.members.len();
         let Some(announcements) = &mut state.announcements else { return };
         let left_out = std::mem::take(&mut announcements.left_out);
-        if left_out > 0 {
-            let json = format!(r#"{{"left_out":{left_out},"present":{present}}}"#);
-            self.publish_presence(channel, state, &json, now);
+        let json = format!(r#"{{"left_out":{left_out},"present":{present}}}"#);
+        if self.publish_presence(channel, state, &json, now).is_err() {
+            self.leave_out(channel, state, left_out, now);
         }
     }
 
-    fn publish_presence(&self, channel: &Arc<Channel>, state: &mut State, json: &str, now: Timestamp) {
+    /// Sees to it that the channel is told how many changes it was not told of.
+    fn leave_out(&self, channel: &Arc<Channel>, state: &mut State, changes: u64, now: Timestamp) {
+        let Some(announcements) = &mut state.announcements else { return };
+        let is_due = announcements.left_out > 0;
+        announcements.left_out += changes;
+        if !is_due && changes > 0 {
+            self.agenda.add(now.after(SUMMARY_AFTER), Item::Presence(Arc::downgrade(channel)));
+        }
+    }
+
+    fn publish_presence(
+        &self,
+        channel: &Arc<Channel>,
+        state: &mut State,
+        json: &str,
+        now: Timestamp,
+    ) -> Result<(), NotKept> {
         if state.retired {
-            return;
+            return Ok(());
         }
         // JSON is text where nothing else is taken ([model: projection]).
         let text = || Content::text(json);
@@ -110,8 +124,12 @@ impl Inner {
             extras: None,
             time: now,
         };
-        let limits = &self.settings.load().limits;
-        channel.append(state, &draft, content, limits, &self.counters);
+        if state.is_durable() {
+            return self.submit_own(channel, state, &draft, content);
+        }
+        let message = channel.message(state.end().offset(), &draft, content);
+        channel.append(state, message, &self.settings.load().limits, &self.counters);
         self.watch_published(channel, state, now);
+        Ok(())
     }
 }

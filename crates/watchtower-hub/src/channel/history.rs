@@ -22,7 +22,7 @@ pub enum Span {
 
 /// A part of what is kept, and how much of it at most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Page {
+pub struct HistoryQuery {
     /// Which.
     pub span: Span,
     /// How many messages at most.
@@ -56,7 +56,7 @@ pub struct History {
 
 impl Channel {
     /// A page of what history keeps at this moment ([http: channels/history]).
-    pub(crate) fn history(&self, page: &Page) -> History {
+    pub(crate) fn history(&self, page: &HistoryQuery) -> History {
         let state = self.lock();
         let oldest = state.oldest.as_ref().unwrap_or(&state.end).clone();
         let next = state.end.offset();
@@ -96,7 +96,7 @@ impl Stretch {
     }
 
     /// The first messages from the offset `from` on.
-    fn first_from(&self, from: u64, recovered: bool, page: &Page) -> History {
+    fn first_from(&self, from: u64, recovered: bool, page: &HistoryQuery) -> History {
         let mut taken = Taken::default();
         let (mut more_before, mut more_after) = (false, false);
         for place in self.for_everyone() {
@@ -117,7 +117,7 @@ impl Stretch {
     }
 
     /// The last messages before the offset `until`.
-    fn last_until(&self, until: u64, recovered: bool, page: &Page) -> History {
+    fn last_until(&self, until: u64, recovered: bool, page: &HistoryQuery) -> History {
         let mut taken = Taken::default();
         let (mut more_before, mut more_after) = (false, false);
         for place in self.for_everyone() {
@@ -157,7 +157,7 @@ impl<'a> Taken<'a> {
     }
 
     /// Whether they are more than a page holds.
-    fn are_above(&self, page: &Page) -> bool {
+    fn are_above(&self, page: &HistoryQuery) -> bool {
         let count = self.places.len();
         count > page.messages_max || (count > 1 && self.bytes > page.bytes_max)
     }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{Channel, State};
+use crate::counters::Counters;
 use crate::log::{ENTRY_BYTES, Place};
 use crate::presence::PRESENCE_EVENT;
 use crate::publish::Draft;
@@ -34,50 +35,32 @@ impl Retained {
 }
 
 impl Channel {
-    /// Whether a message of this channel is one that it retains: what is for some
-    /// alone is nobody else's, and presence no value.
-    fn retains(&self, draft: &Draft<'_>) -> bool {
-        let is_presence = self.rule.presence_events && draft.event == PRESENCE_EVENT;
-        self.rule.retain && draft.receivers.is_none() && !is_presence
-    }
-
     /// Judges whether there is room to retain a message. About: others may be
     /// retained at the same time.
+    #[inline]
     pub(crate) fn judge_retained(
         &self,
         state: &State,
         draft: &Draft<'_>,
         content: &Content,
         limits: &Limits,
-        retained_bytes: &AtomicU64,
+        counters: &Counters,
     ) -> Result<(), Refused> {
-        let Some(retained) = state.retained.as_ref().filter(|_| self.retains(draft)) else { return Ok(()) };
-        let extras = draft.extras.as_ref().map_or(0, bytes::Bytes::len);
-        let bytes = (content.bytes().len() + extras + draft.event.len()) as u64 + ENTRY_BYTES;
-        let others = retained_bytes.load(Ordering::Relaxed).saturating_sub(retained.bytes());
-        let limit = limits.retained_bytes_max;
-        if content.bytes().is_empty() || others + bytes <= limit {
-            return Ok(());
+        match &state.retained {
+            Some(retained) if draft.receivers.is_none() => judge(retained, draft, content, limits, counters),
+            _ => Ok(()),
         }
-        Err(Refused::Limit {
-            what: "bytes of retained messages",
-            limit: usize::try_from(limit).unwrap_or(usize::MAX),
-        })
     }
 
     /// Retains the message that `place` was just filled with, if it is one to
     /// retain; without content it ends the one before and is none itself.
-    pub(super) fn retain(
-        &self,
-        state: &mut State,
-        draft: &Draft<'_>,
-        place: &Place,
-        retained_bytes: &AtomicU64,
-    ) {
+    pub(super) fn retain(&self, state: &mut State, place: &Place, retained_bytes: &AtomicU64) {
         let (Some(retained), Some(message)) = (&mut state.retained, place.message()) else { return };
         // It would keep what is published from now on.
         retained.place = None;
-        if !self.retains(draft) {
+        // What is for some alone is nobody else's, and presence no value.
+        let is_presence = self.rule.presence_events && message.event() == Some(PRESENCE_EVENT);
+        if message.is_direct() || is_presence {
             return;
         }
         retained_bytes.fetch_sub(retained.bytes(), Ordering::Relaxed);
@@ -85,6 +68,24 @@ impl Channel {
         **retained = Retained { message: is_value.then(|| message.detached_copy()), place: None };
         retained_bytes.fetch_add(retained.bytes(), Ordering::Relaxed);
     }
+}
+
+fn judge(
+    retained: &Retained,
+    draft: &Draft<'_>,
+    content: &Content,
+    limits: &Limits,
+    counters: &Counters,
+) -> Result<(), Refused> {
+    let extras = draft.extras.as_ref().map_or(0, bytes::Bytes::len);
+    let bytes = (content.bytes().len() + extras + draft.event.len()) as u64 + ENTRY_BYTES;
+    let others = counters.retained_bytes.load(Ordering::Relaxed).saturating_sub(retained.bytes());
+    let limit = limits.retained_bytes_max;
+    if content.bytes().is_empty() || others + bytes <= limit {
+        return Ok(());
+    }
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    Err(Refused::Limit { what: "bytes of retained messages", limit })
 }
 
 impl State {

@@ -1,7 +1,9 @@
 //! Pages of what a channel keeps ([http: channels/history]).
 
 use proptest::prelude::*;
-use watchtower_hub::{ChannelRule, Epoch, History, Hub, Page, Position, SenderId, Settings, Span, Timestamp};
+use watchtower_hub::{
+    ChannelRule, Epoch, History, HistoryQuery, Hub, Position, SenderId, Settings, Span, Timestamp,
+};
 
 use crate::support::{Client, NOW, five, hub_with, joined, say, text};
 
@@ -22,7 +24,7 @@ fn position(hub: &Hub, offset: u64) -> Position {
 }
 
 fn page(hub: &Hub, span: Span, messages_max: usize) -> History {
-    hub.history(&five(), &Page { span, messages_max, bytes_max: u64::MAX }, NOW).unwrap()
+    hub.history(&five(), &HistoryQuery { span, messages_max, bytes_max: u64::MAX }, NOW).unwrap()
 }
 
 fn offsets(history: &History) -> Vec<u64> {
@@ -31,7 +33,7 @@ fn offsets(history: &History) -> Vec<u64> {
 
 /// The offsets of all that channel 5 keeps.
 pub(crate) fn kept(hub: &Hub, now: Timestamp) -> Vec<u64> {
-    let all = Page { span: Span::Last, messages_max: usize::MAX, bytes_max: u64::MAX };
+    let all = HistoryQuery { span: Span::Last, messages_max: usize::MAX, bytes_max: u64::MAX };
     offsets(&hub.history(&five(), &all, now).unwrap())
 }
 
@@ -121,7 +123,8 @@ fn a_page_is_bounded_in_bytes_and_holds_one_message_all_the_same() {
     for words in ["aaa", "bbb", "cccccccccc"] {
         say(&hub, from, words);
     }
-    let page = |span| hub.history(&five(), &Page { span, messages_max: 9, bytes_max: 6 }, NOW).unwrap();
+    let page =
+        |span| hub.history(&five(), &HistoryQuery { span, messages_max: 9, bytes_max: 6 }, NOW).unwrap();
     check(&page(Span::After(position(&hub, 0))), &[1, 2], (1, 2), true, (false, true));
     check(&page(Span::Last), &[3], (3, 3), true, (true, false));
     check(&page(Span::Before(position(&hub, 3))), &[1, 2], (1, 2), true, (false, true));

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use watchtower_hub::{
-    Accepts, ChannelName, ChannelRule, Content, ContentKind, Hub, Page, Publish, Refused, SenderId, Settings,
-    Span, Start, Timestamp, WhenLagging,
+    Accepts, ChannelName, ChannelRule, Content, ContentKind, HistoryQuery, Hub, NotKept, Publish, Refused,
+    SenderId, Settings, Span, Start, Timestamp, WhenLagging,
 };
 
-use crate::support::{Client, NOW, five, hub_with, joined, later, text};
+use crate::shelf::Shelf;
+use crate::support::{Client, NOW, at_once, five, hub_with, joined, later, text};
 
 fn rule() -> ChannelRule {
     ChannelRule { presence_events: true, history_messages: 100_000, ..ChannelRule::default() }
@@ -21,7 +22,7 @@ fn telling() -> Hub {
 
 /// What channel 5 was told of presence.
 fn told(hub: &Hub, now: Timestamp) -> Vec<String> {
-    let all = Page { span: Span::Last, messages_max: usize::MAX, bytes_max: u64::MAX };
+    let all = HistoryQuery { span: Span::Last, messages_max: usize::MAX, bytes_max: u64::MAX };
     let history = hub.history(&five(), &all, now);
     let entries = history.into_iter().flat_map(|history| history.entries);
     let told = entries.filter(|entry| entry.event() == Some("presence"));
@@ -132,7 +133,7 @@ fn the_event_name_is_the_servers_where_presence_is_told_and_anybodys_elsewhere()
     let (_a, sender) = joined(&hub);
     hub.join(sender, &[6.into()], NOW).unwrap();
     let publish = |channel: ChannelName, message: Publish<'_>| {
-        hub.publish(&channel, message.event("presence"), NOW).map(|position| position.offset)
+        at_once(hub.publish(&channel, message.event("presence"), NOW)).map(|position| position.offset)
     };
     let refused = || Err(Refused::ReservedEvent { channel: five() });
     assert_eq!(publish(five(), text(sender, "x")), refused());
@@ -184,6 +185,45 @@ fn a_channel_that_only_presence_was_told_on_is_forgotten_like_others() {
     assert!(hub.has_channel(&five()), "its history tells who was there");
     hub.tick(later(3_600));
     assert!(!hub.has_channel(&five()));
+}
+
+#[test]
+fn on_a_durable_channel_it_is_told_once_it_is_kept_in_the_order_of_all_messages() {
+    let shelf = Shelf::default();
+    let rule = ChannelRule { durable: true, ..rule() };
+    let hub = shelf.hub_with(Settings { channels: vec![rule], ..Settings::default() });
+    let (a, first) = joined(&hub);
+    let published = hub.publish(&five(), text(first, "x"), NOW).unwrap();
+    assert_eq!((shelf.waiting(), a.read()), (2, String::new()));
+    shelf.keep_all();
+    drop(published);
+    let joined = change("joined", first, "test", 1);
+    assert_eq!(shelf.kept(&five()), [joined.as_str(), "x"]);
+    assert_eq!(a.read(), format!("5/1={joined};5/2=x;"));
+}
+
+#[test]
+fn what_could_not_be_kept_is_told_by_its_number_once_it_can() {
+    let shelf = Shelf::default();
+    let rule = ChannelRule { durable: true, ..rule() };
+    let hub = shelf.hub_with(Settings { channels: vec![rule], ..Settings::default() });
+    shelf.refuse_at_once(Some(NotKept::Behind));
+    let (a, _) = joined(&hub);
+    let (_b, _) = joined(&hub);
+    hub.tick(later(1));
+    assert_eq!((shelf.waiting(), a.read()), (0, String::new()));
+    shelf.refuse_at_once(None);
+    hub.tick(later(2));
+    shelf.keep_all();
+    assert_eq!(a.read(), r#"5/1={"left_out":2,"present":2};"#);
+    // One that is refused later is counted.
+    let (_c, _) = joined(&hub);
+    shelf.refuse(NotKept::Behind);
+    assert_eq!(hub.counts().presence_left_out, 3);
+    let published = hub.publish(&five(), Publish::new(Content::text("y")), later(2)).unwrap();
+    shelf.keep_all();
+    drop(published);
+    assert_eq!(a.read(), "5/2=y;");
 }
 
 #[derive(Debug, Clone, Copy)]

@@ -1,7 +1,7 @@
 //! A direct message is for its receivers alone, by whatever way it is delivered
 //! ([packets: direct message]): one rule, and all ways that there are.
 
-use watchtower_hub::{ChannelRule, Hub, Page, SenderId, Settings, Span, Start};
+use watchtower_hub::{ChannelRule, HistoryQuery, Hub, SenderId, Settings, Span, Start};
 
 use crate::support::{Client, NOW, five, hub_with, text};
 
@@ -100,7 +100,7 @@ const WAYS: [(&str, Way); 12] = [
         publish();
         let spans = [Span::Last, Span::After(beginning(hub)), Span::Before(position(hub, 4))];
         let pages = spans.map(|span| {
-            let page = Page { span, messages_max: 100, bytes_max: u64::MAX };
+            let page = HistoryQuery { span, messages_max: 100, bytes_max: u64::MAX };
             let history = hub.history(&five(), &page, NOW).unwrap();
             let contents = history.entries.iter().map(|entry| entry.content().as_text().unwrap().to_owned());
             contents.collect::<String>()

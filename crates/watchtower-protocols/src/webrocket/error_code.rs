@@ -15,16 +15,19 @@ pub enum ErrorCode {
     InvalidChannelName,
     /// A channel to publish on that there is not.
     InvalidChannel,
+    /// A message on a durable channel that is not on disk.
+    NotKept,
 }
 
 impl ErrorCode {
     /// Every code, in the order of the documentation.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::InvalidData,
         Self::InvalidCredentials,
         Self::AccessDenied,
         Self::InvalidChannelName,
         Self::InvalidChannel,
+        Self::NotKept,
     ];
 
     /// The code as clients see it.
@@ -55,6 +58,9 @@ impl ErrorCode {
             ),
             Self::InvalidChannel => {
                 ("invalid_channel", "there is no channel of that name to publish on, or to ask who is there")
+            }
+            Self::NotKept => {
+                ("not_kept", "the channel is durable, and the message could not be kept on disk")
             }
         }
     }

@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 use http::StatusCode;
 use serde::Serialize;
 use utoipa::ToSchema;
-use watchtower_hub::{History, Page, Span, Timestamp};
+use watchtower_hub::{History, HistoryQuery, Span, Timestamp};
 use watchtower_protocols::http::write_message;
 
 use super::error::{ApiError, ErrorAnswer};
@@ -67,7 +67,7 @@ pub(super) async fn history(
     state.known(parameters.sender()?)?;
     let span = span(&parameters)?;
     let limits = &state.config().limits;
-    let page = Page {
+    let page = HistoryQuery {
         span,
         messages_max: parameters.limit()?.unwrap_or(usize::MAX).min(limits.lag_messages),
         bytes_max: limits.lag_bytes as u64,
