@@ -37,6 +37,8 @@ pub(crate) struct Counters {
     pub(crate) lagging_skipped: Counter,
     pub(crate) senders_expired: Counter,
     pub(crate) presence_left_out: Counter,
+    pub(crate) unreadable: Counter,
+    pub(crate) pages: Counter,
     pub(crate) sessions: AtomicUsize,
     pub(crate) subscriptions: AtomicUsize,
     pub(crate) retained_bytes: AtomicU64,
@@ -59,6 +61,11 @@ pub struct Counts {
     pub senders_expired: u64,
     /// Changes of presence that channels were told the number of alone.
     pub presence_left_out: u64,
+    /// Messages of durable channels that subscriptions missed since they could
+    /// not be read any more: each time that somebody missed one.
+    pub unreadable: u64,
+    /// Pages of durable logs that were read for subscriptions.
+    pub pages: u64,
     /// Channels that there are.
     pub channels: usize,
     /// Senders that are registered.
@@ -81,6 +88,8 @@ impl Counters {
             lagging_skipped: self.lagging_skipped.sum(),
             senders_expired: self.senders_expired.sum(),
             presence_left_out: self.presence_left_out.sum(),
+            unreadable: self.unreadable.sum(),
+            pages: self.pages.sum(),
             channels,
             senders,
             sessions: self.sessions.load(Ordering::Relaxed),

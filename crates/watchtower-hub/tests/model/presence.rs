@@ -9,8 +9,9 @@ use watchtower_hub::{
     SenderId, Settings, Span, Start, Timestamp, WhenLagging,
 };
 
+use crate::paging::known;
 use crate::shelf::Shelf;
-use crate::support::{Client, NOW, at_once, five, hub_with, joined, later, text};
+use crate::support::{Client, NOW, at_once, five, hub_with, joined, kept_by, later, text};
 
 fn rule() -> ChannelRule {
     ChannelRule { presence_events: true, history_messages: 100_000, ..ChannelRule::default() }
@@ -23,7 +24,7 @@ fn telling() -> Hub {
 /// What channel 5 was told of presence.
 fn told(hub: &Hub, now: Timestamp) -> Vec<String> {
     let all = HistoryQuery { span: Span::Last, messages_max: usize::MAX, bytes_max: u64::MAX };
-    let history = hub.history(&five(), &all, now);
+    let history = hub.has_channel(&five()).then(|| known(hub.history(&five(), &all, now)));
     let entries = history.into_iter().flat_map(|history| history.entries);
     let told = entries.filter(|entry| entry.event() == Some("presence"));
     told.map(|entry| entry.content().as_text().unwrap().to_owned()).collect()
@@ -191,7 +192,7 @@ fn a_channel_that_only_presence_was_told_on_is_forgotten_like_others() {
 fn on_a_durable_channel_it_is_told_once_it_is_kept_in_the_order_of_all_messages() {
     let shelf = Shelf::default();
     let rule = ChannelRule { durable: true, ..rule() };
-    let hub = shelf.hub_with(Settings { channels: vec![rule], ..Settings::default() });
+    let hub = kept_by(&shelf, Settings { channels: vec![rule], ..Settings::default() });
     let (a, first) = joined(&hub);
     let published = hub.publish(&five(), text(first, "x"), NOW).unwrap();
     assert_eq!((shelf.waiting(), a.read()), (2, String::new()));
@@ -206,7 +207,7 @@ fn on_a_durable_channel_it_is_told_once_it_is_kept_in_the_order_of_all_messages(
 fn what_could_not_be_kept_is_told_by_its_number_once_it_can() {
     let shelf = Shelf::default();
     let rule = ChannelRule { durable: true, ..rule() };
-    let hub = shelf.hub_with(Settings { channels: vec![rule], ..Settings::default() });
+    let hub = kept_by(&shelf, Settings { channels: vec![rule], ..Settings::default() });
     shelf.refuse_at_once(Some(NotKept::Behind));
     let (a, _) = joined(&hub);
     let (_b, _) = joined(&hub);

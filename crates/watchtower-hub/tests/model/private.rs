@@ -3,6 +3,7 @@
 
 use watchtower_hub::{ChannelRule, HistoryQuery, Hub, SenderId, Settings, Span, Start};
 
+use crate::paging::known;
 use crate::support::{Client, NOW, five, hub_with, text};
 
 /// A hub that keeps, retains and tells whatever there is.
@@ -101,7 +102,7 @@ const WAYS: [(&str, Way); 12] = [
         let spans = [Span::Last, Span::After(beginning(hub)), Span::Before(position(hub, 4))];
         let pages = spans.map(|span| {
             let page = HistoryQuery { span, messages_max: 100, bytes_max: u64::MAX };
-            let history = hub.history(&five(), &page, NOW).unwrap();
+            let history = known(hub.history(&five(), &page, NOW));
             let contents = history.entries.iter().map(|entry| entry.content().as_text().unwrap().to_owned());
             contents.collect::<String>()
         });

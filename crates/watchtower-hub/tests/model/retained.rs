@@ -9,7 +9,8 @@ use watchtower_hub::{
     ChannelRule, Content, Hub, Joined, Position, Publish, Refused, SenderId, Settings, Start, WhenLagging,
 };
 
-use crate::support::{Client, Counted, NOW, five, hub_with, joined, later, say, text};
+use crate::shelf::Shelf;
+use crate::support::{Client, Counted, NOW, five, hub_with, joined, kept_by, later, say, text};
 
 fn rule() -> ChannelRule {
     ChannelRule { retain: true, ..ChannelRule::default() }
@@ -233,6 +234,32 @@ fn what_all_channels_retain_is_bounded_and_what_is_above_is_refused() {
     assert_eq!(publish(1, 0), Ok(()));
     assert_eq!(publish(3, 10), Ok(()));
     assert_eq!(hub.counts().retained_bytes, 2 * 256 + 23);
+}
+
+#[test]
+fn on_a_durable_channel_it_is_retained_once_it_is_kept_and_stands_ahead_of_what_is_on_disk() {
+    let shelf = Shelf::default();
+    let rule = ChannelRule { durable: true, history_messages: 1, ..rule() };
+    let hub = kept_by(&shelf, Settings { channels: vec![rule], ..Settings::default() });
+    let (a, from) = joined(&hub);
+    say(&hub, from, "1");
+    assert_eq!(joined(&hub).0.read(), "");
+    shelf.keep_all();
+    assert_eq!(joined(&hub).0.read(), "5/1=1;");
+    hub.publish(&five(), text(from, "2").to(&[from.get()]), NOW).unwrap();
+    shelf.keep_all();
+    // What follows is on disk alone.
+    a.read();
+    hub.tick(later(61));
+    let b = Client::new(&hub);
+    let start = Start::After(Position::NOWHERE);
+    let joined = b.session.subscribe(from, &five(), start, later(61)).unwrap();
+    assert_eq!(joined, Joined { position: at(&hub, 1), recovered: false });
+    assert_eq!((b.read().as_str(), shelf.reads()), ("5/1=1;", 1));
+    shelf.read();
+    say(&hub, from, "3");
+    shelf.keep_all();
+    assert_eq!(b.read(), "5/2=2;5/3=3;");
 }
 
 #[test]

@@ -84,7 +84,10 @@ fn a_wrong_command_line_is_code_2_and_says_what_is_right() {
         (&["sub", "5", "--sender", "0"], "a number from 1 to 4294967295"),
         (&["sub", "5", "--since", "7"], "a position is EPOCH:OFFSET"),
         (&["sub", "5", "6", "--since", POSITION], "as many positions as there are channels"),
-        (&["sub", "5", "--since", POSITION, "--protocol", "tcp"], "over TCP a subscription begins with"),
+        (
+            &["sub", "5", "--since", POSITION, "--protocol", "tcp"],
+            "over TCP a position is an offset without its epoch",
+        ),
         (&["sub", "5", "--since", POSITION, "--protocol", "udp"], "use HTTP or WebRocket"),
         (&["history", "5", "--since", POSITION, "--before", POSITION], "cannot be used with"),
         (&["history", "5", "--protocol", "webrocket"], "over WebRocket what a channel keeps"),
