@@ -36,13 +36,15 @@ pub(crate) struct Counters {
     pub(crate) lagging_closed: Counter,
     pub(crate) lagging_skipped: Counter,
     pub(crate) senders_expired: Counter,
+    pub(crate) presence_left_out: Counter,
     pub(crate) unreadable: Counter,
     pub(crate) pages: Counter,
     pub(crate) sessions: AtomicUsize,
     pub(crate) subscriptions: AtomicUsize,
+    pub(crate) retained_bytes: AtomicU64,
 }
 
-/// A reading of the hub's counters. All but the last four only grow.
+/// A reading of the hub's counters. All but the last five only grow.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Messages taken.
@@ -57,6 +59,8 @@ pub struct Counts {
     pub lagging_skipped: u64,
     /// Senders that were forgotten after their time.
     pub senders_expired: u64,
+    /// Changes of presence that channels were told the number of alone.
+    pub presence_left_out: u64,
     /// Messages of durable channels that subscriptions missed since they could
     /// not be read any more: each time that somebody missed one.
     pub unreadable: u64,
@@ -70,6 +74,8 @@ pub struct Counts {
     pub sessions: usize,
     /// Subscriptions that there are.
     pub subscriptions: usize,
+    /// The bytes of all messages that channels retain.
+    pub retained_bytes: u64,
 }
 
 impl Counters {
@@ -81,12 +87,14 @@ impl Counters {
             lagging_closed: self.lagging_closed.sum(),
             lagging_skipped: self.lagging_skipped.sum(),
             senders_expired: self.senders_expired.sum(),
+            presence_left_out: self.presence_left_out.sum(),
             unreadable: self.unreadable.sum(),
             pages: self.pages.sum(),
             channels,
             senders,
             sessions: self.sessions.load(Ordering::Relaxed),
             subscriptions: self.subscriptions.load(Ordering::Relaxed),
+            retained_bytes: self.retained_bytes.load(Ordering::Relaxed),
         }
     }
 }

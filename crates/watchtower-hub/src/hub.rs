@@ -41,13 +41,13 @@ pub enum WhenLagging {
 impl Hub {
     /// An empty hub, which has no durable channels.
     pub fn new(settings: Settings, entropy: Box<dyn Entropy>) -> Hub {
-        Hub(Arc::new(Inner::new(settings, entropy, None)))
+        Hub(Inner::new(settings, entropy, None))
     }
 
     /// A hub whose durable channels are kept by `ledger`, with those that are
     /// there already.
     pub fn with_ledger(settings: Settings, entropy: Box<dyn Entropy>, ledger: Arc<dyn Ledger>) -> Hub {
-        Hub(Arc::new(Inner::new(settings, entropy, Some(ledger))))
+        Hub(Inner::new(settings, entropy, Some(ledger)))
     }
 
     /// Replaces the settings. Rules for channels apply to channels made from
@@ -215,6 +215,12 @@ impl Hub {
         now: Timestamp,
     ) -> Option<Soon<History, NotRead>> {
         self.0.history(channel, page, now)
+    }
+
+    /// Whether there is such a channel, and it tells its subscribers of presence
+    /// ([`ChannelRule::presence_events`](crate::ChannelRule::presence_events)).
+    pub fn tells_presence(&self, channel: &ChannelName) -> bool {
+        self.0.channels.pin().get(channel).is_some_and(|channel| channel.rule.presence_events)
     }
 
     /// Who is in the channel, sorted by id; `None` when there is no such

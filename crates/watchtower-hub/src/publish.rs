@@ -138,6 +138,7 @@ impl Inner {
                 continue;
             }
             let content = channel.judge(&state, &draft, content)?;
+            channel.judge_retained(&state, &draft, &content, &settings.limits, &self.counters)?;
             if state.is_durable() {
                 let targets = [Target { channel: &channel, state, content }];
                 return self.submit(&draft, targets.into(), |positions| positions[0]);
@@ -174,6 +175,7 @@ impl Inner {
             let mut targets = Vec::with_capacity(found.len());
             for (channel, state) in found.iter().zip(states) {
                 let content = channel.judge(&state, &draft, content.clone())?;
+                channel.judge_retained(&state, &draft, &content, &settings.limits, &self.counters)?;
                 targets.push(Target { channel, state, content });
             }
             if targets.iter().any(|target| target.state.is_durable()) {

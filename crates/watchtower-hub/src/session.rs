@@ -10,7 +10,7 @@ use std::task::Waker;
 use bytes::Bytes;
 use smallvec::SmallVec;
 
-use crate::channel::{Joined, Start};
+use crate::channel::{Channel, Joined, Start, State};
 use crate::hub::{Hub, WhenLagging};
 use crate::inner::Inner;
 use crate::log::{Entry, Place};
@@ -336,9 +336,12 @@ impl Session {
         // delivered to by two connections.
         self.hub.enter(Some(&self.link), &sender, channel, now, |channel, state| {
             state.member(sender.id, self.link.protocol, now);
-            let from = state.take_up(sender.id).unwrap_or_else(|| state.end().clone());
+            let missed = state.take_up(sender.id);
+            let from = missed.as_ref().unwrap_or(state.end()).clone();
             if state.slot_of(sender.id, &self.link).is_none() {
-                state.subscribe(channel, &self.link, Some(sender.id), &from, &self.hub.counters)?;
+                let is_new = missed.is_none();
+                let first = if is_new { state.beginning(channel, &self.link, &from) } else { from.clone() };
+                state.subscribe(channel, &self.link, Some(sender.id), &first, &self.hub.counters)?;
             }
             Ok(Joined {
                 position: Position { epoch: channel.epoch, offset: from.offset() - 1 },
@@ -372,14 +375,33 @@ impl Session {
             let (mut senders, unread) = state.end_reading(channel, &self.link, &self.hub.counters);
             senders.retain(|other| *other != sender.id);
             if !recovered {
-                let unread = unread.into_iter().chain(missed).chain([from]);
+                let unread = unread.iter().chain(&missed).map(|place| place.in_log().clone()).chain([from]);
                 from = unread.min_by_key(|place| place.offset()).unwrap_or_else(|| state.end().clone());
             }
-            for id in [sender.id].into_iter().chain(senders) {
+            let first = self.first(channel, state, start, &from, recovered);
+            state.subscribe(channel, &self.link, Some(sender.id), &first, &self.hub.counters)?;
+            for id in senders {
                 state.subscribe(channel, &self.link, Some(id), &from, &self.hub.counters)?;
             }
             Ok(Joined { position: Position { epoch: channel.epoch, offset: from.offset() - 1 }, recovered })
         })
+    }
+
+    /// Where a subscription begins that goes on at `from`: who resumes has what was
+    /// retained before, unless something is missing.
+    fn first(
+        &self,
+        channel: &Arc<Channel>,
+        state: &mut State,
+        start: Start,
+        from: &Arc<Place>,
+        recovered: bool,
+    ) -> Arc<Place> {
+        if start == Start::End || !recovered {
+            state.beginning(channel, &self.link, from)
+        } else {
+            from.clone()
+        }
     }
 
     /// Subscribes this session on behalf of a sender that it does not own: as
@@ -400,7 +422,8 @@ impl Session {
         self.hub.enter(None, &sender, channel, now, |channel, state| {
             state.member(sender.id, self.link.protocol, now);
             let (from, recovered) = self.hub.start(channel, state, start);
-            state.subscribe(channel, &self.link, Some(sender.id), &from, &self.hub.counters)?;
+            let first = self.first(channel, state, start, &from, recovered);
+            state.subscribe(channel, &self.link, Some(sender.id), &first, &self.hub.counters)?;
             Ok(Joined { position: Position { epoch: channel.epoch, offset: from.offset() - 1 }, recovered })
         })
     }

@@ -195,6 +195,11 @@ impl Collector for HubCounts {
             ("sessions_lagging_closed", "Sessions closed since they fell behind", counts.lagging_closed),
             ("messages_skipped", "Messages skipped for sessions that fell behind", counts.lagging_skipped),
             ("senders_expired", "Senders forgotten after their time", counts.senders_expired),
+            (
+                "presence_left_out",
+                "Changes of presence that were told by number alone",
+                counts.presence_left_out,
+            ),
             ("durable_pages_read", "Pages of durable channels read for those behind", counts.pages),
             (
                 "durable_messages_missed",
@@ -208,6 +213,11 @@ impl Collector for HubCounts {
             ("senders", "Senders that are registered", counts.senders),
             ("sessions", "Sessions that are open", counts.sessions),
             ("subscriptions", "Subscriptions that there are", counts.subscriptions),
+            (
+                "retained_bytes",
+                "Last messages that channels retain, in bytes",
+                usize::try_from(counts.retained_bytes).unwrap_or(usize::MAX),
+            ),
         ];
         for (name, help, count) in gauges {
             let gauge = ConstGauge::new(i64::try_from(count).unwrap_or(i64::MAX));

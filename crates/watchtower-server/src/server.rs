@@ -185,6 +185,8 @@ fn settings(config: &Config) -> Settings {
             ContentFormat::Json => Accepts::Json,
             ContentFormat::Text => Accepts::Text,
         },
+        presence_events: rule.presence_events,
+        retain: rule.retain,
     };
     Settings {
         limits: Limits {
@@ -192,6 +194,7 @@ fn settings(config: &Config) -> Settings {
             channels_max: config.limits.max_channels,
             channels_per_sender_max: config.limits.max_channels_per_sender,
             senders_max: config.limits.max_senders,
+            retained_bytes_max: config.limits.max_retained_bytes as u64,
             lag_bytes: config.limits.lag_bytes as u64,
             lag_messages: config.limits.lag_messages as u64,
         },

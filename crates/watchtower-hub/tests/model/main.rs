@@ -10,6 +10,9 @@ mod lasting;
 mod mailbox;
 mod moves;
 mod paging;
+mod presence;
+mod private;
+mod retained;
 #[allow(dead_code)]
 mod shelf;
 mod support;

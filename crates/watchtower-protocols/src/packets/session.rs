@@ -226,6 +226,7 @@ fn code(refused: &Refused) -> (ErrorCode, &'static str) {
         Refused::ReceiverNotJoined { .. } => {
             (ErrorCode::ReceiverNotJoined, "no receiver, or one that has not joined")
         }
+        Refused::ReservedEvent { .. } => (ErrorCode::Refused, "this event name is the server's"),
         Refused::Limit { .. } => (ErrorCode::Refused, "a limit of the server is reached"),
         Refused::NotKept { reason: NotKept::Failed(_), .. } => {
             (ErrorCode::Refused, "the channel is durable, and the disk refused the message")

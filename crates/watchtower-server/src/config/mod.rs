@@ -121,6 +121,9 @@ keys! {
         max_channels_per_sender: usize = 10_000, within(1..=COUNT_MAX);
         /// The most senders that are registered at a time.
         max_senders: usize = 1_000_000, within(1..=COUNT_MAX);
+        /// The most bytes that all channels with `retain` may retain together. Each message counts
+        /// 256 more than its content. What is above is refused.
+        max_retained_bytes: usize = 67_108_864, within(1..=MESSAGE_BYTES_MAX);
         /// The most HTTP requests that one address may make in a second. Packets are not
         /// counted.
         max_requests_per_second_per_address: usize = 1_000, within(1..=COUNT_MAX);
@@ -197,6 +200,13 @@ keys! {
         history_ttl: Duration = Duration::from_secs(60 * 60), within(DURATION_MIN..=DURATION_MAX);
         /// The content that is taken: "any", "json", or "text".
         format: ContentFormat = ContentFormat::Any;
+        /// Whether subscribers are told which senders join and leave, by messages of the event
+        /// name "presence". WebRocket can ask who is there, too: whoever may read the channel
+        /// learns the senders' ids.
+        presence_events: bool = false;
+        /// Whether a new subscriber gets the last message for everyone at once, whenever that was
+        /// published. A message without content ends it.
+        retain: bool = false;
     }
 }
 

@@ -50,6 +50,7 @@ fn the_defaults_are_those_of_the_specification() {
             max_channels: 1_000_000,
             max_channels_per_sender: 10_000,
             max_senders: 1_000_000,
+            max_retained_bytes: 67_108_864,
             max_requests_per_second_per_address: 1_000,
             max_registrations_per_second_per_address: 100,
             lag_bytes: 1_048_576,
@@ -74,6 +75,8 @@ fn the_defaults_are_those_of_the_specification() {
             history_bytes: 0,
             history_ttl: seconds(3_600),
             format: ContentFormat::Any,
+            presence_events: false,
+            retain: false,
         }],
         websocket: WebSocket { heartbeat: seconds(30), max_message_bytes: 1_048_576 },
         webrocket: WebRocket {

@@ -281,6 +281,9 @@ impl From<Refused> for ApiError {
             }
             Refused::TooLarge { limit, .. } => ApiError::TooLarge { what: "content", limit },
             Refused::BadContent { channel, accepts } => ApiError::BadContent { channel, accepts },
+            Refused::ReservedEvent { channel } => {
+                ApiError::field("event", format!("is the server's own on channel {channel}"))
+            }
             Refused::Limit { .. } => ApiError::LimitReached(refused.to_string()),
             Refused::NotKept { reason: NotKept::Closed, .. } => ApiError::Draining,
             Refused::NotKept { .. } => ApiError::NotKept(refused.to_string()),

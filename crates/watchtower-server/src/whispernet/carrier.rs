@@ -13,7 +13,9 @@ use futures_util::FutureExt;
 use parking_lot::Mutex;
 use tokio::task::consume_budget;
 use tokio::time::timeout;
-use watchtower_hub::{ChannelName, Content, Hub, Message, Position, Publish, Refused, SenderId};
+use watchtower_hub::{
+    ChannelName, Content, Hub, Message, PRESENCE_EVENT, Position, Publish, Refused, SenderId,
+};
 use watchtower_protocols::byline;
 use watchtower_whisper::protocol::safe_text::safe_nick;
 use watchtower_whisper::protocol::{GREETING, Notice, Shown, Unsaid};
@@ -113,6 +115,10 @@ impl Carrier {
         drop(self.publishing.lock().await);
         if self.is_own(message.position()) {
             return;
+        }
+        // Not said by anybody; ids are for this server's clients.
+        if message.sender().is_none() && message.event() == Some(PRESENCE_EVENT) {
+            return self.counts.unsaid("presence");
         }
         let (nick, content) = (self.nick_of(message.sender()), message.content());
         let said = match content.as_text() {

@@ -14,7 +14,7 @@ use watchtower_whisper::Peer;
 use crate::metrics::show_counts;
 
 /// Why a message of the channel is not said.
-const UNSAID: [&str; 3] = ["ended", "empty", "too_large"];
+const UNSAID: [&str; 4] = ["ended", "empty", "too_large", "presence"];
 
 /// Why a message of a peer is not published.
 const UNPUBLISHED: [&str; 9] =

@@ -6,6 +6,7 @@ mod callbacks;
 mod commands;
 mod http;
 mod messages;
+mod newcomers;
 mod operation;
 mod packets;
 mod pages;

@@ -7,6 +7,7 @@ mod commands;
 mod hostile;
 mod hubs;
 mod json;
+mod presence;
 mod since;
 
 use std::net::Ipv4Addr;
