@@ -13,7 +13,6 @@ mod paging;
 mod presence;
 mod private;
 mod retained;
-#[allow(dead_code)]
 mod shelf;
 mod support;
 mod threads;

@@ -174,6 +174,11 @@ impl DiskStore {
         self.shared.syncs.load(Ordering::Relaxed)
     }
 
+    /// How many channels have a log. Does not wait.
+    pub fn logs(&self) -> usize {
+        self.shared.view.read().state.logs().len()
+    }
+
     /// How much waits to be written, in bytes.
     pub fn pending_bytes(&self) -> usize {
         self.queue.bytes()

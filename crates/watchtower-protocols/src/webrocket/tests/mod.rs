@@ -4,6 +4,7 @@
 
 mod access;
 mod commands;
+mod durable;
 mod hostile;
 mod hubs;
 mod json;
