@@ -44,6 +44,8 @@ pub(crate) enum Command {
     Sub(commands::subscribe::Subscribe),
     /// List the channels of a server.
     Channels(commands::channels::Channels),
+    /// Check, export or import what a stopped server has kept.
+    Store(commands::store::Store),
     /// Measure a server: deliveries a second, latency, cost.
     #[cfg(target_os = "linux")]
     Bench(commands::bench::Bench),

@@ -22,7 +22,16 @@ const CRATES: &[(&str, &[&str])] = &[
     ("watchtower-bench", &[]),
     ("watchtower-cost", &["watchtower-hub", "watchtower-protocols"]),
     ("watchtower-sim", &["watchtower-hub", "watchtower-protocols"]),
-    ("watchtower", &["watchtower-server", "watchtower-client", "watchtower-bench", "watchtower-whisper"]),
+    (
+        "watchtower",
+        &[
+            "watchtower-server",
+            "watchtower-client",
+            "watchtower-bench",
+            "watchtower-whisper",
+            "watchtower-store",
+        ],
+    ),
 ];
 
 /// The crates without I/O, and everything that they import directly.

@@ -58,6 +58,11 @@ impl Numbers {
 }
 
 impl Folder {
+    /// Whether there is a store, damaged or not.
+    pub(crate) fn is_store(path: &Path) -> bool {
+        path.join("log").is_dir() || path.join("store").is_file()
+    }
+
     /// Takes the folder, which is made when it is not there.
     pub(crate) fn lock(path: &Path, observer: Observer) -> Result<Folder, OpenError> {
         for folder in [path.to_owned(), path.join("log")] {

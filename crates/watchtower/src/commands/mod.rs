@@ -12,6 +12,7 @@ pub(crate) mod register;
 mod remote;
 pub(crate) mod rocket;
 pub(crate) mod serve;
+pub(crate) mod store;
 pub(crate) mod subscribe;
 pub(crate) mod webtalk;
 pub(crate) mod whisper;
@@ -31,6 +32,7 @@ pub(crate) fn run(command: Command) -> Result<(), Failure> {
         Command::Pub(publish) => publish.run(),
         Command::Sub(subscribe) => subscribe.run(),
         Command::Channels(channels) => channels.run(),
+        Command::Store(store) => store.run(),
         #[cfg(target_os = "linux")]
         Command::Bench(bench) => bench.run(),
         Command::Completions(completions) => completions.run(),

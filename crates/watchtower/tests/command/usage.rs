@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use super::process::{run, watchtower};
 
 /// Every command, as it is written on the command line.
-const COMMANDS: [&[&str]; 21] = [
+const COMMANDS: [&[&str]; 25] = [
     &[],
     &["serve"],
     &["rocket"],
@@ -20,6 +20,10 @@ const COMMANDS: [&[&str]; 21] = [
     &["pub"],
     &["sub"],
     &["channels"],
+    &["store"],
+    &["store", "check"],
+    &["store", "export"],
+    &["store", "import"],
     &["bench"],
     &["bench", "fanout"],
     &["bench", "many"],
@@ -46,7 +50,7 @@ fn examples(command: &[&str]) -> Vec<String> {
 #[test]
 fn every_example_in_the_help_that_needs_no_server_works() {
     let needs_server = |example: &str| {
-        ["serve", "rocket", "webtalk", "whisper", "register", "pub", "sub", "channels", "bench"]
+        ["serve", "rocket", "webtalk", "whisper", "register", "pub", "sub", "channels", "store", "bench"]
             .iter()
             .any(|command| example.contains(&format!("watchtower {command}")))
     };
@@ -88,6 +92,8 @@ fn a_wrong_command_line_is_code_2_and_says_what_is_right() {
         (&["bench", "fanout", "--rate", "5", "--window", "5"], "cannot be used with"),
         (&["bench", "fanout", "--subscribers", "0"], "at least one subscriber"),
         (&["bench", "fanout", "--deflate"], "but over WebSocket"),
+        (&["store", "check"], "<FOLDER|--data-dir <DIR>>"),
+        (&["store", "check", "a", "--data-dir", "b"], "cannot be used with"),
         (&["completions", "cmd"], "bash"),
         (&[], "Usage: watchtower <COMMAND>"),
     ] {
