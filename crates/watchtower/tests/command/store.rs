@@ -28,7 +28,7 @@ const EXPORT: &str = concat!(
 fn import(folder: &Path, text: &str, arguments: &[&str]) -> Ended {
     let file = folder.join("text");
     fs::write(&file, text).unwrap();
-    let mut command = watchtower(&[&["store", "import"], arguments].concat());
+    let mut command = watchtower([&["store", "import"], arguments].concat());
     command.current_dir(folder).stdin(File::open(file).unwrap()).output().unwrap().into()
 }
 
