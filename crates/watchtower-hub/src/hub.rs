@@ -13,7 +13,7 @@ use crate::inner::Inner;
 use crate::log::Entry;
 use crate::reader::Link;
 use crate::session::Session;
-use crate::{ChannelName, Epoch, Position, Publish, Refused, SenderId, Settings, Timestamp};
+use crate::{ChannelName, Epoch, Ledger, Position, Publish, Refused, SenderId, Settings, Timestamp};
 
 /// Where the hub's ids come from: the operating system's generator, or a seed
 /// in tests.
@@ -37,9 +37,15 @@ pub enum WhenLagging {
 }
 
 impl Hub {
-    /// An empty hub.
+    /// An empty hub, which has no durable channels.
     pub fn new(settings: Settings, entropy: Box<dyn Entropy>) -> Hub {
-        Hub(Arc::new(Inner::new(settings, entropy)))
+        Hub(Arc::new(Inner::new(settings, entropy, None)))
+    }
+
+    /// A hub whose durable channels are kept by `ledger`, with those that are
+    /// there already.
+    pub fn with_ledger(settings: Settings, entropy: Box<dyn Entropy>, ledger: Arc<dyn Ledger>) -> Hub {
+        Hub(Arc::new(Inner::new(settings, entropy, Some(ledger))))
     }
 
     /// Replaces the settings. Rules for channels apply to channels made from
@@ -171,9 +177,11 @@ impl Hub {
     }
 
     /// Whether there is such a channel: one that somebody is in, or was until
-    /// a short while ago, or whose history keeps something.
+    /// a short while ago, or whose history keeps something, or that is durable
+    /// and was published on.
     pub fn has_channel(&self, channel: &ChannelName) -> bool {
         self.0.channels.pin().contains_key(channel)
+            || self.0.ledger.as_ref().is_some_and(|ledger| ledger.ends(channel).is_some())
     }
 
     /// The names of all channels, sorted.

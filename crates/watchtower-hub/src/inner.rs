@@ -18,12 +18,14 @@ use crate::hub::Entropy;
 use crate::reader::Link;
 use crate::senders::{self, Sender};
 use crate::settings::{ChannelRule, SESSION_LAG_FACTOR};
-use crate::{ChannelName, Epoch, Refused, SenderId, Settings, Timestamp};
+use crate::{ChannelName, Epoch, Ledger, Refused, SenderId, Settings, Timestamp};
 
 /// All channels, senders and sessions of one hub.
 pub(crate) struct Inner {
     pub(crate) settings: ArcSwap<Settings>,
     entropy: Box<dyn Entropy>,
+    /// What keeps durable channels; there are none without it.
+    pub(crate) ledger: Option<Arc<dyn Ledger>>,
     pub(crate) channels: papaya::HashMap<ChannelName, Arc<Channel>>,
     /// Hashed without a secret: the ids in it were drawn at random, so nobody can
     /// choose them to collide.
@@ -35,10 +37,15 @@ pub(crate) struct Inner {
 }
 
 impl Inner {
-    pub(crate) fn new(settings: Settings, entropy: Box<dyn Entropy>) -> Inner {
+    pub(crate) fn new(
+        settings: Settings,
+        entropy: Box<dyn Entropy>,
+        ledger: Option<Arc<dyn Ledger>>,
+    ) -> Inner {
         Inner {
             settings: ArcSwap::from_pointee(settings),
             entropy,
+            ledger,
             channels: papaya::HashMap::new(),
             senders: papaya::HashMap::with_hasher(FxBuildHasher),
             agenda: Agenda::default(),

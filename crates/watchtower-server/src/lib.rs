@@ -51,6 +51,7 @@ mod clock;
 mod door;
 mod hub_log;
 mod inside;
+mod ledger;
 mod listeners;
 mod metrics;
 mod request_limiter;
