@@ -13,7 +13,9 @@ use crate::inner::Inner;
 use crate::log::Entry;
 use crate::reader::Link;
 use crate::session::Session;
-use crate::{ChannelName, Epoch, Ledger, Position, Publish, Refused, SenderId, Settings, Timestamp};
+use crate::{
+    ChannelName, Epoch, KeptSender, Ledger, Position, Publish, Refused, SenderId, Settings, Timestamp,
+};
 
 /// Where the hub's ids come from: the operating system's generator, or a seed
 /// in tests.
@@ -66,15 +68,37 @@ impl Hub {
     ///
     /// [`Refused::Limit`] when there are too many.
     pub fn register(&self, now: Timestamp) -> Result<SenderId, Refused> {
-        Ok(self.0.register(now)?.id)
+        Ok(self.0.register(true, now)?.id)
     }
 
     /// Whether the sender is registered; notes that it is active.
     pub fn is_registered(&self, sender: SenderId, now: Timestamp) -> bool {
         self.0.sender(sender).is_ok_and(|sender| {
-            sender.touch(now);
+            self.0.touch(&sender, now);
             true
         })
+    }
+
+    /// Takes up a sender of an earlier process, as its ledger was told. It
+    /// expires when it would have; its joins that are not standing wait
+    /// `session_ttl` from now on for a session that takes them up, with what
+    /// comes meanwhile. To be called before anybody is served; limits of senders
+    /// do not count. One that is there already stays as it is.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused::Limit`], if there are too many channels: it is in those there
+    /// are.
+    pub fn restore(&self, sender: &KeptSender, now: Timestamp) -> Result<(), Refused> {
+        self.0.restore(sender, now)
+    }
+
+    /// Says that the clock went from one time to another without that time
+    /// having passed: what senders did last moves with it, so that none of them
+    /// expires earlier or later for that. To be called before the next
+    /// [`tick`](Self::tick).
+    pub fn clock_jumped(&self, from: Timestamp, to: Timestamp) {
+        self.0.clock_jumped(from, to);
     }
 
     /// Forgets a sender at once: its joins end, with what they have not
@@ -103,7 +127,7 @@ impl Hub {
     /// [`Refused::UnknownSender`], or [`Refused::Limit`]; then none is joined.
     pub fn join(&self, sender: SenderId, channels: &[ChannelName], now: Timestamp) -> Result<(), Refused> {
         let sender = self.0.sender(sender)?;
-        sender.touch(now);
+        self.0.touch(&sender, now);
         let mut joined: Vec<&ChannelName> = Vec::new();
         for name in channels {
             let was_member = sender.lock().joins.contains_key(name);
@@ -131,7 +155,7 @@ impl Hub {
     /// [`Refused::UnknownSender`].
     pub fn leave(&self, sender: SenderId, channel: &ChannelName, now: Timestamp) -> Result<(), Refused> {
         let sender = self.0.sender(sender)?;
-        sender.touch(now);
+        self.0.touch(&sender, now);
         self.0.leave(&sender, channel, now);
         Ok(())
     }
