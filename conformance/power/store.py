@@ -1,0 +1,93 @@
+"""Power cuts of the store alone: the guest runs its example power_cut."""
+
+import threading
+from dataclasses import dataclass, field
+
+from machine import Image, Machine, output
+
+# How long the guest may take to start, and how long it may write at most before the power is cut.
+START_SECONDS = 300
+WRITE_SECONDS = 4
+
+
+def image(root, home, unsynced):
+    output(["cargo", "build", "--locked", "-p", "watchtower-store", "--example", "power_cut"], cwd=root)
+    program = root / "target/debug/examples/power_cut"
+    return Image(home, [program], "power_cut /disk/store", unsynced)
+
+
+@dataclass
+class Found:
+    """What was found, over all cuts."""
+
+    cuts: int = 0
+    acknowledged: int = 0
+    lost: int = 0
+    wrong: list = field(default_factory=list)
+
+    def is_whole(self):
+        return self.lost == 0 and not self.wrong
+
+    def __str__(self):
+        wrong = f", and {len(self.wrong)} things were wrong" if self.wrong else ""
+        return f"{self.cuts} cuts, {self.acknowledged} messages acknowledged, {self.lost} lost{wrong}"
+
+
+def run(image, disk, cuts, random):
+    """Cuts the power so often, and starts it once more to see what is there."""
+    found, last = Found(), {}
+    for cut in range(cuts + 1):
+        # Some are cut while the store is opened, or a moment later.
+        seconds = 0 if cut == cuts else random.choice([0.3, WRITE_SECONDS, WRITE_SECONDS]) * random.random()
+        kept, wrong, acknowledged = run_once(image, disk, seconds)
+        for channel, (epoch, offset) in last.items():
+            kept_epoch, kept_offset = kept.get(channel, (epoch, 0))
+            if kept_epoch != epoch:
+                wrong.append(f"channel {channel} has another epoch")
+            found.lost += max(0, offset - kept_offset)
+        last = {}
+        for line in acknowledged:
+            channel, position = line.split(" ")
+            last[channel] = parse(position)
+        # What was found to be there counts as much as what was acknowledged.
+        last = kept | last
+        found.cuts = cut
+        found.acknowledged += len(acknowledged)
+        found.wrong += wrong
+        print(f"{len(kept)} logs; {len(acknowledged)} acknowledged in {seconds:.2f} s; {found}", flush=True)
+        for line in wrong[:5]:
+            print(f"    {line}", flush=True)
+    return found
+
+
+def run_once(image, disk, seconds):
+    """Starts the machine, lets it write for so long, and cuts its power. Returns what it said: what
+    is kept, what is wrong, and what it acknowledged."""
+    machine = Machine(image, disk)
+    cut = threading.Timer(START_SECONDS, machine.cut)
+    cut.start()
+    kept, wrong, acknowledged, begun = {}, [], [], False
+    for line in machine.lines():
+        word, _, rest = line.partition(" ")
+        if word == "begun":
+            begun = True
+            cut.cancel()
+            cut = threading.Timer(seconds, machine.cut)
+            cut.start()
+        elif word == "kept":
+            channel, position = rest.split(" ")
+            kept[channel] = parse(position)
+        elif word == "acknowledged":
+            acknowledged.append(rest)
+        else:
+            wrong.append(line)
+    cut.cancel()
+    machine.cut()
+    if not begun:
+        wrong.append("the guest did not begin: see target/power-cut/console.log")
+    return kept, wrong, acknowledged
+
+
+def parse(position):
+    epoch, offset = position.split(":")
+    return epoch, int(offset)
