@@ -14,7 +14,8 @@ use crate::log::Entry;
 use crate::reader::Link;
 use crate::session::Session;
 use crate::{
-    ChannelName, Epoch, KeptSender, Ledger, Position, Publish, Refused, SenderId, Settings, Timestamp,
+    Appended, ChannelName, Epoch, KeptSender, Ledger, Position, Publish, Refused, SenderId, Settings,
+    Timestamp,
 };
 
 /// Where the hub's ids come from: the operating system's generator, or a seed
@@ -91,6 +92,16 @@ impl Hub {
     /// are.
     pub fn restore(&self, sender: &KeptSender, now: Timestamp) -> Result<(), Refused> {
         self.0.restore(sender, now)
+    }
+
+    /// Tells `done`, from within this call or later, when all that has become of
+    /// senders and their joins until now outlives the process, or why it does
+    /// not; at once where nothing does. It has its effect all the same.
+    pub fn when_kept(&self, done: Appended) {
+        match &self.0.ledger {
+            Some(ledger) => ledger.when_kept(done),
+            None => done(Ok(())),
+        }
     }
 
     /// Says that the clock went from one time to another without that time

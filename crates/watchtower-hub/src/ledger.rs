@@ -68,6 +68,13 @@ pub trait Ledger: Send + Sync {
     fn note(&self, note: Note) {
         let _ = note;
     }
+
+    /// Tells `done`, from within this call or later, when all that was noted
+    /// until now is kept, or that it was refused. What was refused is tried
+    /// again all the same.
+    fn when_kept(&self, done: Appended) {
+        done(Ok(()));
+    }
 }
 
 /// What is to outlive the process besides messages.

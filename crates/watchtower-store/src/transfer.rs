@@ -84,7 +84,7 @@ enum Line {
     Log { channel: String, epoch: String, first: u64, next: u64 },
     Message(MessageLine),
     Sender { id: u32, last_active: u64 },
-    Join { sender: u32, channel: String, since: u64 },
+    Join { sender: u32, channel: String, since: u64, standing: bool },
     Callback { id: String, sender: u32, url: String, channels: Vec<(String, String)> },
     Value { name: String, bytes: String },
     End { lines: u64 },
@@ -217,9 +217,12 @@ fn record_line(record: &Record) -> Line {
         Record::Sender { id, last_active } => {
             Line::Sender { id: id.get(), last_active: last_active.as_millis() }
         }
-        Record::Join { sender, channel, since } => {
-            Line::Join { sender: sender.get(), channel: channel.to_string(), since: since.as_millis() }
-        }
+        Record::Join { sender, channel, since, standing } => Line::Join {
+            sender: sender.get(),
+            channel: channel.to_string(),
+            since: since.as_millis(),
+            standing: *standing,
+        },
         Record::Callback(Callback { id, sender, url, channels }) => Line::Callback {
             id: STANDARD.encode(id),
             sender: sender.get(),
@@ -364,9 +367,10 @@ impl Import<'_> {
                 let last_active = Timestamp::from_millis(last_active);
                 vec![Change::Put(Record::Sender { id: sender(id)?, last_active })]
             }
-            Line::Join { sender: id, channel, since } => {
+            Line::Join { sender: id, channel, since, standing } => {
                 let since = Timestamp::from_millis(since);
-                vec![Change::Put(Record::Join { sender: sender(id)?, channel: name(&channel)?, since })]
+                let (sender, channel) = (sender(id)?, name(&channel)?);
+                vec![Change::Put(Record::Join { sender, channel, since, standing })]
             }
             Line::Callback { id, sender: of, url, channels } => {
                 let channels = channels.iter().map(|(channel, position)| {
@@ -446,7 +450,7 @@ mod tests {
         "\n",
         r#"{"sender":{"id":9,"last_active":20}}"#,
         "\n",
-        r#"{"join":{"sender":9,"channel":"a","since":21}}"#,
+        r#"{"join":{"sender":9,"channel":"a","since":21,"standing":true}}"#,
         "\n",
         r#"{"callback":{"id":"AQEBAQEBAQEBAQEBAQEBAQ==","sender":9,"url":"http://x/","channels":[["a","0000000000000008:4"]]}}"#,
         "\n",

@@ -10,6 +10,7 @@ mod operation;
 mod packets;
 mod pages;
 mod receiver;
+mod restart;
 mod resume;
 mod server;
 mod subprotocols;
