@@ -13,9 +13,10 @@ use crate::inner::Inner;
 use crate::log::Entry;
 use crate::reader::Link;
 use crate::session::Session;
+use crate::soon::Soon;
 use crate::{
-    Appended, ChannelName, Epoch, KeptSender, Ledger, Position, Publish, Refused, SenderId, Settings,
-    Timestamp,
+    ChannelName, Epoch, KeptSender, Ledger, NotKept, Position, Publish, Published, Refused, SenderId,
+    Settings, Timestamp,
 };
 
 /// Where the hub's ids come from: the operating system's generator, or a seed
@@ -94,14 +95,14 @@ impl Hub {
         self.0.restore(sender, now)
     }
 
-    /// Tells `done`, from within this call or later, when all that has become of
-    /// senders and their joins until now outlives the process, or why it does
-    /// not; at once where nothing does. It has its effect all the same.
-    pub fn when_kept(&self, done: Appended) {
-        match &self.0.ledger {
-            Some(ledger) => ledger.when_kept(done),
-            None => done(Ok(())),
-        }
+    /// Comes when all that has become of senders and their joins until now
+    /// outlives the process, or says why it does not; at once where nothing does.
+    /// It has its effect all the same.
+    pub fn kept(&self) -> Soon<(), NotKept> {
+        let Some(ledger) = &self.0.ledger else { return Soon::known(Ok(())) };
+        let (soon, promise) = Soon::awaited();
+        ledger.when_kept(Box::new(|result| promise.keep(result)));
+        soon
     }
 
     /// Says that the clock went from one time to another without that time
@@ -176,7 +177,10 @@ impl Hub {
         self.0.sender(sender).is_ok_and(|sender| sender.lock().joins.contains_key(channel))
     }
 
-    /// Publishes on one channel and returns where the message stands.
+    /// Publishes on one channel and returns where the message stands. On a
+    /// durable channel that is known once it is kept; it is delivered then, and
+    /// not before. Messages on one channel are kept, and answered, in the order
+    /// of these calls.
     ///
     /// # Errors
     ///
@@ -184,19 +188,20 @@ impl Hub {
     /// [`Refused::UnknownSender`], [`Refused::NotJoined`] or for a guest
     /// [`Refused::NoSuchChannel`], [`Refused::BadContent`],
     /// [`Refused::ReceiverNotJoined`] ([packets: rules]); for the server
-    /// itself [`Refused::Limit`], when a channel would have to be made.
+    /// itself [`Refused::Limit`], when a channel would have to be made. At once
+    /// or later, [`Refused::NotKept`].
     pub fn publish(
         &self,
         channel: &ChannelName,
         message: Publish<'_>,
         now: Timestamp,
-    ) -> Result<Position, Refused> {
+    ) -> Result<Published, Refused> {
         self.0.publish(channel, message, now)
     }
 
     /// Publishes the same on several channels, on all or on none, and returns
     /// the places in the order of `channels`. A channel that is named twice
-    /// gets it once.
+    /// gets it once. If one of them is durable, all get it once it is kept.
     ///
     /// # Errors
     ///
@@ -207,22 +212,23 @@ impl Hub {
         channels: &[ChannelName],
         message: Publish<'_>,
         now: Timestamp,
-    ) -> Result<Vec<Position>, Refused> {
+    ) -> Result<Published<Vec<Position>>, Refused> {
         self.0.publish_all(channels, message, now)
     }
 
     /// Whether there is such a channel: one that somebody is in, or was until
     /// a short while ago, or whose history keeps something, or that is durable
-    /// and was published on.
+    /// and has a log.
     pub fn has_channel(&self, channel: &ChannelName) -> bool {
-        self.0.channels.pin().contains_key(channel)
-            || self.0.ledger.as_ref().is_some_and(|ledger| ledger.ends(channel).is_some())
+        self.0.channels.pin().contains_key(channel) || self.0.log(channel).is_some()
     }
 
     /// The names of all channels, sorted.
     pub fn channels(&self) -> Vec<ChannelName> {
         let mut names: Vec<_> = self.0.channels.pin().keys().cloned().collect();
+        names.extend(self.0.logs());
         names.sort();
+        names.dedup();
         names
     }
 

@@ -18,7 +18,7 @@ use crate::hub::Entropy;
 use crate::reader::Link;
 use crate::senders::{self, Sender};
 use crate::settings::{ChannelRule, SESSION_LAG_FACTOR};
-use crate::{ChannelName, Epoch, Ledger, Refused, SenderId, Settings, Timestamp};
+use crate::{ChannelName, Epoch, Ledger, Position, Refused, SenderId, Settings, Timestamp};
 
 /// All channels, senders and sessions of one hub.
 pub(crate) struct Inner {
@@ -143,10 +143,13 @@ impl Inner {
         Ok(channels.get_or_insert_with(name.clone(), make).clone())
     }
 
-    /// A new channel that is in no map.
+    /// A channel that is in no map: a new one, or one that goes on where its
+    /// log ends.
     pub(crate) fn unlisted(&self, name: &ChannelName, rule: ChannelRule) -> Arc<Channel> {
-        let epoch = Epoch::from_bits(self.entropy.next_u64());
-        Arc::new(Channel::new(name.clone(), epoch, rule))
+        let ends = self.ledger.as_ref().filter(|_| rule.durable).and_then(|ledger| ledger.ends(name));
+        let new = || Position { epoch: Epoch::from_bits(self.entropy.next_u64()), offset: 1 };
+        let next = ends.map_or_else(new, |ends| ends.next_position());
+        Arc::new(Channel::new(name.clone(), next, rule))
     }
 
     /// Sees to it that what a publication leaves is looked at later: the history
@@ -168,7 +171,7 @@ impl Inner {
     /// Sees to it that a history is looked at when its oldest message is too
     /// old.
     fn watch_history(&self, channel: &Arc<Channel>, state: &mut State) {
-        if channel.rule.history_messages == 0 || state.history_is_due {
+        if state.history_is_due || !state.has_history() {
             return;
         }
         if let Some(due) = channel.history_due(state) {

@@ -32,6 +32,8 @@ mod registry;
 mod senders;
 mod session;
 mod settings;
+mod soon;
+mod submit;
 mod subscription;
 mod sync;
 
@@ -50,3 +52,4 @@ pub use name::{ChannelName, InvalidName, NAME_BYTES_MAX};
 pub use publish::Publish;
 pub use session::{Batch, Drained, Session};
 pub use settings::{Accepts, ChannelRule, Limits, Settings};
+pub use soon::{Published, Soon};

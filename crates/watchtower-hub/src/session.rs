@@ -16,7 +16,7 @@ use crate::inner::Inner;
 use crate::log::{Entry, Place};
 use crate::reader::Link;
 use crate::subscription::{Step, Subscription, Visit};
-use crate::{ChannelName, Format, Position, Publish, Refused, SenderId, Timestamp};
+use crate::{ChannelName, Format, Position, Publish, Published, Refused, SenderId, Timestamp};
 
 /// Frames on their way to one client, in order.
 #[derive(Debug, Default)]
@@ -401,7 +401,7 @@ impl Session {
         channel: &ChannelName,
         message: Publish<'_>,
         now: Timestamp,
-    ) -> Result<Position, Refused> {
+    ) -> Result<Published, Refused> {
         self.hub.publish(channel, message, now)
     }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use watchtower_hub::{
-    Accepts, ChannelName, ChannelRule, Hub, Limits, Position, Publish, Refused, Settings, Timestamp,
+    Accepts, ChannelName, ChannelRule, Hub, Limits, Publish, Published, Refused, Settings, Timestamp,
 };
 use watchtower_protocols::http::MessageJson;
 use watchtower_protocols::packets::{self, Admission, Registrar};
@@ -183,6 +183,7 @@ fn callback_settings(config: &Config) -> CallbackSettings {
 fn settings(config: &Config) -> Settings {
     let rule = |rule: &crate::config::ChannelRule| ChannelRule {
         pattern: rule.pattern.as_str().to_owned(),
+        durable: rule.durable,
         history_messages: rule.history_messages,
         history_ttl: rule.history_ttl,
         accepts: match rule.format {
@@ -320,12 +321,13 @@ impl Handle {
         self.0.shutdown.start();
     }
 
-    /// Publishes, as the program itself: nobody need have joined.
+    /// Publishes, as the program itself: nobody need have joined. Where the
+    /// message stands is to be waited for on a durable channel.
     ///
     /// # Errors
     ///
     /// As [`Hub::publish`].
-    pub fn publish(&self, channel: &ChannelName, message: Publish<'_>) -> Result<Position, Refused> {
+    pub fn publish(&self, channel: &ChannelName, message: Publish<'_>) -> Result<Published, Refused> {
         self.0.hub.publish(channel, message, clock::now())
     }
 

@@ -3,10 +3,12 @@
 
 mod behind;
 mod costs;
+mod durable;
 mod guests;
 mod lasting;
 mod mailbox;
 mod moves;
+mod shelf;
 mod support;
 mod threads;
 mod trail;
@@ -21,7 +23,7 @@ use watchtower_hub::{
     ChannelName, Content, Drained, Limits, Publish, Refused, SenderId, Settings, Start, WhenLagging,
 };
 
-use support::{Client, Counted, NOW, five, hub, hub_with, joined, later, say, text};
+use support::{Client, Counted, NOW, at_once, five, hub, hub_with, joined, later, say, text};
 
 #[test]
 fn everyone_who_joined_hears_in_order_and_the_publisher_hears_itself() {
@@ -91,8 +93,9 @@ fn a_direct_message_needs_receivers_that_have_joined() {
     let hub = hub();
     let (_a, from) = joined(&hub);
     let stranger = hub.register(NOW).unwrap();
-    let publish =
-        |receivers: &[u32]| hub.publish(&five(), text(from, "x").to(receivers), NOW).map(|p| p.offset);
+    let publish = |receivers: &[u32]| {
+        at_once(hub.publish(&five(), text(from, "x").to(receivers), NOW)).map(|p| p.offset)
+    };
     let missing = |ids: &[u32]| Err(Refused::ReceiverNotJoined { channel: five(), missing: ids.into() });
     assert_eq!(publish(&[stranger.get(), from.get()]), missing(&[stranger.get()]));
     assert_eq!(publish(&[]), missing(&[]));
@@ -123,7 +126,7 @@ fn publishing_on_several_channels_answers_in_their_order() {
     let (a, from) = joined(&hub);
     a.session.join(from, &4.into(), NOW).unwrap();
     say(&hub, from, "x");
-    let places = hub.publish_all(&[5.into(), 4.into(), 5.into()], text(from, "y"), NOW).unwrap();
+    let places = at_once(hub.publish_all(&[5.into(), 4.into(), 5.into()], text(from, "y"), NOW)).unwrap();
     assert_eq!(places.iter().map(|place| place.offset).collect::<Vec<_>>(), [2, 1, 2]);
 }
 

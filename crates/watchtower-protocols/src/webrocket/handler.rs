@@ -3,6 +3,7 @@
 //!
 //! Knows neither how commands and events are written nor how WebSocket works.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use bytes::{Bytes, BytesMut};
 use http::header::ORIGIN;
 use http::request::Parts;
 use http::{HeaderMap, StatusCode};
-use watchtower_hub::{ChannelName, Message, Publish, Refused};
+use watchtower_hub::{ChannelName, Message, Position, Publish, Refused};
 
 use super::namespace::Names;
 use super::slowdown::Slowdown;
@@ -94,6 +95,40 @@ pub struct Connection {
     address: Option<IpAddr>,
     /// A login that has to wait.
     waiting: Option<Login>,
+    /// What was published and is not answered yet, in order.
+    publishing: VecDeque<Publishing>,
+    /// What is looked at once all of that is answered.
+    deferred: Option<Deferred>,
+}
+
+/// A message that is being kept, for whoever is told once it is.
+#[derive(Debug)]
+struct Publishing {
+    channel: ChannelName,
+    bytes: usize,
+}
+
+/// A client's message that has to wait.
+#[derive(Debug)]
+enum Deferred {
+    Text(String),
+    Binary(Vec<u8>),
+}
+
+impl Deferred {
+    fn new(message: Incoming<'_>) -> Deferred {
+        match message {
+            Incoming::Text(text) => Deferred::Text(text.to_owned()),
+            Incoming::Binary(bytes) => Deferred::Binary(bytes.to_owned()),
+        }
+    }
+
+    fn as_incoming(&self) -> Incoming<'_> {
+        match self {
+            Deferred::Text(text) => Incoming::Text(text),
+            Deferred::Binary(bytes) => Incoming::Binary(bytes),
+        }
+    }
 }
 
 /// An `auth` that was looked at.
@@ -193,6 +228,8 @@ impl<C: Codec> Handler for WebRocket<C> {
             slowdown: Slowdown::default(),
             address: request.extensions.get().map(|RemoteAddress(address)| *address),
             waiting: None,
+            publishing: VecDeque::new(),
+            deferred: None,
         };
         self.0.tell(&connection, &Activity::Connected { request });
         connection
@@ -205,6 +242,22 @@ impl<C: Codec> Handler for WebRocket<C> {
 
     fn message(&self, connection: &mut Connection, client: &mut Client<'_>, message: Incoming<'_>) {
         self.0.message(connection, client, message);
+    }
+
+    fn published(
+        &self,
+        connection: &mut Connection,
+        client: &mut Client<'_>,
+        result: Result<Position, Refused>,
+    ) {
+        let Some(publishing) = connection.publishing.pop_front() else { return };
+        let result = self.0.published(result, &publishing, connection);
+        self.0.answer(Some(CommandName::Publish), result, connection, client);
+        if !client.is_awaiting()
+            && let Some(deferred) = connection.deferred.take()
+        {
+            self.0.message(connection, client, deferred.as_incoming());
+        }
     }
 
     fn resumed(&self, connection: &mut Connection, client: &mut Client<'_>) {
@@ -221,6 +274,7 @@ impl<C: Codec> Handler for WebRocket<C> {
 
 impl<C: Codec> Inner<C> {
     fn message(&self, connection: &mut Connection, client: &mut Client<'_>, message: Incoming<'_>) {
+        let is_awaiting = client.is_awaiting();
         let decoded = self.codec.decode(message);
         let name = match &decoded {
             Ok(command) => Some(command.name()),
@@ -228,13 +282,20 @@ impl<C: Codec> Inner<C> {
         };
         // Access comes first: who does not have it learns nothing else.
         let result = match decoded {
+            // Answers come in the order of the commands; publications need not
+            // wait for one another.
+            _ if is_awaiting && name != Some(CommandName::Publish) => None,
             _ if name.is_some_and(|name| self.access(connection) < name.needs()) => {
                 Some(Err(ErrorCode::AccessDenied))
             }
             Err(_) => Some(Err(ErrorCode::InvalidData)),
             Ok(command) => self.carry_out(command, connection, client),
         };
-        if let Some(result) = result {
+        if is_awaiting && (name != Some(CommandName::Publish) || result.is_some()) {
+            // What was refused now has no effect: it can be tried again.
+            connection.deferred = Some(Deferred::new(message));
+            client.hold();
+        } else if let Some(result) = result {
             self.answer(name, result, connection, client);
         }
     }
@@ -273,7 +334,9 @@ impl<C: Codec> Inner<C> {
                 self.unsubscribe(&channel, connection, client);
                 Ok(())
             }
-            Command::Publish(publication) => self.publish(publication, connection, client),
+            Command::Publish(publication) => {
+                return self.publish(publication, connection, client).transpose();
+            }
             Command::Logout => {
                 self.tell(connection, &Activity::LoggedOut);
                 self.set_access(Access::None, connection, client);
@@ -379,12 +442,13 @@ impl<C: Codec> Inner<C> {
         self.tell(connection, &Activity::Unsubscribed { channel });
     }
 
+    /// `None` when it is known later what comes of it.
     fn publish(
         &self,
         publication: Publication<'_>,
-        connection: &Connection,
+        connection: &mut Connection,
         client: &mut Client<'_>,
-    ) -> Result<(), ErrorCode> {
+    ) -> Result<Option<()>, ErrorCode> {
         let Publication { channel, event, content, extras } = publication;
         if !is_event_name(&event) {
             return Err(ErrorCode::InvalidData);
@@ -396,8 +460,27 @@ impl<C: Codec> Inner<C> {
         if let Some(extras) = &extras {
             message = message.extras([&[self.extras_tag], &extras[..]].concat().into());
         }
-        client.publish(&channel, message).map_err(|refused| code(&refused))?;
-        self.tell(connection, &Activity::Published { channel: &channel, bytes });
+        let result = client.publish_awaited(&channel, message);
+        let publishing = Publishing { channel, bytes };
+        match result {
+            Some(result) => self.published(result, &publishing, connection).map(Some),
+            None => {
+                connection.publishing.push_back(publishing);
+                Ok(None)
+            }
+        }
+    }
+
+    /// What a publication is answered with.
+    fn published(
+        &self,
+        result: Result<Position, Refused>,
+        publishing: &Publishing,
+        connection: &Connection,
+    ) -> Result<(), ErrorCode> {
+        result.map_err(|refused| code(&refused))?;
+        let Publishing { channel, bytes } = publishing;
+        self.tell(connection, &Activity::Published { channel, bytes: *bytes });
         Ok(())
     }
 
@@ -445,6 +528,7 @@ fn code(refused: &Refused) -> ErrorCode {
         Refused::TooLarge { .. } | Refused::BadContent { .. } | Refused::ReceiverNotJoined { .. } => {
             ErrorCode::InvalidData
         }
+        Refused::NotKept { .. } => ErrorCode::NotKept,
         // The command is right, and would be carried out for others, or at
         // another time: this session may not have it.
         Refused::Limit { .. } | Refused::UnknownSender(_) | Refused::BoundElsewhere(_) | Refused::Closed => {

@@ -50,6 +50,7 @@ impl Codec for Json {
             Reply::Error(ErrorCode::AccessDenied) => r#"{"err": "access_denied"}"#,
             Reply::Error(ErrorCode::InvalidChannelName) => r#"{"err": "invalid_channel_name"}"#,
             Reply::Error(ErrorCode::InvalidChannel) => r#"{"err": "invalid_channel"}"#,
+            Reply::Error(ErrorCode::NotKept) => r#"{"err": "not_kept"}"#,
         })
     }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 use http::request::Parts;
-use watchtower_hub::{Hub, Timestamp, WhenLagging};
+use watchtower_hub::{Hub, Position, Refused, Timestamp, WhenLagging};
 
 use super::client::{Client, Incoming, Line};
 use super::format::{Compression, Frames};
@@ -96,6 +96,16 @@ pub trait Handler: Send + Sync + 'static {
 
     /// A message came. Not called any more once the connection is closing.
     fn message(&self, state: &mut Self::State, client: &mut Client<'_>, message: Incoming<'_>);
+
+    /// What came of a message that was published and
+    /// [awaited](Client::publish_awaited); in the order of those calls.
+    fn published(
+        &self,
+        _state: &mut Self::State,
+        _client: &mut Client<'_>,
+        _result: Result<Position, Refused>,
+    ) {
+    }
 
     /// A [pause](Client::pause) is over. Those that the server makes by itself,
     /// for clients that send much, end with this too.
@@ -225,6 +235,7 @@ impl<H: Handler> Serve for Served<H> {
 pub(super) trait Conversation: Send {
     fn inflated_bytes_max(&self) -> usize;
     fn message(&mut self, client: &mut Client<'_>, message: Incoming<'_>);
+    fn published(&mut self, client: &mut Client<'_>, result: Result<Position, Refused>);
     fn resumed(&mut self, client: &mut Client<'_>);
     fn patience(&self) -> Option<Duration>;
     fn out_of_patience(&mut self, client: &mut Client<'_>);
@@ -244,6 +255,12 @@ impl<H: Handler> Conversation for Held<H> {
     fn message(&mut self, client: &mut Client<'_>, message: Incoming<'_>) {
         if let Some(state) = &mut self.state {
             self.handler.message(state, client, message);
+        }
+    }
+
+    fn published(&mut self, client: &mut Client<'_>, result: Result<Position, Refused>) {
+        if let Some(state) = &mut self.state {
+            self.handler.published(state, client, result);
         }
     }
 

@@ -42,11 +42,10 @@ use axum::response::{IntoResponse, Response};
 use http::uri::Authority;
 use http::{HeaderName, HeaderValue, Method, Request, StatusCode, Version, header};
 use serde::Serialize;
-use tokio::sync::oneshot;
 use tower_http::cors::CorsLayer;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
-use watchtower_hub::{ChannelName, Hub, NotKept, SenderId, Timestamp};
+use watchtower_hub::{ChannelName, Hub, SenderId, Timestamp};
 use watchtower_protocols::websocket::RemoteAddress;
 
 pub(crate) use self::connection::TakenOver;
@@ -119,11 +118,8 @@ impl HttpState {
     /// Waits until what has become of senders and joins is on disk, if that is
     /// where it is to be.
     async fn kept(&self) -> Result<(), ApiError> {
-        let (done, kept) = oneshot::channel();
-        // A client that has hung up does not wait.
-        self.hub.when_kept(Box::new(|result| drop(done.send(result))));
-        let result = kept.await.unwrap_or(Err(NotKept::Closed));
-        result.map_err(|reason| ApiError::LimitReached(format!("it is done, but not kept on disk: {reason}")))
+        let kept = self.hub.kept().await;
+        kept.map_err(|reason| ApiError::NotKept(format!("it is done, but not kept on disk: {reason}")))
     }
 
     fn is_draining(&self) -> bool {

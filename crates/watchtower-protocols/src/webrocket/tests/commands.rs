@@ -9,8 +9,14 @@ use super::*;
 fn the_codes_and_commands_are_those_of_the_page() {
     // [webrocket: commands]
     let codes = ErrorCode::ALL.map(ErrorCode::name);
-    let page =
-        ["invalid_data", "invalid_credentials", "access_denied", "invalid_channel_name", "invalid_channel"];
+    let page = [
+        "invalid_data",
+        "invalid_credentials",
+        "access_denied",
+        "invalid_channel_name",
+        "invalid_channel",
+        "not_kept",
+    ];
     assert_eq!(codes, page);
     let commands = CommandName::ALL.map(CommandName::name);
     assert_eq!(commands, ["auth", "subscribe", "unsubscribe", "publish", "logout", "disconnect"]);
