@@ -3,6 +3,7 @@
 //! order in which a driver writes is [`Stream::send`]'s.
 
 mod bounds;
+mod kept;
 mod properties;
 
 use std::net::{IpAddr, Ipv4Addr};

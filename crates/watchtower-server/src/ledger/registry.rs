@@ -215,3 +215,87 @@ fn tell(waiters: VecDeque<(u64, Appended)>, result: &Result<(), NotKept>) {
         done(result.clone());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use tempfile::TempDir;
+    use watchtower_hub::{ChannelName, SenderId, Timestamp};
+    use watchtower_store::{DiskOptions, Kind};
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    fn open(folder: &TempDir) -> Arc<DiskStore> {
+        Arc::new(DiskStore::open(DiskOptions::new(folder.path())).expect("a store"))
+    }
+
+    fn sender(number: u32) -> SenderId {
+        SenderId::new(number).expect("not 0")
+    }
+
+    fn registered(number: u32, millis: u64) -> Note {
+        Note::Registered { sender: sender(number), last_active: Timestamp::from_millis(millis) }
+    }
+
+    fn join(standing: bool) -> KeptJoin {
+        KeptJoin { channel: ChannelName::from(5), since: Timestamp::from_millis(1), standing }
+    }
+
+    /// What is told when all that was noted until now is kept, or not.
+    fn kept(registry: &Registry) -> mpsc::Receiver<Result<(), NotKept>> {
+        let (done, kept) = mpsc::channel();
+        registry.when_kept(Box::new(move |result| done.send(result).expect("the test waits")));
+        kept
+    }
+
+    #[test]
+    fn what_was_noted_last_is_kept_before_it_is_said_to_be() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = open(&folder);
+        let registry = Registry::new(store.clone());
+        for round in 0..1000 {
+            registry.note(registered(7, round));
+            registry.note(Note::Joined(sender(7), join(round % 2 == 0)));
+            registry.note(Note::Joined(sender(8), join(true)));
+            registry.note(Note::Left(sender(8), ChannelName::from(5)));
+        }
+        assert_eq!(kept(&registry).recv_timeout(PATIENCE), Ok(Ok(())));
+        let last_active = Timestamp::from_millis(999);
+        assert_eq!(store.records(Kind::Sender, None, 9), [Record::Sender { id: sender(7), last_active }]);
+        let KeptJoin { channel, since, standing } = join(false);
+        let joins = store.records(Kind::Join, None, 9);
+        assert_eq!(joins, [Record::Join { sender: sender(7), channel, since, standing }]);
+        assert_eq!(kept(&registry).try_recv(), Ok(Ok(())), "at once");
+    }
+
+    #[test]
+    fn what_is_noted_when_the_server_ends_is_kept() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = open(&folder);
+        let registry = Registry::new(store.clone());
+        (1..=GROUP_MAX as u32 * 2).for_each(|number| registry.note(registered(number, 1)));
+        registry.close();
+        assert_eq!(store.records(Kind::Sender, None, usize::MAX).len(), GROUP_MAX * 2);
+        registry.note(registered(1, 2));
+        assert_eq!(kept(&registry).try_recv(), Ok(Err(NotKept::Closed)));
+    }
+
+    #[test]
+    fn what_the_disk_refuses_waits_and_is_told_not_to_be_kept() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = open(&folder);
+        let registry = Registry::new(store.clone());
+        store.close();
+        registry.note(registered(7, 1));
+        let waits = kept(&registry);
+        assert_eq!(waits.try_recv(), Err(mpsc::TryRecvError::Empty));
+        registry.retry();
+        assert_eq!(waits.try_recv(), Ok(Err(NotKept::Closed)));
+        let state = registry.0.state.lock();
+        assert!(state.waiting.contains_key(&Key::Sender(sender(7))) && state.in_flight.is_empty());
+    }
+}

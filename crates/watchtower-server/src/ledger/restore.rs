@@ -63,3 +63,46 @@ fn join(record: Record) -> Option<(SenderId, KeptJoin)> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use watchtower_hub::{Limits, Settings};
+    use watchtower_store::{Change, MemoryStore};
+
+    use super::*;
+    use crate::clock::SystemEntropy;
+
+    #[test]
+    fn each_sender_gets_its_joins_and_those_of_nobody_are_given_up() {
+        let store = MemoryStore::new();
+        let sender = |number| SenderId::new(number).expect("not 0");
+        let (since, last_active) = (Timestamp::from_millis(1), Timestamp::from_millis(2));
+        let join = |of, channel: u32| Record::Join {
+            sender: sender(of),
+            channel: channel.into(),
+            since,
+            standing: true,
+        };
+        let records = [
+            join(1, 5),
+            Record::Sender { id: sender(2), last_active },
+            join(2, 5),
+            join(2, 6),
+            join(3, 5),
+            Record::Sender { id: sender(4), last_active },
+            join(4, 6),
+            join(4, 7),
+            join(5, 5),
+        ];
+        store.commit(records.into_iter().map(Change::Put).collect()).wait().expect("memory");
+        // There is no third channel.
+        let limits = Limits { channels_max: 2, ..Limits::default() };
+        let hub = Hub::new(Settings { limits, ..Settings::default() }, Box::new(SystemEntropy));
+        let restored = restore(&store, &hub, last_active);
+        assert_eq!((restored.senders, restored.joins), (2, 3));
+        let given_up = [(1, 5), (3, 5), (4, 7), (5, 5)];
+        assert_eq!(restored.given_up, given_up.map(|(of, channel)| Key::Join(sender(of), channel.into())));
+        assert!(hub.has_joined(sender(2), &5.into()) && hub.has_joined(sender(4), &6.into()));
+        assert!(!hub.has_joined(sender(4), &7.into()));
+    }
+}
