@@ -176,7 +176,7 @@ fn not_kept(refused: &Refused) -> NotKept {
 fn tell(notice: &Notice) {
     match notice {
         Notice::Failing { .. } | Notice::Lost { .. } => tracing::error!("{notice}"),
-        Notice::Damaged { .. } | Notice::SetAside { .. } | Notice::Untidy { .. } => {
+        Notice::Damaged { .. } | Notice::Exposed { .. } | Notice::SetAside { .. } | Notice::Untidy { .. } => {
             tracing::warn!("{notice}");
         }
         Notice::Unfinished { .. } | Notice::Recovered => tracing::info!("{notice}"),

@@ -385,7 +385,12 @@ fn a_store_that_is_open_is_refused_and_files_are_for_its_owner_alone() {
     }
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
     drop(store);
-    assert!(DiskStore::open(DiskOptions::new(&path)).is_ok());
+    let told = Told::default();
+    drop(DiskStore::open(told.options(&path, 4096)).unwrap());
+    assert_eq!(told.all(), []);
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o750)).unwrap();
+    drop(DiskStore::open(told.options(&path, 4096)).unwrap());
+    assert_eq!(told.all(), [Notice::Exposed { folder: path, mode: 0o750 }]);
 }
 
 #[test]

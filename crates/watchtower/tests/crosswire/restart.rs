@@ -101,3 +101,33 @@ fn clients_that_cannot_come_back_are_not_kept() {
     assert_eq!(server.metric("watchtower_senders"), Some(1.0));
     assert_eq!(presence(&server, sender, "5")["senders"], json!([]), "the stream has to join again");
 }
+
+#[test]
+fn a_callback_goes_on_where_its_receiver_was_on_a_durable_channel() {
+    let durable = ["--set", r#"channels=[{pattern="9",durable=true}]"#];
+    for signal in ENDS {
+        let server = Server::start_kept(&durable);
+        let receiver = Receiver::start();
+        let sender = server.register();
+        let request = json!({ "sender": sender, "channels": [9], "callback_url": receiver.url() });
+        assert_eq!(server.post("/channels/join/async", &request.to_string()).status, 200);
+        server.broadcast(sender, &json!(9), "one");
+        let one = receiver.next();
+        receiver.answers([], Reply::status("500 Internal Server Error"));
+        server.broadcast(sender, &json!(9), "two");
+        server.broadcast(sender, &json!(9), "three");
+        let two = receiver.next();
+        let server = server.restarted_after(signal, &durable);
+        receiver.answers([], Reply::status("200 OK"));
+        // How far it was is kept once a second, and at an orderly end.
+        let mut next = receiver.next();
+        while next.text() != "three" {
+            let same = if next.text() == "one" { &one } else { &two };
+            assert_eq!((next.text(), next.delivery()), (same.text(), same.delivery()));
+            assert!(next.text() != "one" || signal == Signal::KILL);
+            next = receiver.next();
+        }
+        server.broadcast(sender, &json!(9), "four");
+        assert_eq!(receiver.next().text(), "four");
+    }
+}
