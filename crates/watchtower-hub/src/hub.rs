@@ -9,8 +9,8 @@ use std::sync::atomic::Ordering;
 
 use crate::channel::Presence;
 use crate::counters::Counts;
+use crate::history::History;
 use crate::inner::Inner;
-use crate::log::Entry;
 use crate::reader::Link;
 use crate::session::Session;
 use crate::soon::Soon;
@@ -234,17 +234,22 @@ impl Hub {
 
     /// What the channel keeps: the first `limit` messages after `since`, or
     /// the last `limit`; and the epoch of its log. Direct messages are left
-    /// out. `None` when there is no such channel.
+    /// out. From a durable log, no more than a subscription may be behind.
+    /// `None` when there is no such channel.
     pub fn history(
         &self,
         channel: &ChannelName,
         since: Option<Position>,
         limit: usize,
         now: Timestamp,
-    ) -> Option<(Epoch, Vec<Entry>)> {
-        let channel = self.0.channels.pin().get(channel).cloned()?;
-        channel.trim_history(&mut channel.lock(), now);
-        Some((channel.epoch, channel.history(since, limit)))
+    ) -> Option<History> {
+        self.0.history(channel, since, limit, now)
+    }
+
+    /// The epoch of the channel's log; `None` when there is no such channel.
+    pub fn epoch(&self, channel: &ChannelName) -> Option<Epoch> {
+        let in_memory = self.0.channels.pin().get(channel).map(|channel| channel.epoch);
+        in_memory.or_else(|| self.0.log(channel).map(|ends| ends.epoch))
     }
 
     /// Who is in the channel, sorted by id; `None` when there is no such

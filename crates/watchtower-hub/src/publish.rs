@@ -204,7 +204,8 @@ impl Inner {
     }
 
     /// A channel to publish on. A sender must have joined it, or name one that
-    /// there is, so it is not made; for the server itself it is.
+    /// there is, so it is not made, save from its log; for the server itself it
+    /// is.
     fn target(
         &self,
         name: &ChannelName,
@@ -214,9 +215,14 @@ impl Inner {
         if draft.sender.is_none() {
             return self.channel(name, settings);
         }
-        self.channels.pin().get(name).cloned().ok_or_else(|| {
-            let channel = name.clone();
-            if draft.is_guest { Refused::NoSuchChannel { channel } } else { Refused::NotJoined { channel } }
-        })
+        if let Some(channel) = self.channels.pin().get(name) {
+            return Ok(channel.clone());
+        }
+        let channel = name.clone();
+        match draft.is_guest {
+            true if self.log(name).is_some() => self.channel(name, settings),
+            true => Err(Refused::NoSuchChannel { channel }),
+            false => Err(Refused::NotJoined { channel }),
+        }
     }
 }

@@ -15,7 +15,7 @@ use crate::hub::{Hub, WhenLagging};
 use crate::inner::Inner;
 use crate::log::{Entry, Place};
 use crate::reader::Link;
-use crate::subscription::{Step, Subscription, Visit};
+use crate::subscription::{Step, Stop, Subscription, Visit};
 use crate::{ChannelName, Format, Position, Publish, Published, Refused, SenderId, Timestamp};
 
 /// Frames on their way to one client, in order.
@@ -234,11 +234,16 @@ impl Session {
         }
         while let Some(key) = reader.ready.pop() {
             let Some(subscription) = reader.get(key) else { continue };
-            if subscription.read(visit) {
-                subscription.queued = false;
-            } else {
-                reader.ready.push(key);
-                return (Drained::More, poked);
+            match subscription.read(visit) {
+                Stop::AtEnd => subscription.queued = false,
+                Stop::Full => {
+                    reader.ready.push(key);
+                    return (Drained::More, poked);
+                }
+                Stop::AtPage => {
+                    subscription.queued = false;
+                    self.hub.ask_page(&self.link, key, subscription);
+                }
             }
         }
         (Drained::All, poked)
@@ -378,7 +383,8 @@ impl Session {
         self.hub.touch(&sender, now);
         self.hub.enter(None, &sender, channel, now, |channel, state| {
             state.member(sender.id, self.link.protocol, now);
-            let (from, recovered) = channel.start(state, start);
+            let ends = if state.is_durable() { self.hub.ends(&channel.name) } else { None };
+            let (from, recovered) = channel.start(state, start, ends.as_ref());
             state.subscribe(channel, &self.link, Some(sender.id), &from, &self.hub.counters)?;
             Ok(Joined { position: Position { epoch: channel.epoch, offset: from.offset() - 1 }, recovered })
         })

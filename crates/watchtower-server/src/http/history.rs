@@ -66,9 +66,10 @@ pub(super) async fn history(
     let since = parameters.since(1)?.and_then(|positions| positions.first().copied());
     let limits = &state.config().limits;
     let limit = parameters.limit()?.unwrap_or(usize::MAX).min(limits.lag_messages);
-    let Some((epoch, entries)) = state.hub.history(&channel, since, limit, state.now()) else {
+    let Some(history) = state.hub.history(&channel, since, limit, state.now()) else {
         return Ok(json_answer(StatusCode::OK, r#"{"epoch":null,"messages":[]}"#));
     };
+    let (epoch, entries) = history.await?;
     let mut json = BytesMut::from(format!(r#"{{"epoch":"{epoch}","messages":["#).as_str());
     for (index, entry) in within(&entries, limits.lag_bytes, since.is_some()).iter().enumerate() {
         if index > 0 {

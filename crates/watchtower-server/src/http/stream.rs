@@ -177,12 +177,8 @@ fn seen(state: &HttpState, channels: &[ChannelName], id: &HeaderValue) -> Vec<Po
     match positions.as_deref() {
         Some(positions) if positions.len() == channels.len() => positions.to_vec(),
         Some(&[one]) => {
-            let now = state.now();
             // An epoch is random: it belongs to one channel alone.
-            let is_here = |channel| {
-                let history = state.hub.history(channel, None, 0, now);
-                history.is_some_and(|(epoch, _)| epoch == one.epoch)
-            };
+            let is_here = |channel| state.hub.epoch(channel) == Some(one.epoch);
             channels.iter().map(|channel| if is_here(channel) { one } else { nowhere() }).collect()
         }
         _ => vec![nowhere(); channels.len()],

@@ -130,7 +130,7 @@ fn further_fields_reach_subscribers_of_webrocket_alone() {
     core.configure(Settings { channels: vec![rule], ..Settings::default() });
     let mut page = Page::open(&core, options()).after(&[WRITE, HELLO]);
     page.send(r#"{"publish": {"event": "e", "channel": "hello", "data": {"a": 1}, "x": 2}}"#);
-    let (_, entries) = core.history(&name("hello"), None, 1, NOW).unwrap();
+    let (_, entries) = core.history(&name("hello"), None, 1, NOW).unwrap().now().unwrap().unwrap();
     let [entry] = &entries[..] else { panic!("{entries:?}") };
     assert_eq!(entry.content().bytes(), r#"{"a": 1}"#);
     assert_eq!(entry.event(), Some("e"));
