@@ -65,14 +65,14 @@ class Image:
         init = INIT.format(
             modules=" ".join(path.name for path in modules),
             script=script,
-            preload="export LD_PRELOAD=/lib/unsynced.so" if unsynced else "",
+            preload="export LD_PRELOAD=/lib/unsynced.so" if unsynced else ":",
         )
         self.root = home / "root.gz"
         with gzip.open(self.root, "wb", compresslevel=1) as out:
             write_archive(out, files, init.encode())
 
 
-# The last line of the kernel's console says when the guest ended by itself.
+# What the guest does when it has started.
 INIT = """#!/bin/busybox sh
 /bin/busybox --install -s /bin
 export PATH=/bin
@@ -82,10 +82,8 @@ mount -t ext4 /dev/vda /disk || exec poweroff -f
 ip link set lo up
 ip link set eth0 up && ip address add 10.0.2.15/24 dev eth0 && ip route add default via 10.0.2.2
 stty -F /dev/ttyS1 raw -echo
-exec >/dev/ttyS1 2>&1
-{preload}
-{script}
-echo "wrong the guest's program ended"
+# Not to a terminal, which gets colours.
+( {preload}; {script}; echo "wrong the guest's program ended" ) 2>&1 | cat >/dev/ttyS1
 poweroff -f
 """
 

@@ -1,8 +1,8 @@
 """Power cuts of the store alone: the guest runs its example power_cut."""
 
 import threading
-from dataclasses import dataclass, field
 
+from found import Found
 from machine import Image, Machine, output
 
 # How long the guest may take to start, and how long it may write at most before the power is cut.
@@ -16,23 +16,6 @@ def image(root, home, unsynced):
     return Image(home, [program], "power_cut /disk/store", unsynced)
 
 
-@dataclass
-class Found:
-    """What was found, over all cuts."""
-
-    cuts: int = 0
-    acknowledged: int = 0
-    lost: int = 0
-    wrong: list = field(default_factory=list)
-
-    def is_whole(self):
-        return self.lost == 0 and not self.wrong
-
-    def __str__(self):
-        wrong = f", and {len(self.wrong)} things were wrong" if self.wrong else ""
-        return f"{self.cuts} cuts, {self.acknowledged} messages acknowledged, {self.lost} lost{wrong}"
-
-
 def run(image, disk, cuts, random):
     """Cuts the power so often, and starts it once more to see what is there."""
     found, last = Found(), {}
@@ -40,11 +23,12 @@ def run(image, disk, cuts, random):
         # Some are cut while the store is opened, or a moment later.
         seconds = 0 if cut == cuts else random.choice([0.3, WRITE_SECONDS, WRITE_SECONDS]) * random.random()
         kept, wrong, acknowledged = run_once(image, disk, seconds)
+        lost = 0
         for channel, (epoch, offset) in last.items():
             kept_epoch, kept_offset = kept.get(channel, (epoch, 0))
             if kept_epoch != epoch:
                 wrong.append(f"channel {channel} has another epoch")
-            found.lost += max(0, offset - kept_offset)
+            lost += max(0, offset - kept_offset)
         last = {}
         for line in acknowledged:
             channel, position = line.split(" ")
@@ -52,11 +36,7 @@ def run(image, disk, cuts, random):
         # What was found to be there counts as much as what was acknowledged.
         last = kept | last
         found.cuts = cut
-        found.acknowledged += len(acknowledged)
-        found.wrong += wrong
-        print(f"{len(kept)} logs; {len(acknowledged)} acknowledged in {seconds:.2f} s; {found}", flush=True)
-        for line in wrong[:5]:
-            print(f"    {line}", flush=True)
+        found.add(len(acknowledged), lost, wrong)
     return found
 
 
