@@ -21,8 +21,9 @@ const CRATES: &[(&str, &[&str])] = &[
         &["watchtower-hub", "watchtower-protocols", "watchtower-store", "watchtower-whisper"],
     ),
     ("watchtower-client", &["watchtower-hub", "watchtower-protocols"]),
-    // It has a codec of its own, so that a fault in the server's cannot hide from it.
-    ("watchtower-bench", &[]),
+    // It has a codec of its own, so that a fault in the server's cannot hide from it. The store is
+    // what a server that keeps messages is held against.
+    ("watchtower-bench", &["watchtower-hub", "watchtower-store"]),
     ("watchtower-cost", &["watchtower-hub", "watchtower-protocols"]),
     ("watchtower-sim", &["watchtower-hub", "watchtower-protocols"]),
     (
