@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use super::process::{run, watchtower};
 
 /// Every command, as it is written on the command line.
-const COMMANDS: [&[&str]; 25] = [
+const COMMANDS: [&[&str]; 26] = [
     &[],
     &["serve"],
     &["rocket"],
@@ -31,6 +31,7 @@ const COMMANDS: [&[&str]; 25] = [
     &["bench", "latency"],
     &["bench", "churn"],
     &["bench", "idle"],
+    &["bench", "durable"],
     &["completions"],
     &["man"],
 ];
@@ -94,6 +95,8 @@ fn a_wrong_command_line_is_code_2_and_says_what_is_right() {
         (&["bench", "fanout", "--deflate"], "but over WebSocket"),
         (&["store", "check"], "<FOLDER|--data-dir <DIR>>"),
         (&["store", "check", "a", "--data-dir", "b"], "cannot be used with"),
+        (&["bench", "durable", "--publishers", "0"], "at least one publisher"),
+        (&["bench", "durable", "--seconds=-1"], "0 or more"),
         (&["completions", "cmd"], "bash"),
         (&[], "Usage: watchtower <COMMAND>"),
     ] {
