@@ -9,7 +9,7 @@
 use std::sync::{Arc, Weak};
 
 use crate::ChannelName;
-use crate::channel::{Channel, State};
+use crate::channel::{Channel, Start, State};
 use crate::inner::Inner;
 use crate::ledger::{Ends, NotRead, Page, ReadLimit};
 use crate::log::Place;
@@ -35,6 +35,12 @@ impl Inner {
     /// What the ledger has of a channel.
     pub(crate) fn ends(&self, name: &ChannelName) -> Option<Ends> {
         self.ledger.as_ref()?.ends(name)
+    }
+
+    /// Where a subscription starts, and whether that is what was asked for.
+    pub(crate) fn start(&self, channel: &Channel, state: &State, start: Start) -> (Arc<Place>, bool) {
+        let ends = if state.is_durable() { self.ends(&channel.name) } else { None };
+        channel.start(state, start, ends.as_ref())
     }
 
     /// Asks for the page that a subscription has come to. To be called under its

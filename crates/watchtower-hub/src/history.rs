@@ -1,101 +1,106 @@
-//! What a channel keeps, for whoever asks: from memory, or from the ledger.
+//! Pages of history that memory does not have: read from the ledger.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
 
-use crate::channel::Channel;
+use crate::channel::{Edge, History, HistoryQuery, Part};
 use crate::inner::Inner;
-use crate::ledger::{Ends, NotRead, Page, ReadLimit};
+use crate::ledger::{NotRead, Page, ReadLimit};
 use crate::log::{Entry, Place};
 use crate::soon::Promise;
-use crate::{ChannelName, Epoch, Message, Position, Soon, Timestamp};
-
-/// The epoch of a channel's log, and messages in it: there at once, save where a
-/// durable log has to be read.
-pub type History = Soon<(Epoch, Vec<Entry>), NotRead>;
+use crate::{ChannelName, Epoch, Message, Soon, Timestamp};
 
 /// How much is read at once.
-const PAGE: ReadLimit = ReadLimit { messages: 1024, bytes: 256 << 10 };
+const PAGE: ReadLimit = ReadLimit { messages: 256, bytes: 256 << 10 };
 
-/// Which messages are asked for.
+/// A page that is being read. The last messages before an offset are read from
+/// there backwards, a window at a time.
 struct Reading {
     hub: Weak<Inner>,
     channel: ChannelName,
     epoch: Epoch,
-    /// Where to read on, and where it ends.
-    from: u64,
-    end: u64,
+    query: HistoryQuery,
+    part: Part,
     /// What was published before is not shown any more.
     not_before: Timestamp,
-    /// Whether the first are asked for, and not the last.
-    is_first: bool,
-    messages_max: usize,
-    bytes_max: u64,
-    found: VecDeque<Message>,
+    /// Where the window begins.
+    window: u64,
+    /// What is read next, and where the window ends.
+    from: u64,
+    until: u64,
+    /// What was found in the window.
+    found: Vec<Message>,
+    /// What was found in all windows before, and its bytes.
+    taken: VecDeque<Message>,
     bytes: u64,
-    promise: Promise<(Epoch, Vec<Entry>), NotRead>,
+    promise: Promise<History, NotRead>,
 }
 
 impl Inner {
     pub(crate) fn history(
         self: &Arc<Self>,
         name: &ChannelName,
-        since: Option<Position>,
-        limit: usize,
+        query: &HistoryQuery,
         now: Timestamp,
-    ) -> Option<History> {
-        let settings = self.settings.load();
+    ) -> Option<Soon<History, NotRead>> {
         let channel = match self.channels.pin().get(name).cloned() {
             Some(channel) => channel,
             None => {
                 self.log(name)?;
-                self.unlisted(name, settings.rule(name))
+                self.unlisted(name, self.settings.load().rule(name))
             }
         };
         let mut state = channel.lock();
         channel.trim_history(&mut state, now);
         let ends = if state.is_durable() { self.ends(name) } else { None };
-        let (tail, end) = (state.tail().offset(), state.end().offset());
+        let tail = state.tail().offset();
         drop(state);
-        let ends = ends.filter(|ends| limit > 0 && ends.epoch == channel.epoch);
-        let first = ends.map_or(tail, |ends| channel.first_wanted(&ends, end, since, limit));
-        if first >= tail {
-            return Some(Soon::known(Ok((channel.epoch, channel.history(since, limit)))));
+        let first = ends.filter(|ends| ends.epoch == channel.epoch).map(|ends| channel.first_kept(&ends));
+        let (history, part) = channel.history(first, query);
+        let is_in_memory = part.first >= tail
+            || match part.edge {
+                Edge::From(from) => from >= tail,
+                // It was full before all in memory was looked at.
+                Edge::Until(_) => history.first > tail,
+            };
+        if is_in_memory {
+            return Some(Soon::known(Ok(history)));
         }
-        let (history, promise) = Soon::awaited();
+        let (soon, promise) = Soon::awaited();
+        let (window, until) = match part.edge {
+            Edge::From(from) => (from, part.next),
+            Edge::Until(until) => (window_before(until, &part), until),
+        };
         let reading = Reading {
             hub: Arc::downgrade(self),
             channel: name.clone(),
             epoch: channel.epoch,
-            from: first,
-            end,
+            query: *query,
+            part,
             not_before: channel.kept_since(now),
-            is_first: since.is_some(),
-            messages_max: limit,
-            bytes_max: settings.limits.lag_bytes,
-            found: VecDeque::new(),
+            window,
+            from: window,
+            until,
+            found: Vec::new(),
+            taken: VecDeque::new(),
             bytes: 0,
             promise,
         };
-        reading.go_on(self);
-        Some(history)
+        reading.read(self);
+        Some(soon)
     }
 }
 
-impl Channel {
-    /// The first message of a durable log that is asked for.
-    fn first_wanted(&self, ends: &Ends, end: u64, since: Option<Position>, limit: usize) -> u64 {
-        let wanted = match since {
-            Some(position) if position.epoch == self.epoch => position.offset.saturating_add(1),
-            Some(_) => 0,
-            None => end.saturating_sub(limit as u64),
-        };
-        wanted.max(self.first_kept(ends))
-    }
+/// Where the window begins that ends there.
+fn window_before(until: u64, part: &Part) -> u64 {
+    until.saturating_sub(PAGE.messages as u64).max(part.first).min(until)
 }
 
 impl Reading {
-    fn go_on(self, hub: &Inner) {
+    fn read(self, hub: &Inner) {
+        if self.from >= self.until {
+            return self.window_is_read(hub);
+        }
         let Some(ledger) = &hub.ledger else { return };
         let (channel, from) = (self.channel.clone(), self.from);
         // What is refused at once is answered by letting go of the promise.
@@ -103,48 +108,80 @@ impl Reading {
     }
 
     fn answer(mut self, result: Result<Page, NotRead>) {
+        let Some(hub) = self.hub.upgrade() else { return };
         let page = match result {
             Ok(page) if page.epoch == self.epoch => page,
             Ok(_) => return self.promise.keep(Err(NotRead::NoLog)),
             Err(error) => return self.promise.keep(Err(error)),
         };
-        let is_over = page.next <= self.from || page.next >= self.end;
-        self.from = page.next;
-        let is_full = page.messages.into_iter().any(|message| !self.take(message));
-        match self.hub.upgrade() {
-            Some(hub) if !is_over && !is_full => self.go_on(&hub),
-            _ => self.finish(),
+        // A page that brings nothing would be asked for again for ever.
+        self.from = if page.next > self.from { page.next } else { self.until };
+        let (until, not_before) = (self.until, self.not_before);
+        let mut messages = page.messages;
+        messages.retain(|message| {
+            // Direct messages are between their sender and receivers alone.
+            !message.is_direct() && message.offset < until && message.time >= not_before
+        });
+        if let Edge::Until(_) = self.part.edge {
+            self.found.append(&mut messages);
+            return self.read(&hub);
         }
+        for message in messages {
+            self.bytes += message.content.bytes().len() as u64;
+            self.taken.push_back(message);
+            if self.is_above() {
+                self.taken.pop_back();
+                return self.finish(true);
+            }
+        }
+        if self.from >= self.until { self.finish(false) } else { self.read(&hub) }
     }
 
-    /// Takes a message, as far as it is asked for; whether more are.
-    fn take(&mut self, message: Message) -> bool {
-        // Direct messages are between their sender and receivers alone.
-        if message.is_direct() || message.offset >= self.end || message.time < self.not_before {
-            return true;
-        }
-        self.bytes += message.bytes();
-        self.found.push_back(message);
-        let is_above = |found: &VecDeque<_>, bytes| found.len() > self.messages_max || bytes > self.bytes_max;
-        if self.is_first {
-            return !is_above(&self.found, self.bytes) && self.found.len() < self.messages_max;
-        }
-        while self.found.len() > 1
-            && is_above(&self.found, self.bytes)
-            && let Some(oldest) = self.found.pop_front()
-        {
-            self.bytes -= oldest.bytes();
-        }
-        true
+    /// Whether more was taken than a page holds.
+    fn is_above(&self) -> bool {
+        let count = self.taken.len();
+        count > self.query.messages_max || (count > 1 && self.bytes > self.query.bytes_max)
     }
 
-    fn finish(self) {
-        let mut place = &Place::chain(self.found.into(), Place::detached(self.end));
+    fn window_is_read(mut self, hub: &Inner) {
+        for message in std::mem::take(&mut self.found).into_iter().rev() {
+            self.bytes += message.content.bytes().len() as u64;
+            self.taken.push_front(message);
+            if self.is_above() {
+                self.taken.pop_front();
+                return self.finish(true);
+            }
+        }
+        if self.window <= self.part.first {
+            return self.finish(false);
+        }
+        self.until = self.window;
+        self.window = window_before(self.until, &self.part);
+        self.from = self.window;
+        self.read(hub);
+    }
+
+    /// Answers, with whether there is more than the page holds.
+    fn finish(self, more: bool) {
+        let Part { edge, first, next, recovered } = self.part;
+        let offsets = (self.taken.front().map(|m| m.offset), self.taken.back().map(|m| m.offset));
+        let (first, last, more_before, more_after) = match edge {
+            Edge::From(from) => {
+                let last = if more { offsets.1.unwrap_or(from - 1) } else { next - 1 };
+                (from, last, from > first, more)
+            }
+            Edge::Until(until) => {
+                let first = if more { offsets.0.unwrap_or(until) } else { first.min(until) };
+                (first, until - 1, more, until < next)
+            }
+        };
+        let mut place = &Place::chain(self.taken.into(), Place::detached(last + 1));
         let mut entries = Vec::new();
         while let (Some(entry), Some(next)) = (Entry::at(place), place.next()) {
             entries.push(entry);
             place = next;
         }
-        self.promise.keep(Ok((self.epoch, entries)));
+        let epoch = self.epoch;
+        self.promise.keep(Ok(History { epoch, recovered, entries, first, last, more_before, more_after }));
     }
 }

@@ -7,16 +7,14 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::channel::Presence;
+use crate::channel::{History, HistoryQuery, Presence};
 use crate::counters::Counts;
-use crate::history::History;
 use crate::inner::Inner;
 use crate::reader::Link;
 use crate::session::Session;
-use crate::soon::Soon;
 use crate::{
-    ChannelName, Epoch, KeptSender, Ledger, NotKept, Position, Publish, Published, Refused, SenderId,
-    Settings, Timestamp,
+    ChannelName, Epoch, KeptSender, Ledger, NotKept, NotRead, Position, Publish, Published, Refused,
+    SenderId, Settings, Soon, Timestamp,
 };
 
 /// Where the hub's ids come from: the operating system's generator, or a seed
@@ -232,24 +230,23 @@ impl Hub {
         names
     }
 
-    /// What the channel keeps: the first `limit` messages after `since`, or
-    /// the last `limit`; and the epoch of its log. Direct messages are left
-    /// out. From a durable log, no more than a subscription may be behind.
-    /// `None` when there is no such channel.
-    pub fn history(
-        &self,
-        channel: &ChannelName,
-        since: Option<Position>,
-        limit: usize,
-        now: Timestamp,
-    ) -> Option<History> {
-        self.0.history(channel, since, limit, now)
-    }
-
-    /// The epoch of the channel's log; `None` when there is no such channel.
+    /// The incarnation of the channel's log; `None` when there is no such
+    /// channel.
     pub fn epoch(&self, channel: &ChannelName) -> Option<Epoch> {
         let in_memory = self.0.channels.pin().get(channel).map(|channel| channel.epoch);
         in_memory.or_else(|| self.0.log(channel).map(|ends| ends.epoch))
+    }
+
+    /// A page of what the channel keeps; `None` when there is no such channel.
+    /// It is there at once, save where a durable log has to be read. Takes time
+    /// in proportion to all that is kept in memory.
+    pub fn history(
+        &self,
+        channel: &ChannelName,
+        page: &HistoryQuery,
+        now: Timestamp,
+    ) -> Option<Soon<History, NotRead>> {
+        self.0.history(channel, page, now)
     }
 
     /// Who is in the channel, sorted by id; `None` when there is no such

@@ -39,10 +39,9 @@ mod submit;
 mod subscription;
 mod sync;
 
-pub use channel::{Joined, Presence, Start};
+pub use channel::{History, HistoryQuery, Joined, Presence, Span, Start};
 pub use counters::Counts;
 pub use error::Refused;
-pub use history::History;
 pub use hub::{Entropy, Hub, WhenLagging};
 pub use ids::{Epoch, Position, SenderId, Timestamp};
 pub use ledger::{

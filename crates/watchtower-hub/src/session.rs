@@ -366,6 +366,41 @@ impl Session {
         })
     }
 
+    /// Joins an owned sender to a channel and delivers here from `start` on,
+    /// whatever was delivered before, or missed. What this session delivers of
+    /// the channel to other senders goes on from there too. Where that is not
+    /// kept, nothing is lost that would have been delivered without.
+    ///
+    /// # Errors
+    ///
+    /// As [`join`](Self::join).
+    pub fn follow(
+        &self,
+        sender: SenderId,
+        channel: &ChannelName,
+        start: Start,
+        now: Timestamp,
+    ) -> Result<Joined, Refused> {
+        let sender = self.hub.sender(sender)?;
+        self.hub.touch(&sender, now);
+        self.hub.enter(Some(&self.link), &sender, channel, now, |channel, state| {
+            state.member(sender.id, self.link.protocol, now);
+            // First, since what is ended next may be what keeps it.
+            let (mut from, recovered) = self.hub.start(channel, state, start);
+            let missed = state.take_up(sender.id);
+            let (mut senders, unread) = state.end_reading(channel, &self.link, &self.hub.counters);
+            senders.retain(|other| *other != sender.id);
+            if !recovered {
+                let unread = unread.into_iter().chain(missed).chain([from]);
+                from = unread.min_by_key(|place| place.offset()).unwrap_or_else(|| state.end().clone());
+            }
+            for id in [sender.id].into_iter().chain(senders) {
+                state.subscribe(channel, &self.link, Some(id), &from, &self.hub.counters)?;
+            }
+            Ok(Joined { position: Position { epoch: channel.epoch, offset: from.offset() - 1 }, recovered })
+        })
+    }
+
     /// Subscribes this session on behalf of a sender that it does not own: as
     /// long as the session lives, and `session_ttl` longer.
     ///
@@ -383,8 +418,7 @@ impl Session {
         self.hub.touch(&sender, now);
         self.hub.enter(None, &sender, channel, now, |channel, state| {
             state.member(sender.id, self.link.protocol, now);
-            let ends = if state.is_durable() { self.hub.ends(&channel.name) } else { None };
-            let (from, recovered) = channel.start(state, start, ends.as_ref());
+            let (from, recovered) = self.hub.start(channel, state, start);
             state.subscribe(channel, &self.link, Some(sender.id), &from, &self.hub.counters)?;
             Ok(Joined { position: Position { epoch: channel.epoch, offset: from.offset() - 1 }, recovered })
         })

@@ -5,6 +5,7 @@
 //! channel's, then a session's reader, then its bell.
 
 mod durable;
+mod history;
 mod kept;
 mod lag;
 mod members;
@@ -20,6 +21,8 @@ use parking_lot::{Mutex, MutexGuard};
 use rustc_hash::FxHashMap;
 
 use self::durable::Durable;
+pub(crate) use self::history::{Edge, Part};
+pub use self::history::{History, HistoryQuery, Span};
 use self::kept::Kept;
 pub(crate) use self::kept::Share;
 use self::lag::Mark;
@@ -30,7 +33,7 @@ pub(crate) use self::trail::TRAIL;
 use self::trail::Trail;
 use crate::counters::Counters;
 use crate::idle::IdleSet;
-use crate::log::{Entry, Place};
+use crate::log::Place;
 use crate::message::{Frames, event_name};
 use crate::publish::{Draft, Receivers};
 use crate::settings::{Accepts, ChannelRule};
@@ -45,7 +48,7 @@ pub(crate) struct Channel {
     pub(crate) epoch: Epoch,
     pub(crate) rule: ChannelRule,
     /// What of the log stays in memory though everybody has read it.
-    history: History,
+    history: HistoryRule,
     /// How many bytes the log holds, and held: for those who have no lock on it.
     bytes: AtomicU64,
     state: Mutex<State>,
@@ -124,19 +127,19 @@ pub struct Presence {
 /// What of a log stays in memory though everybody has read it, as far as all of
 /// these allow.
 #[derive(Debug, Clone, Copy)]
-struct History {
+struct HistoryRule {
     messages_max: u64,
     bytes_max: u64,
     age_max: Duration,
 }
 
-impl History {
-    fn of(rule: &ChannelRule) -> History {
+impl HistoryRule {
+    fn of(rule: &ChannelRule) -> HistoryRule {
         let messages_max = rule.history_messages as u64;
         if !rule.durable {
-            return History { messages_max, bytes_max: u64::MAX, age_max: rule.history_ttl };
+            return HistoryRule { messages_max, bytes_max: u64::MAX, age_max: rule.history_ttl };
         }
-        History {
+        HistoryRule {
             messages_max: if messages_max == 0 { u64::MAX } else { messages_max },
             bytes_max: durable::TAIL_BYTES,
             age_max: durable::TAIL_AGE.min(rule.history_ttl),
@@ -148,7 +151,7 @@ impl Channel {
     /// A channel whose next message has that position.
     pub(crate) fn new(name: ChannelName, next: Position, rule: ChannelRule) -> Channel {
         let end = Place::first(next.offset);
-        let history = History::of(&rule);
+        let history = HistoryRule::of(&rule);
         let state = State {
             oldest: (history.messages_max > 0).then(|| end.clone()),
             end,
@@ -268,7 +271,7 @@ impl Channel {
     /// Frees what history keeps no longer.
     pub(crate) fn trim_history(&self, state: &mut State, now: Timestamp) {
         let Some(oldest) = &mut state.oldest else { return };
-        let History { messages_max, bytes_max, age_max } = self.history;
+        let HistoryRule { messages_max, bytes_max, age_max } = self.history;
         while let (Some(message), Some(next)) = (oldest.message(), oldest.next()) {
             let messages = state.end.offset() - oldest.offset();
             let bytes = state.end.bytes_before() - oldest.bytes_before();
@@ -283,31 +286,6 @@ impl Channel {
     pub(crate) fn history_due(&self, state: &State) -> Option<Timestamp> {
         let message = state.oldest.as_ref()?.message()?;
         Some(message.time().after(self.history.age_max))
-    }
-
-    /// The messages that history keeps: the first `limit` after `since`, or
-    /// the last `limit` ([http: channels/history]).
-    pub(crate) fn history(&self, since: Option<Position>, limit: usize) -> Vec<Entry> {
-        let state = self.lock();
-        let Some(oldest) = state.oldest.clone() else { return Vec::new() };
-        let end = state.end.offset();
-        drop(state);
-        let first = match since {
-            Some(position) if position.epoch == self.epoch => position.offset.saturating_add(1),
-            Some(_) => 0,
-            None => end.saturating_sub(limit as u64),
-        };
-        let mut place = Place::seek(&oldest, first);
-        let mut entries = Vec::new();
-        // Direct messages are between their sender and receivers alone.
-        while let (Some(entry), true) = (Entry::at(place), entries.len() < limit) {
-            if !entry.is_direct() {
-                entries.push(entry);
-            }
-            let Some(next) = place.next() else { break };
-            place = next;
-        }
-        entries
     }
 
     /// Where a subscription starts, and whether that is what was asked for. `ends`

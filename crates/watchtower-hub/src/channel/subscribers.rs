@@ -142,6 +142,24 @@ impl State {
         self.release(slot, Some(sender), counters)
     }
 
+    /// Ends what a session reads here, and returns for whom it did, and what they
+    /// were not handed yet.
+    pub(crate) fn end_reading(
+        &mut self,
+        channel: &Arc<Channel>,
+        link: &Arc<Link>,
+        counters: &Counters,
+    ) -> (Vec<SenderId>, Vec<Arc<Place>>) {
+        let mut reader = link.reader.lock();
+        let found = reader.find(channel).and_then(|key| reader.get(key));
+        let Some((slot, senders)) = found.map(|found| (found.slot, found.senders())) else {
+            return (Vec::new(), Vec::new());
+        };
+        drop(reader);
+        let unread = senders.iter().map(|sender| self.unsubscribe(*sender, slot, counters)).collect();
+        (senders, unread)
+    }
+
     /// Takes `sender`, if any, from those that this slot's subscription delivers
     /// to, and ends it when nobody is left. Returns what was not handed out yet.
     pub(crate) fn release(&mut self, slot: u32, sender: Option<SenderId>, counters: &Counters) -> Arc<Place> {

@@ -2,30 +2,30 @@
 //! ([model: a channel is a log]).
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Poll, Waker};
 use std::thread;
 use std::time::Duration;
 
 use proptest::prelude::*;
 use watchtower_hub::{
-    ChannelRule, Content, Drained, Epoch, Hub, Limits, NotRead, Position, Publish, Settings, Start,
-    WhenLagging,
+    ChannelRule, Content, Drained, Epoch, History, HistoryQuery, Hub, Limits, NotRead, Position, Publish,
+    Settings, Span, Start, Timestamp, WhenLagging,
 };
 
+use crate::paging::offsets;
 use crate::shelf::Shelf;
-use crate::support::{Client, NOW, five, later, text};
+use crate::support::{Client, NOW, durable, five, hub_with, kept_by, later, text};
 
 /// A hub, started anew, whose channel 5 has as many messages, all on disk alone.
 fn kept(messages: u64) -> (Shelf, Hub, Position) {
     let shelf = Shelf::default();
-    let hub = shelf.hub(Limits::default());
+    let hub = durable(&shelf, Limits::default());
     let mut last = None;
     for number in 1..=messages {
         last = Some(hub.publish(&five(), Publish::new(Content::text(number.to_string())), NOW).unwrap());
         shelf.keep();
     }
     let last = last.unwrap().now().unwrap().unwrap();
-    (shelf.clone(), shelf.hub(Limits::default()), Position { offset: 0, ..last })
+    (shelf.clone(), durable(&shelf, Limits::default()), Position { offset: 0, ..last })
 }
 
 fn follow(hub: &Hub, seen: Position) -> (Client, bool) {
@@ -124,7 +124,7 @@ fn what_is_in_memory_is_not_read_from_the_ledger() {
 #[test]
 fn direct_messages_are_for_their_receivers_alone_on_disk_too() {
     let shelf = Shelf::default();
-    let hub = shelf.hub(Limits::default());
+    let hub = durable(&shelf, Limits::default());
     let client = Client::new(&hub);
     let [a, b] = [(); 2].map(|()| {
         let sender = client.session.register(NOW).unwrap();
@@ -151,7 +151,7 @@ fn direct_messages_are_for_their_receivers_alone_on_disk_too() {
 fn who_catches_up_is_not_lagging_however_much_is_published() {
     let limits = Limits { lag_bytes: 10_000, lag_messages: 20, ..Limits::default() };
     let (shelf, _, start) = kept(300);
-    let hub = shelf.hub(limits);
+    let hub = durable(&shelf, limits);
     let (client, _) = follow(&hub, start);
     client.read();
     let publish = || {
@@ -246,31 +246,22 @@ fn a_page_that_comes_for_a_subscription_that_is_over_is_not_handed_out() {
     assert_eq!(read_all(&shelf, &client), expected(9..=10));
 }
 
+/// A page of history, whatever has to be read for it.
+fn page(shelf: &Shelf, hub: &Hub, query: &HistoryQuery, now: Timestamp) -> History {
+    let history = hub.history(&five(), query, now).expect("it has a log");
+    while shelf.reads() > 0 {
+        shelf.read();
+    }
+    history.now().expect("it was read").expect("all of it")
+}
+
 #[test]
-fn history_is_read_from_the_log_where_memory_has_less_of_it() {
-    let (shelf, hub, start) = kept(3_000);
-    let history = |since: Option<u64>, limit| {
-        let since = since.map(|offset| Position { offset, ..start });
-        let mut history = hub.history(&five(), since, limit, NOW).expect("it has a log");
-        while shelf.reads() > 0 {
-            shelf.read();
-        }
-        let Poll::Ready(Ok((epoch, entries))) = history.poll_with(Waker::noop()) else { panic!("no answer") };
-        assert_eq!(epoch, start.epoch);
-        entries.iter().map(|entry| entry.position().offset).collect::<Vec<_>>()
-    };
-    let all = |offsets: std::ops::RangeInclusive<u64>| offsets.collect::<Vec<_>>();
-    assert_eq!(history(None, 3), all(2_998..=3_000));
-    assert_eq!(history(Some(0), 2), all(1..=2));
-    assert_eq!(history(Some(1_500), usize::MAX), all(1_501..=3_000));
-    assert_eq!(history(None, usize::MAX), all(1..=3_000));
-    assert!(history(Some(3_000), 5).is_empty());
-    assert!(history(None, 0).is_empty());
-    shelf.trim(&five(), 2_999);
-    assert_eq!(history(None, usize::MAX), all(2_999..=3_000));
-    let mut refused = hub.history(&five(), None, 1, NOW).unwrap();
-    shelf.refuse_read(NotRead::Closed);
-    assert!(matches!(refused.poll_with(Waker::noop()), Poll::Ready(Err(NotRead::Closed))));
+fn history_that_cannot_be_read_says_why() {
+    let (shelf, hub, _) = kept(3);
+    let query = HistoryQuery { span: Span::Last, messages_max: 1, bytes_max: 1 };
+    let refused = hub.history(&five(), &query, NOW).unwrap();
+    shelf.refuse_read(NotRead::Behind);
+    assert_eq!(refused.now().unwrap().unwrap_err(), NotRead::Behind);
 }
 
 #[test]
@@ -282,14 +273,10 @@ fn history_shows_no_more_than_the_rule_says_however_much_is_on_disk() {
         history_ttl: Duration::from_secs(seconds),
         ..ChannelRule::default()
     };
+    let query = HistoryQuery { span: Span::After(start), messages_max: 99, bytes_max: u64::MAX };
     let shown = |rule, now| {
-        let hub = shelf.hub_with(Settings { channels: vec![rule], ..Settings::default() });
-        let history = hub.history(&five(), Some(start), usize::MAX, now).expect("it has a log");
-        while shelf.reads() > 0 {
-            shelf.read();
-        }
-        let (_, entries) = history.now().expect("it was read").expect("all of it");
-        let first = entries.first().map(|entry| entry.position().offset);
+        let hub = kept_by(&shelf, Settings { channels: vec![rule], ..Settings::default() });
+        let first = offsets(&page(&shelf, &hub, &query, now)).first().copied();
         (first, follow(&hub, start).1)
     };
     assert_eq!(shown(rule(0, 10), later(9)), (Some(1), true));
@@ -299,6 +286,40 @@ fn history_shows_no_more_than_the_rule_says_however_much_is_on_disk() {
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    /// What is said of a log in memory is said of the same log on disk, wherever its end is.
+    #[test]
+    fn pages_are_the_same_from_memory_and_from_disk(
+        before in 1u64..700,
+        tail in 0u64..20,
+        offset in 0u64..800,
+        span in 0u8..4,
+        messages_max in 0usize..600,
+        bytes_max in 0u64..2_000,
+    ) {
+        let (shelf, hub, start) = kept(before);
+        let rule = ChannelRule { history_messages: 1_000, ..ChannelRule::default() };
+        let memory = hub_with(Settings { channels: vec![rule], ..Settings::default() });
+        let publish = |hub: &Hub, number: u64| {
+            hub.publish(&five(), Publish::new(Content::text(number.to_string())), NOW).unwrap();
+        };
+        (1..=before + tail).for_each(|number| publish(&memory, number));
+        (before + 1..=before + tail).for_each(|number| publish(&hub, number));
+        shelf.keep_all();
+        let described = |hub: &Hub, epoch| {
+            let span = match span {
+                0 => Span::Last,
+                1 => Span::After(Position { offset, epoch }),
+                2 => Span::Before(Position { offset, epoch }),
+                _ => Span::After(Position { offset, epoch: Epoch::from_bits(5) }),
+            };
+            let page = page(&shelf, hub, &HistoryQuery { span, messages_max, bytes_max }, NOW);
+            let History { recovered, first, last, more_before, more_after, .. } = page;
+            (offsets(&page), recovered, first, last, more_before, more_after)
+        };
+        let epoch = memory.epoch(&five()).unwrap();
+        prop_assert_eq!(described(&hub, start.epoch), described(&memory, epoch));
+    }
 
     #[test]
     fn whatever_happens_in_whatever_order_each_message_comes_once_and_in_order(
@@ -310,7 +331,7 @@ proptest! {
         let (shelf, _, epoch) = kept(before);
         let rule = ChannelRule { durable: true, history_messages: 0, ..ChannelRule::default() };
         let limits = Limits { lag_bytes: 1 << 30, lag_messages: 1 << 30, ..Limits::default() };
-        let hub = shelf.hub_with(Settings { limits, channels: vec![rule], ..Settings::default() });
+        let hub = kept_by(&shelf, Settings { limits, channels: vec![rule], ..Settings::default() });
         let next = AtomicU64::new(before + 1);
         let publish = || {
             let number = next.fetch_add(1, Ordering::Relaxed);

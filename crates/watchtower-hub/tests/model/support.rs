@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use watchtower_hub::{
-    Batch, ChannelName, Content, Drained, Entropy, Format, FormatId, Hub, Message, Publish, Published,
-    Refused, SenderId, Session, Settings, Timestamp, WhenLagging,
+    Batch, ChannelName, ChannelRule, Content, Drained, Entropy, Format, FormatId, Hub, Limits, Message,
+    Publish, Published, Refused, SenderId, Session, Settings, Timestamp, WhenLagging,
 };
+
+use crate::shelf::Shelf;
 
 /// Numbers without end; good enough to tell ids apart.
 #[derive(Default)]
@@ -97,8 +99,26 @@ pub(crate) fn hub_with(settings: Settings) -> Hub {
     hub
 }
 
+/// A hub with this ledger, in which all channels are durable.
+pub(crate) fn durable(shelf: &Shelf, limits: Limits) -> Hub {
+    let rule = ChannelRule { durable: true, ..ChannelRule::default() };
+    kept_by(shelf, Settings { limits, channels: vec![rule], ..Settings::default() })
+}
+
+pub(crate) fn kept_by(shelf: &Shelf, settings: Settings) -> Hub {
+    let hub = Hub::with_ledger(settings, Box::new(Seeded::default()), Arc::new(shelf.clone()));
+    hub.tick(NOW);
+    hub
+}
+
 pub(crate) fn hub() -> Hub {
     hub_with(Settings::default())
+}
+
+/// A hub whose channels keep all that is published in a test.
+pub(crate) fn hub_with_history() -> Hub {
+    let rule = ChannelRule { history_messages: 1_000, ..ChannelRule::default() };
+    hub_with(Settings { channels: vec![rule], ..Settings::default() })
 }
 
 pub(crate) fn five() -> ChannelName {

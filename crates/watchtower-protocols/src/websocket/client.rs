@@ -11,7 +11,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use watchtower_hub::{
     Batch, ChannelName, Drained, Hub, Joined, Position, Publish, Published, Refused, SenderId, Session,
-    Timestamp,
+    Start, Timestamp,
 };
 
 use super::format::{Compression, Frames, MessageKind};
@@ -245,6 +245,23 @@ impl Client<'_> {
     pub fn subscribe(&mut self, channel: &ChannelName) -> Result<Joined, Refused> {
         let sender = self.sender()?;
         self.line.session.join(sender, channel, self.now)
+    }
+
+    /// The same from `start` on, whatever was delivered here before, or missed.
+    /// Twice starts anew.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused::Limit`].
+    pub fn follow(&mut self, channel: &ChannelName, start: Start) -> Result<Joined, Refused> {
+        let sender = self.sender()?;
+        self.line.session.follow(sender, channel, start, self.now)
+    }
+
+    /// What is delivered from now on looks like this, on all channels: another
+    /// of the protocol's [`Frames`].
+    pub fn deliver_as(&mut self, frames: Arc<Frames>) {
+        self.line.frames = frames;
     }
 
     /// Leaves a channel. What was published there before is delivered first.

@@ -51,8 +51,9 @@ pub trait Handler: Send + Sync + 'static {
     /// What presence and metrics call the protocol.
     fn protocol(&self) -> &'static str;
 
-    /// What delivered messages look like. Asked once a connection, when it
-    /// opens; the same each time. As it stands: the content, as one message of
+    /// What delivered messages look like, until it is told
+    /// [otherwise](Client::deliver_as). Asked once a connection, when it opens;
+    /// the same each time. As it stands: the content, as one message of
     /// text or binary.
     fn frames(&self) -> Arc<Frames> {
         Frames::content()

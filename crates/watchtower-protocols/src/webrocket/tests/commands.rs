@@ -320,7 +320,7 @@ fn a_binary_message_is_invalid_data_whatever_is_in_it() {
 
 #[test]
 fn further_fields_of_other_commands_than_publish_mean_nothing() {
-    check(r#"{"subscribe": {"channel": "a", "since": "x", "n": {"b": [1]}}}"#, &[OK]);
+    check(r#"{"subscribe": {"channel": "a", "from": "x", "n": {"b": [1]}}}"#, &[OK]);
     check(r#"{"unsubscribe": {"n": 1, "channel": "hello"}}"#, &[OK]);
     check(r#"{"auth": {"user": "u", "access": "read-only", "secret": "r"}}"#, &[OK]);
 }
