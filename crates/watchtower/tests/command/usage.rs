@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use super::process::{run, watchtower};
 
 /// Every command, as it is written on the command line.
-const COMMANDS: [&[&str]; 26] = [
+const COMMANDS: [&[&str]; 27] = [
     &[],
     &["serve"],
     &["rocket"],
@@ -19,6 +19,7 @@ const COMMANDS: [&[&str]; 26] = [
     &["register"],
     &["pub"],
     &["sub"],
+    &["history"],
     &["channels"],
     &["store"],
     &["store", "check"],
