@@ -122,7 +122,8 @@ def run_once(image, disk, publishers, seconds):
     patience.cancel()
     if not is_ready:
         machine.cut()
-        return 0, 0, wrong + ["the server did not start: see target/power-cut/console.log"]
+        lost = sum(len(publisher.acknowledged) for publisher in publishers)
+        return 0, lost, wrong + ["the server did not start: see target/power-cut/console.log"]
     # What it says from now on is told once it is over.
     said = threading.Thread(target=lambda: wrong.extend(line for line in machine.lines() if is_wrong(line)))
     said.start()
