@@ -13,8 +13,8 @@ use crate::inner::Inner;
 use crate::reader::Link;
 use crate::session::Session;
 use crate::{
-    ChannelName, Epoch, Ledger, NotRead, Position, Publish, Published, Refused, SenderId, Settings, Soon,
-    Timestamp,
+    ChannelName, Epoch, KeptSender, Ledger, NotKept, NotRead, Position, Publish, Published, Refused,
+    SenderId, Settings, Soon, Timestamp,
 };
 
 /// Where the hub's ids come from: the operating system's generator, or a seed
@@ -68,15 +68,47 @@ impl Hub {
     ///
     /// [`Refused::Limit`] when there are too many.
     pub fn register(&self, now: Timestamp) -> Result<SenderId, Refused> {
-        Ok(self.0.register(now)?.id)
+        Ok(self.0.register(true, now)?.id)
     }
 
     /// Whether the sender is registered; notes that it is active.
     pub fn is_registered(&self, sender: SenderId, now: Timestamp) -> bool {
         self.0.sender(sender).is_ok_and(|sender| {
-            sender.touch(now);
+            self.0.touch(&sender, now);
             true
         })
+    }
+
+    /// Takes up a sender of an earlier process, as its ledger was told. It
+    /// expires when it would have; its joins that are not standing wait
+    /// `session_ttl` from now on for a session that takes them up, with what
+    /// comes meanwhile. To be called before anybody is served; limits of senders
+    /// do not count. One that is there already stays as it is.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused::Limit`], if there are too many channels: it is in those there
+    /// are.
+    pub fn restore(&self, sender: &KeptSender, now: Timestamp) -> Result<(), Refused> {
+        self.0.restore(sender, now)
+    }
+
+    /// Comes when all that has become of senders and their joins until now
+    /// outlives the process, or says why it does not; at once where nothing does.
+    /// It has its effect all the same.
+    pub fn kept(&self) -> Soon<(), NotKept> {
+        let Some(ledger) = &self.0.ledger else { return Soon::known(Ok(())) };
+        let (soon, promise) = Soon::awaited();
+        ledger.when_kept(Box::new(|result| promise.keep(result)));
+        soon
+    }
+
+    /// Says that the clock went from one time to another without that time
+    /// having passed: what senders did last moves with it, so that none of them
+    /// expires earlier or later for that. To be called before the next
+    /// [`tick`](Self::tick).
+    pub fn clock_jumped(&self, from: Timestamp, to: Timestamp) {
+        self.0.clock_jumped(from, to);
     }
 
     /// Forgets a sender at once: its joins end, with what they have not
@@ -105,7 +137,7 @@ impl Hub {
     /// [`Refused::UnknownSender`], or [`Refused::Limit`]; then none is joined.
     pub fn join(&self, sender: SenderId, channels: &[ChannelName], now: Timestamp) -> Result<(), Refused> {
         let sender = self.0.sender(sender)?;
-        sender.touch(now);
+        self.0.touch(&sender, now);
         let mut joined: Vec<&ChannelName> = Vec::new();
         for name in channels {
             let was_member = sender.lock().joins.contains_key(name);
@@ -133,7 +165,7 @@ impl Hub {
     /// [`Refused::UnknownSender`].
     pub fn leave(&self, sender: SenderId, channel: &ChannelName, now: Timestamp) -> Result<(), Refused> {
         let sender = self.0.sender(sender)?;
-        sender.touch(now);
+        self.0.touch(&sender, now);
         self.0.leave(&sender, channel, now);
         Ok(())
     }

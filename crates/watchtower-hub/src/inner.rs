@@ -70,20 +70,23 @@ impl Inner {
         self.senders.pin().get(&id).cloned().ok_or(Refused::UnknownSender(id))
     }
 
-    pub(crate) fn register(&self, now: Timestamp) -> Result<Arc<Sender>, Refused> {
-        let limit = self.settings.load().limits.senders_max;
+    /// Registers a sender, which outlives the process if it is to be `kept`.
+    pub(crate) fn register(&self, kept: bool, now: Timestamp) -> Result<Arc<Sender>, Refused> {
+        let settings = self.settings.load();
+        let limit = settings.limits.senders_max;
         if self.senders.len() >= limit {
             return Err(Refused::Limit { what: "senders", limit });
         }
         loop {
             let Some(id) = SenderId::new(self.entropy.next_u64() as u32) else { continue };
-            let sender = Arc::new(Sender::new(id, now));
-            let due = self.agenda.add(now.after(self.settings.load().sender_ttl), Item::Sender(id));
-            sender.lock().expiry_due = Some(due);
+            let sender = Arc::new(Sender::new(id, now, kept));
+            let mut state = sender.lock();
             if self.senders.pin().try_insert(id, sender.clone()).is_ok() {
+                self.watch_activity(id, &mut state, now.after(settings.sender_ttl), now, &settings);
+                self.note_registered(&sender, &state);
+                drop(state);
                 return Ok(sender);
             }
-            self.agenda.cancel(due);
         }
     }
 
@@ -123,6 +126,7 @@ impl Inner {
                     let change = Change::Joined(state.protocol_of(sender.id));
                     self.announce(&channel, &mut state, change, sender.id, now);
                 }
+                self.note_join(sender, name, &state, owner.is_some());
             } else {
                 state.remove_if_gone(sender.id);
                 self.watch_unused(&channel, &mut state, sender.last_active());
@@ -262,6 +266,7 @@ impl Inner {
         let change = Change::Left(state.protocol_of(sender.id));
         state.remove(sender.id, &self.counters);
         self.announce(&channel, &mut state, change, sender.id, now);
+        self.note_left(sender, name);
         self.watch_unused(&channel, &mut state, now);
     }
 
@@ -277,7 +282,7 @@ impl Inner {
     }
 
     /// Sees to it that joins that outlive their session end in time.
-    fn watch_away(&self, id: SenderId, sender_state: &mut senders::State, until: Timestamp) {
+    pub(crate) fn watch_away(&self, id: SenderId, sender_state: &mut senders::State, until: Timestamp) {
         if sender_state.away_due.is_none() {
             sender_state.away_due = Some(self.agenda.add(until, Item::Away(id)));
         }
@@ -350,6 +355,7 @@ impl Inner {
         if state.remove_if_gone(id) {
             sender_state.joins.remove(&channel.name);
             self.announce(channel, &mut state, change, id, now);
+            self.note_left(&sender, &channel.name);
             self.watch_unused(channel, &mut state, now);
         }
     }
@@ -407,6 +413,7 @@ impl Inner {
             let gone = state.expire_away(id, now);
             if gone {
                 self.announce(channel, &mut state, change, id, now);
+                self.note_left(&sender, &channel.name);
                 self.watch_unused(channel, &mut state, now);
             } else if let Some(until) = state.away_until(id) {
                 due = Some(due.map_or(until, |due| due.min(until)));
@@ -430,12 +437,15 @@ impl Inner {
         let Ok(sender) = self.sender(id) else { return };
         let mut state = sender.lock();
         state.expiry_due = None;
-        let ttl = self.settings.load().sender_ttl;
+        let settings = self.settings.load();
         let connected =
             state.owner.is_some() || state.joins.values().any(|channel| channel.lock().delivers_to(id));
-        let due = if connected { now.after(ttl) } else { sender.last_active().after(ttl) };
+        if connected && sender.touch(now) {
+            self.note_registered(&sender, &state);
+        }
+        let due = sender.last_active().after(settings.sender_ttl);
         if due > now {
-            state.expiry_due = Some(self.agenda.add(due, Item::Sender(id)));
+            self.watch_activity(id, &mut state, due, now, &settings);
             return;
         }
         self.forget(&sender, &mut state, now);
@@ -465,6 +475,7 @@ impl Inner {
             self.agenda.cancel(due);
         }
         self.senders.pin().remove(&sender.id);
+        self.note_forgotten(sender);
     }
 }
 

@@ -31,6 +31,7 @@ mod presence;
 mod publish;
 mod reader;
 mod ready;
+mod registry;
 mod senders;
 mod session;
 mod settings;
@@ -44,7 +45,9 @@ pub use counters::Counts;
 pub use error::Refused;
 pub use hub::{Entropy, Hub, WhenLagging};
 pub use ids::{Epoch, Position, SenderId, Timestamp};
-pub use ledger::{Appended, Ends, Ledger, NotKept, NotRead, Page, ReadLimit, WasRead};
+pub use ledger::{
+    Appended, Ends, KeptJoin, KeptSender, Ledger, NotKept, NotRead, Note, Page, ReadLimit, WasRead,
+};
 pub use log::Entry;
 pub use mailbox::Mailbox;
 pub use message::{Audience, Content, ContentKind, Format, FormatId, JSON_DEPTH_MAX, Message};

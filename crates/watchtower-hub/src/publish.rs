@@ -199,7 +199,8 @@ impl Inner {
     ) -> Result<(Draft<'a>, Content), Refused> {
         let (draft, content) = Draft::new(message, now, settings)?;
         if let Some(sender) = draft.sender {
-            self.senders.pin().get(&sender).ok_or(Refused::UnknownSender(sender))?.touch(now);
+            let senders = self.senders.pin();
+            self.touch(senders.get(&sender).ok_or(Refused::UnknownSender(sender))?, now);
         }
         Ok((draft, content))
     }

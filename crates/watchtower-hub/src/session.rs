@@ -296,7 +296,21 @@ impl Session {
     ///
     /// [`Refused::Limit`] when there are too many.
     pub fn register(&self, now: Timestamp) -> Result<SenderId, Refused> {
-        let sender = self.hub.register(now)?;
+        self.register_kept(true, now)
+    }
+
+    /// As [`register`](Self::register), for a client that cannot come back by its
+    /// id: no ledger is told of the sender, so it does not outlive the process.
+    ///
+    /// # Errors
+    ///
+    /// As [`register`](Self::register).
+    pub fn register_passing(&self, now: Timestamp) -> Result<SenderId, Refused> {
+        self.register_kept(false, now)
+    }
+
+    fn register_kept(&self, kept: bool, now: Timestamp) -> Result<SenderId, Refused> {
+        let sender = self.hub.register(kept, now)?;
         self.hub.attach(&self.link, &sender, now)?;
         Ok(sender.id)
     }
@@ -314,12 +328,17 @@ impl Session {
     /// elsewhere so often that its joins, each time that it moved, are more
     /// than twice `channels_per_sender_max` in ten seconds.
     pub fn attach(&self, sender: SenderId, now: Timestamp) -> Result<(), Refused> {
-        if let Some(sender) = self.link.reader.lock().owned.get(sender) {
-            sender.touch(now);
-            return Ok(());
+        let owned = self.link.reader.lock().owned.get(sender).map(|sender| sender.touch(now));
+        match owned {
+            Some(false) => return Ok(()),
+            Some(true) => {
+                self.hub.note_activity(&*self.hub.sender(sender)?);
+                return Ok(());
+            }
+            None => {}
         }
         let sender = self.hub.sender(sender)?;
-        sender.touch(now);
+        self.hub.touch(&sender, now);
         self.hub.attach(&self.link, &sender, now)
     }
 
@@ -331,7 +350,7 @@ impl Session {
     /// As [`attach`](Self::attach), and [`Refused::Limit`].
     pub fn join(&self, sender: SenderId, channel: &ChannelName, now: Timestamp) -> Result<Joined, Refused> {
         let sender = self.hub.sender(sender)?;
-        sender.touch(now);
+        self.hub.touch(&sender, now);
         // Attached and joined at once: an id that moved in between would be
         // delivered to by two connections.
         self.hub.enter(Some(&self.link), &sender, channel, now, |channel, state| {
@@ -366,7 +385,7 @@ impl Session {
         now: Timestamp,
     ) -> Result<Joined, Refused> {
         let sender = self.hub.sender(sender)?;
-        sender.touch(now);
+        self.hub.touch(&sender, now);
         self.hub.enter(Some(&self.link), &sender, channel, now, |channel, state| {
             state.member(sender.id, self.link.protocol, now);
             // First, since what is ended next may be what keeps it.
@@ -418,7 +437,7 @@ impl Session {
         now: Timestamp,
     ) -> Result<Joined, Refused> {
         let sender = self.hub.sender(sender)?;
-        sender.touch(now);
+        self.hub.touch(&sender, now);
         self.hub.enter(None, &sender, channel, now, |channel, state| {
             state.member(sender.id, self.link.protocol, now);
             let (from, recovered) = self.hub.start(channel, state, start);

@@ -44,7 +44,7 @@ impl Subscriber {
         let now = clock::now();
         let session = hub.open(protocol, WhenLagging::Skip);
         session.end_joins_on_close();
-        let sender = session.register(now)?;
+        let sender = session.register_passing(now)?;
         for channel in channels {
             session.subscribe(sender, channel, Start::End, now)?;
         }

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::time::{MissedTickBehavior, interval, timeout};
-use watchtower_hub::{Accepts, ChannelName, ChannelRule, Hub, Limits, Publish, Published, Refused, Settings};
+use watchtower_hub::{
+    Accepts, ChannelName, ChannelRule, Hub, Limits, Publish, Published, Refused, Settings, Timestamp,
+};
 use watchtower_protocols::http::MessageJson;
 use watchtower_protocols::packets::{self, Admission, Registrar};
 use watchtower_protocols::webrocket::Observer;
@@ -18,8 +20,8 @@ use watchtower_store::OpenError;
 use crate::callbacks::address::AddressPolicy;
 use crate::callbacks::post::Network;
 use crate::callbacks::sign::SigningKey;
-use crate::callbacks::{CallbackSettings, Callbacks};
-use crate::clock::{self, SystemEntropy};
+use crate::callbacks::{CallbackSettings, Callbacks, Records};
+use crate::clock::{self, JumpWatch, SystemEntropy};
 use crate::config::{Config, ContentFormat};
 use crate::http::{Http, HttpState};
 use crate::inside::Subscriber;
@@ -96,9 +98,10 @@ impl Shared {
             Some(ledger) => Hub::with_ledger(settings(&config), Box::new(SystemEntropy), ledger),
             None => Hub::new(settings(&config), Box::new(SystemEntropy)),
         };
+        let records = ledger.clone().map(|ledger| ledger as Arc<dyn Records>);
         let network = Network::of_this_machine().map_err(|error| failed(&error))?;
         let callbacks =
-            Callbacks::new(hub.clone(), Arc::new(MessageJson), network, callback_settings(&config))
+            Callbacks::new(hub.clone(), Arc::new(MessageJson), network, callback_settings(&config), records)
                 .map_err(|error| failed(&error))?;
         metrics.show_hub(hub.clone());
         metrics.register(|registry| callbacks.metrics().register(registry));
@@ -131,6 +134,14 @@ impl Shared {
             shutdown: ShutdownControl::default(),
             config: ArcSwap::from_pointee(config),
         })
+    }
+
+    /// Takes up the senders and the callbacks of an earlier process. Needs a
+    /// tokio runtime.
+    fn restore(&self, now: Timestamp) {
+        let Some(ledger) = &self.ledger else { return };
+        ledger.restore(&self.hub, now);
+        ledger.restore_callbacks(&self.callbacks, now);
     }
 
     /// What the packet protocol is told of a client at `address`.
@@ -253,6 +264,7 @@ impl ServerBuilder {
     pub async fn bind(self) -> Result<Server, StartError> {
         let listeners = Listeners::bind(&self.config, self.with_shared_port)?;
         let shared = Arc::new(Shared::new(self.config, &self.additions)?);
+        shared.restore(clock::now());
         shared.hub.tick(clock::now());
         let whispernet = Whispernet::start(&shared.config.load(), &shared.hub, &shared.metrics).await?;
         let infos = listeners.infos().into_iter().chain(whispernet.as_ref().map(Whispernet::info)).collect();
@@ -401,6 +413,7 @@ impl Server {
             let sessions = shared.shutdown.tasks();
             tracing::warn!(sessions, ?grace, "the grace is over: the rest is cut off");
         }
+        shared.callbacks.save();
         if let Some(ledger) = shared.ledger.clone() {
             let closed = tokio::task::spawn_blocking(move || ledger.close()).await;
             debug_assert!(closed.is_ok(), "closing does not panic");
@@ -415,9 +428,20 @@ async fn tick(shared: Arc<Shared>) {
     let mut sweep = tokio::time::interval(SWEEP);
     sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut shutdown = shared.shutdown.part();
+    let mut clock = JumpWatch::new();
     loop {
         tokio::select! {
-            _ = interval.tick() => shared.hub.tick(clock::now()),
+            _ = interval.tick() => {
+                if let Some((from, to)) = clock.jumped() {
+                    tracing::warn!(?from, ?to, "the clock has jumped: senders are kept as if it had not");
+                    shared.hub.clock_jumped(from, to);
+                }
+                shared.hub.tick(clock::now());
+                shared.callbacks.save();
+                if let Some(ledger) = &shared.ledger {
+                    ledger.retry();
+                }
+            }
             _ = sweep.tick() => shared.callbacks.sweep(),
             () = shutdown.started() => return,
         }

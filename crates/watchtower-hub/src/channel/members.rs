@@ -56,6 +56,11 @@ impl State {
         self.members.get(&sender).is_some_and(|member| !member.slots.is_empty())
     }
 
+    /// Since when the sender is here, and whether until it leaves.
+    pub(crate) fn stay(&self, sender: SenderId) -> Option<(Timestamp, bool)> {
+        self.members.get(&sender).map(|member| (member.since, member.standing))
+    }
+
     pub(crate) fn presence(&self) -> Vec<Presence> {
         let present = |(&sender, member): (&SenderId, &Member)| Presence {
             sender,

@@ -68,7 +68,8 @@ keys! {
         /// Whether the packet R registers without the secret: true, false, or "auto", which
         /// means only while the server listens on loopback alone.
         open_registration: OpenRegistration = OpenRegistration::Auto;
-        /// The folder for what outlives the server. Empty: nothing is kept on disk.
+        /// The folder for what outlives the server: senders, joins, callbacks, messages of
+        /// durable channels. Empty: nothing is kept on disk.
         data_dir: Option<PathBuf> = None;
         /// Whether a sender belongs to the connection or UDP address that registered it, so
         /// that no other may use its id while that one is connected.

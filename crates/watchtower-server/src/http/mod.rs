@@ -115,6 +115,13 @@ impl HttpState {
         registered.then_some(sender).ok_or(ApiError::UnknownSender)
     }
 
+    /// Waits until what has become of senders and joins is on disk, if that is
+    /// where it is to be.
+    async fn kept(&self) -> Result<(), ApiError> {
+        let kept = self.hub.kept().await;
+        kept.map_err(|reason| ApiError::NotKept(format!("it is done, but not kept on disk: {reason}")))
+    }
+
     fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
     }

@@ -69,8 +69,13 @@ pub(super) async fn register(
     if !given.is_some_and(|given| is_secret(&config.secret_key, &given)) {
         return Err(ApiError::InvalidSecretKey);
     }
-    let id = state.hub.register(state.now())?.get();
-    Ok(answer(StatusCode::OK, &RegisterAnswer { id }))
+    let id = state.hub.register(state.now())?;
+    if let Err(error) = state.kept().await {
+        // Nobody will know the id.
+        let _ = state.hub.unregister(id, state.now());
+        return Err(error);
+    }
+    Ok(answer(StatusCode::OK, &RegisterAnswer { id: id.get() }))
 }
 
 /// Whether that is the secret, in a time that tells neither where it differs

@@ -1,7 +1,7 @@
 //! `watchtower serve`: how it starts, refuses to, and ends [running: serve]. What it serves is
 //! tested with the server.
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
@@ -77,6 +77,41 @@ fn a_secret_is_made_at_the_first_start_shown_once_and_kept_for_its_owner_alone()
     assert_eq!(code, Some(0));
     assert!(!said.contains(secret), "{said}");
     assert_eq!(fs::read_to_string(&file).unwrap().trim_end(), secret);
+}
+
+/// What is in a folder, with the bits of its mode.
+fn modes(path: &Path) -> Vec<(String, u32)> {
+    let mode = fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+    let mut found = vec![(path.display().to_string(), mode)];
+    if path.is_dir() {
+        found.extend(fs::read_dir(path).unwrap().flat_map(|entry| modes(&entry.unwrap().path())));
+    }
+    found
+}
+
+#[test]
+fn all_that_is_kept_is_for_its_owner_alone_and_what_others_may_read_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let options = ["--data-dir", "data", "--set", "whispernet.listen=127.0.0.1:0"];
+    let (code, said) = serve(folder.path(), &options).ended_by(Signal::TERM);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(!said.contains("others on this machine"), "{said}");
+    let found = modes(&data);
+    for name in ["secret_key", "store/store", "store/lock", "whispernet/whispernet.key"] {
+        let is_there = found.iter().any(|(path, _)| path.ends_with(name));
+        assert!(is_there, "{name} is not in {found:?}");
+    }
+    for (path, mode) in found {
+        let expected = if Path::new(&path).is_dir() { 0o700 } else { 0o600 };
+        assert_eq!(mode, expected, "{path}: {mode:o}");
+    }
+    fs::set_permissions(data.join("store"), Permissions::from_mode(0o755)).unwrap();
+    let (code, said) = serve(folder.path(), &options).ended_by(Signal::TERM);
+    assert_eq!(code, Some(0), "{said}");
+    let told = "others on this machine may read or change what is in data/store (mode 0755); if they are \
+                not to, run: chmod -R go= data/store";
+    assert!(said.contains(told), "{said}");
 }
 
 #[test]

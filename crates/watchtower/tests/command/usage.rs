@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use super::process::{run, watchtower};
 
 /// Every command, as it is written on the command line.
-const COMMANDS: [&[&str]; 22] = [
+const COMMANDS: [&[&str]; 28] = [
     &[],
     &["serve"],
     &["rocket"],
@@ -21,6 +21,10 @@ const COMMANDS: [&[&str]; 22] = [
     &["sub"],
     &["history"],
     &["channels"],
+    &["store"],
+    &["store", "check"],
+    &["store", "export"],
+    &["store", "import"],
     &["bench"],
     &["bench", "fanout"],
     &["bench", "many"],
@@ -28,6 +32,7 @@ const COMMANDS: [&[&str]; 22] = [
     &["bench", "latency"],
     &["bench", "churn"],
     &["bench", "idle"],
+    &["bench", "durable"],
     &["completions"],
     &["man"],
 ];
@@ -49,9 +54,12 @@ fn examples(command: &[&str]) -> Vec<String> {
 #[test]
 fn every_example_in_the_help_that_needs_no_server_works() {
     let needs_server = |example: &str| {
-        ["serve", "rocket", "webtalk", "whisper", "register", "pub", "sub", "history", "channels", "bench"]
-            .iter()
-            .any(|command| example.contains(&format!("watchtower {command}")))
+        [
+            "serve", "rocket", "webtalk", "whisper", "register", "pub", "sub", "history", "channels",
+            "store", "bench",
+        ]
+        .iter()
+        .any(|command| example.contains(&format!("watchtower {command}")))
     };
     let folder = tempfile::tempdir().unwrap();
     let mut worked = 0;
@@ -101,6 +109,10 @@ fn a_wrong_command_line_is_code_2_and_says_what_is_right() {
         (&["bench", "fanout", "--rate", "5", "--window", "5"], "cannot be used with"),
         (&["bench", "fanout", "--subscribers", "0"], "at least one subscriber"),
         (&["bench", "fanout", "--deflate"], "but over WebSocket"),
+        (&["store", "check"], "<FOLDER|--data-dir <DIR>>"),
+        (&["store", "check", "a", "--data-dir", "b"], "cannot be used with"),
+        (&["bench", "durable", "--publishers", "0"], "at least one publisher"),
+        (&["bench", "durable", "--seconds=-1"], "0 or more"),
         (&["completions", "cmd"], "bash"),
         (&[], "Usage: watchtower <COMMAND>"),
     ] {

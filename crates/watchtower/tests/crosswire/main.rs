@@ -11,6 +11,7 @@ mod operation;
 mod packets;
 mod pages;
 mod receiver;
+mod restart;
 mod resume;
 mod server;
 mod subprotocols;
