@@ -34,7 +34,7 @@ mod subscription;
 mod sync;
 
 pub use channel::{Joined, Presence, Start};
-pub use counters::Counts;
+pub use counters::{Counts, ProtocolCounts, RefusedCounts};
 pub use error::Refused;
 pub use hub::{Entropy, Hub, WhenLagging};
 pub use ids::{Epoch, Position, SenderId, Timestamp};
@@ -43,5 +43,5 @@ pub use mailbox::Mailbox;
 pub use message::{Audience, Content, ContentKind, Format, FormatId, JSON_DEPTH_MAX, Message};
 pub use name::{ChannelName, InvalidName, NAME_BYTES_MAX};
 pub use publish::Publish;
-pub use session::{Batch, Drained, Session};
+pub use session::{Backlog, Batch, Drained, Session};
 pub use settings::{Accepts, ChannelRule, Limits, Settings};

@@ -3,6 +3,7 @@
 
 mod behind;
 mod costs;
+mod counted;
 mod guests;
 mod lasting;
 mod mailbox;
