@@ -3,8 +3,8 @@
 //! A session knows neither its socket nor its protocol. Whoever drives it
 //! drains it in one format and writes what it was given.
 
-use std::sync::{Arc, Weak};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::task::Waker;
 
 use bytes::Bytes;

@@ -33,13 +33,8 @@ fn each_limit_counts_what_it_refused() {
     let sessions = [(); 5].map(|()| hub.open("test", WhenLagging::Close));
     let moved: Vec<_> = sessions.iter().map(|session| session.attach(first, NOW).is_ok()).collect();
     assert_eq!(moved, [true, true, false, false, false]);
-    let expected = RefusedCounts {
-        senders: 1,
-        channels_per_sender: 2,
-        channels: 3,
-        message_bytes: 4,
-        moved_joins: 3,
-    };
+    let expected =
+        RefusedCounts { senders: 1, channels_per_sender: 2, channels: 3, message_bytes: 4, moved_joins: 3 };
     assert_eq!(hub.counts().refused, expected);
 }
 
@@ -54,7 +49,8 @@ fn sessions_and_what_they_skip_are_told_apart_by_protocol_and_from_those_away() 
         session
     });
     let counted = || {
-        let read = |counts: &watchtower_hub::ProtocolCounts| (counts.protocol, counts.sessions, counts.skipped);
+        let read =
+            |counts: &watchtower_hub::ProtocolCounts| (counts.protocol, counts.sessions, counts.skipped);
         hub.counts_by_protocol().iter().map(read).collect::<Vec<_>>()
     };
     assert_eq!(counted(), [("tcp", 1, 0), ("udp", 1, 0)]);

@@ -16,6 +16,7 @@ use super::error::{ApiError, ErrorAnswer};
 use super::extract::{Field, WholeBody};
 use super::{HttpState, answer};
 use crate::config::SecretKey;
+use crate::metrics::ByProtocol;
 
 /// A wish to be registered.
 #[derive(Deserialize, ToSchema)]
@@ -59,15 +60,19 @@ pub(super) async fn register(
         state.metrics.registrations_limited.inc();
         return Err(ApiError::TooManyRequests { wait });
     }
+    let refuse = || {
+        state.metrics.registrations_refused.get_or_create(&ByProtocol { protocol: "http" }).inc();
+        ApiError::InvalidSecretKey
+    };
     // No body holds no secret.
     if body.0.is_empty() {
-        return Err(ApiError::InvalidSecretKey);
+        return Err(refuse());
     }
     let request: RegisterRequest<'_> = body.json()?;
     let given = request.secret_key.string("secret_key").ok().flatten();
     let config = state.config.load();
     if !given.is_some_and(|given| is_secret(&config.secret_key, &given)) {
-        return Err(ApiError::InvalidSecretKey);
+        return Err(refuse());
     }
     let id = state.hub.register(state.now())?.get();
     Ok(answer(StatusCode::OK, &RegisterAnswer { id }))

@@ -30,7 +30,7 @@ fn metrics_are_text_of_prometheus_whose_counts_move() {
     server.broadcast(sender, &json!(5), "hello");
     stream.expect(&delivered(sender, 5, false, b"hello"));
     assert_eq!(server.metric("watchtower_messages_published_total"), Some(1.0));
-    assert_eq!(server.metric("watchtower_message_bytes_published_total"), Some(5.0));
+    assert_eq!(server.metric("watchtower_published_bytes_total"), Some(5.0));
     assert_eq!(server.metric("watchtower_messages_delivered_total"), Some(1.0));
     assert_eq!(server.metric("watchtower_senders"), Some(1.0));
     assert_eq!(server.metric("watchtower_channels"), Some(1.0));
@@ -39,16 +39,16 @@ fn metrics_are_text_of_prometheus_whose_counts_move() {
     assert_eq!(server.metric(streams), Some(1.0));
     let answer = server.get("/metrics");
     for line in [
-        "# TYPE watchtower_connections counter",
-        "# TYPE watchtower_connections_refused counter",
-        "# TYPE watchtower_http_requests counter",
-        "# TYPE watchtower_http_streams counter",
-        "# TYPE watchtower_udp_too_large counter",
-        "# TYPE watchtower_messages_published counter",
-        "# TYPE watchtower_message_bytes_published counter",
-        "# TYPE watchtower_messages_delivered counter",
-        "# TYPE watchtower_sessions_lagging_closed counter",
-        "# TYPE watchtower_messages_skipped counter",
+        "# TYPE watchtower_connections_total counter",
+        "# TYPE watchtower_connections_refused_total counter",
+        "# TYPE watchtower_http_requests_total counter",
+        "# TYPE watchtower_http_streams_total counter",
+        "# TYPE watchtower_udp_too_large_total counter",
+        "# TYPE watchtower_messages_published_total counter",
+        "# TYPE watchtower_published_bytes_total counter",
+        "# TYPE watchtower_messages_delivered_total counter",
+        "# TYPE watchtower_sessions_lagging_closed_total counter",
+        "# TYPE watchtower_messages_skipped_total counter",
         "# TYPE watchtower_channels gauge",
         "# TYPE watchtower_senders gauge",
         "# TYPE watchtower_sessions gauge",
