@@ -205,7 +205,7 @@ impl Default for Metrics {
         m.registry.lock().register_collector(Box::new(counts));
         m.register(|registry| m.streams.register(registry));
         m.register(|registry| m.latencies.register(registry));
-        m.process.lock().register_collector(Box::new(Process));
+        m.process.lock().register_collector(Box::new(Process::new()));
         metrics
     }
 }
