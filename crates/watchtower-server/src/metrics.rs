@@ -35,7 +35,7 @@ use watchtower_protocols::webrocket::LoginFailures;
 use watchtower_protocols::websocket::{InflationCounts, ViolationCounts};
 
 use self::hub::HubCounts;
-pub(crate) use self::latency::{Latencies, Publication, is_delivery_sampled};
+pub(crate) use self::latency::{Latencies, Publication, sample_delivery};
 use self::process::Process;
 use self::server::ServerCounts;
 pub(crate) use self::streams::StreamMetrics;
@@ -172,7 +172,7 @@ impl Default for Metrics {
         let m = &metrics;
         m.show_from_the_start();
         let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
-        m.registry.lock().register("build", "What runs", version);
+        m.registry.lock().register("build", "What program runs", version);
         m.show("connections", "TCP connections served, by protocol", &m.connections);
         m.show("connections_refused", "Connections that were kept out, by reason", &m.connections_refused);
         m.show("accepts_failed", "Times that no connection could be accepted", &m.accepts_failed);

@@ -21,7 +21,7 @@ use watchtower_hub::{Drained, Timestamp};
 use watchtower_protocols::packets::{PACKET_FORMAT, PacketPeer};
 
 use crate::clock;
-use crate::metrics::{Publication, is_delivery_sampled};
+use crate::metrics::{Publication, sample_delivery};
 use crate::server::Shared;
 use crate::shutdown::Shutdown;
 use crate::tcp::Guest;
@@ -203,9 +203,8 @@ impl Driver {
         let mut datagram = Datagram::default();
         let (mut messages, mut too_large, mut long) = (0, 0, false);
         let outbox = &mut self.outbox;
-        if is_delivery_sampled() {
-            self.measured = self.measured.or(peer.machine.session().woken_by());
-        }
+        let measured = sample_delivery(|| peer.machine.session().woken_by());
+        self.measured = self.measured.or(measured);
         let drained = peer.machine.session().drain_messages(Some(&peer.waker), |message| {
             let frame = message.frame(&PACKET_FORMAT);
             if frame.len() > DATAGRAM_BYTES_MAX {

@@ -14,6 +14,7 @@ use super::error::{ApiError, ErrorAnswer};
 use super::extract::{Field, Parameters, WholeBody, event_name, without_doubles};
 use super::openapi::Channel;
 use super::{ChannelJson, HttpState, answer};
+use crate::metrics::Publication;
 
 /// A message to everyone in some channels.
 #[derive(Deserialize, ToSchema)]
@@ -226,7 +227,11 @@ fn publish(state: &HttpState, outgoing: Outgoing) -> Result<Response, ApiError> 
     if let Some(receivers) = &receivers {
         message = message.to(receivers);
     }
+    let publication = Publication::sample(|| state.hub.clone());
     let positions = state.hub.publish_all(&channels, message, state.now())?;
+    if let Some(publication) = publication {
+        state.metrics.latencies.carried_out(publication, &state.hub);
+    }
     let published = |(channel, position): (_, watchtower_hub::Position)| Published {
         channel: ChannelJson(channel),
         offset: position.offset,

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
-use watchtower_hub::Hub;
+use watchtower_hub::{Hub, Timestamp};
 
 /// One in how many is measured. A prime, so that nothing that goes round is
 /// measured at the same place each time.
@@ -76,6 +76,7 @@ impl Latencies {
     /// What was read at the beginning of `publication` is carried out.
     pub(crate) fn carried_out(&self, publication: Publication, hub: &Hub) {
         if hub.published_by_this_thread() != publication.published {
+            PUBLICATIONS.set(ONE_IN - 1);
             self.publish.observe(publication.began.elapsed().as_secs_f64());
         }
     }
@@ -100,23 +101,26 @@ impl Publication {
     }
 }
 
-/// Whether it is this delivery's turn to be measured.
+/// When the message was published that a session was woken by, if it is this
+/// delivery's turn to be measured.
 #[inline]
-pub(crate) fn is_delivery_sampled() -> bool {
-    is_due(&DELIVERIES)
+pub(crate) fn sample_delivery(woken_by: impl FnOnce() -> Option<Timestamp>) -> Option<Timestamp> {
+    let published = if is_due(&DELIVERIES) { woken_by() } else { None };
+    published.inspect(|_| DELIVERIES.set(ONE_IN - 1))
 }
 
-/// Each thread's first is.
+/// Whether so many were passed over. From then on all are due, until one of them
+/// is found to be what is measured.
 #[inline]
 fn is_due(turns: &'static LocalKey<Cell<u32>>) -> bool {
     let left = turns.get();
-    turns.set(if left == 0 { ONE_IN - 1 } else { left - 1 });
+    turns.set(left.saturating_sub(1));
     left == 0
 }
 
 #[cfg(test)]
 mod tests {
-    use watchtower_hub::{Content, Publish, Settings, Timestamp};
+    use watchtower_hub::{Content, Publish, Settings};
 
     use super::*;
     use crate::clock::SystemEntropy;
@@ -127,9 +131,11 @@ mod tests {
         let latencies = Latencies::default();
         for turn in 0..3 * ONE_IN {
             let publication = Publication::sample(|| hub.clone());
-            assert_eq!(publication.is_some(), turn % ONE_IN == 0);
-            // In the second round nothing is published.
-            if turn / ONE_IN != 1 {
+            // From the second round's beginning nothing is published for a while.
+            let publishes = !(ONE_IN..ONE_IN + 5).contains(&turn);
+            let is_due = turn == 0 || (ONE_IN..=ONE_IN + 5).contains(&turn) || turn == 2 * ONE_IN + 5;
+            assert_eq!(publication.is_some(), is_due, "{turn}");
+            if publishes {
                 let message = Publish::new(Content::text("x"));
                 hub.publish(&5.into(), message, Timestamp::default()).expect("it is taken");
             }
@@ -139,6 +145,6 @@ mod tests {
         latencies.register(&mut registry);
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).expect("a string takes all");
-        assert!(text.contains("\npublish_seconds_count 2\n"), "{text}");
+        assert!(text.contains("\npublish_seconds_count 3\n"), "{text}");
     }
 }

@@ -22,7 +22,7 @@ use watchtower_hub::{Batch, Drained, Timestamp};
 use watchtower_protocols::stream::{ANSWERS_BYTES_MAX, Close, StreamSession};
 
 use crate::clock;
-use crate::metrics::{Publication, is_delivery_sampled};
+use crate::metrics::{Publication, sample_delivery};
 use crate::shutdown::Shutdown;
 use crate::tcp::Guest;
 use crate::wire::Wire;
@@ -522,9 +522,9 @@ impl<W: Wire + Send, S: StreamSession, G: Owner + Send> Member for Drive<W, S, G
 
     fn gather(&mut self, cx: &mut Context<'_>) {
         if self.phase == Phase::Open && !self.is_poked && !self.has_unsent() {
-            if is_delivery_sampled() {
-                self.measured = self.session.session().woken_by();
-                self.is_watched |= self.measured.is_some();
+            if let Some(published) = sample_delivery(|| self.session.session().woken_by()) {
+                self.measured = Some(published);
+                self.is_watched = true;
             }
             let more = self.fill(cx);
             self.gathered = if more { Gathered::Some } else { Gathered::All };
