@@ -31,7 +31,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Metric, Registry};
 use watchtower_hub::Hub;
 use watchtower_protocols::packets::{ErrorCode as PacketError, ErrorCounts, Transport};
-use watchtower_protocols::webrocket::LoginFailures;
+use watchtower_protocols::webrocket::{LoginFailures, RefusalCounts};
 use watchtower_protocols::websocket::{InflationCounts, ViolationCounts};
 
 use self::hub::HubCounts;
@@ -79,6 +79,10 @@ pub(crate) struct Metrics {
     pub(crate) packet_errors: Arc<ErrorCounts>,
     /// Logins to WebRocket that failed.
     pub(crate) login_failures: Arc<LoginFailures>,
+    /// Commands of WebRocket that were refused.
+    pub(crate) webrocket_refusals: Arc<RefusalCounts>,
+    /// Logins to WebTalk's private link that failed.
+    pub(crate) webtalk_logins_failed: Counter,
     /// What compression on WebSockets led to.
     pub(crate) inflation: Arc<InflationCounts>,
     /// What clients sent that is no WebSocket, or too long.
@@ -162,6 +166,8 @@ impl Default for Metrics {
             websockets: Family::default(),
             packet_errors: Arc::default(),
             login_failures: Arc::default(),
+            webrocket_refusals: Arc::default(),
+            webtalk_logins_failed: Counter::default(),
             inflation: Arc::default(),
             violations: Arc::default(),
             udp_too_large: Counter::default(),
@@ -194,6 +200,11 @@ impl Default for Metrics {
         m.show("http_requests", "HTTP requests, by status", &m.http_requests);
         m.show("http_streams", "HTTP streams that began, by form", &m.http_streams);
         m.show("websockets", "WebSockets opened, by protocol", &m.websockets);
+        m.show(
+            "webtalk_logins_failed",
+            "Logins to WebTalk's private link with a wrong secret",
+            &m.webtalk_logins_failed,
+        );
         m.show("udp_too_large", "Messages that fit no datagram", &m.udp_too_large);
         m.show("udp_unsent", "Datagrams that the system did not send", &m.udp_unsent);
         m.registry.lock().register_collector(Box::new(PacketErrors(m.packet_errors.clone())));
@@ -201,6 +212,7 @@ impl Default for Metrics {
             inflation: m.inflation.clone(),
             violations: m.violations.clone(),
             logins: m.login_failures.clone(),
+            refusals: m.webrocket_refusals.clone(),
         };
         m.registry.lock().register_collector(Box::new(counts));
         m.register(|registry| m.streams.register(registry));
@@ -322,6 +334,7 @@ struct WebSocketCounts {
     inflation: Arc<InflationCounts>,
     violations: Arc<ViolationCounts>,
     logins: Arc<LoginFailures>,
+    refusals: Arc<RefusalCounts>,
 }
 
 impl Collector for WebSocketCounts {
@@ -347,7 +360,10 @@ impl Collector for WebSocketCounts {
         show_counts(&counters, &mut encoder)?;
         let help = "WebSockets closed for what their client sent, by code";
         let violations = self.violations.all().map(|(code, count)| (ByClose { code }, count));
-        show_family("websocket_violations", help, violations, &mut encoder)
+        show_family("websocket_violations", help, violations, &mut encoder)?;
+        let help = "Commands of WebRocket refused, by code";
+        let refusals = self.refusals.all().map(|(code, count)| (ByRefusal { code: code.name() }, count));
+        show_family("webrocket_refusals", help, refusals, &mut encoder)
     }
 }
 

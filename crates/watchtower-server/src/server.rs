@@ -104,7 +104,7 @@ impl Shared {
             registrations.clone(),
             clock::now,
         ));
-        let (websockets, http) = WebSockets::new(&config, &hub, http, additions, &metrics.login_failures);
+        let (websockets, http) = WebSockets::new(&config, &hub, http, additions, &metrics);
         Ok(Shared {
             hub,
             gate: Arc::new(Gate {

@@ -20,7 +20,7 @@ use super::namespace::Names;
 use super::slowdown::Slowdown;
 use super::{
     Access, Activity, Codec, Command, CommandName, ErrorCode, Event, Json, LoginFailures, Namespace,
-    Observer, Publication, Reply, Secret,
+    Observer, Publication, RefusalCounts, Reply, Secret,
 };
 use crate::websocket::{self, Client, CloseCode, Frames, Handler, Incoming, MessageKind, RemoteAddress};
 
@@ -56,6 +56,8 @@ pub struct HubOptions {
     pub observer: Option<Arc<dyn Observer>>,
     /// The logins that failed, by address: those of all hubs that have the same.
     pub failures: Arc<LoginFailures>,
+    /// The commands that were refused: those of all hubs that have the same.
+    pub refusals: Arc<RefusalCounts>,
 }
 
 /// A hub: the WebRocket protocol at one path. Clones are the same hub.
@@ -71,6 +73,7 @@ struct Inner<C> {
     names: Names,
     observer: Option<Arc<dyn Observer>>,
     failures: Arc<LoginFailures>,
+    refusals: Arc<RefusalCounts>,
     connections: AtomicU64,
 }
 
@@ -128,6 +131,7 @@ impl<C: Codec> WebRocket<C> {
             origins,
             observer,
             failures,
+            refusals,
         } = options;
         let codec = Arc::new(codec);
         let names = Names::new(namespace, foreign_namespaces);
@@ -143,6 +147,7 @@ impl<C: Codec> WebRocket<C> {
             names,
             observer,
             failures,
+            refusals,
             connections: AtomicU64::new(0),
         }))
     }
@@ -249,6 +254,7 @@ impl<C: Codec> Inner<C> {
         match result {
             Ok(()) => client.send(self.codec.reply(Reply::Ok)),
             Err(code) => {
+                self.refusals.count(code);
                 self.tell(connection, &Activity::Refused { command: name, code });
                 client.send(self.codec.reply(Reply::Error(code)));
             }
