@@ -149,6 +149,10 @@ impl Driver {
         if let Some(peer) = self.peers.get_mut(&address) {
             peer.machine.receive(datagram, now, &mut answer);
             peer.heard = now;
+            if peer.machine.has_unanswered() {
+                // It is answered by way of its waker.
+                peer.waker.wake_by_ref();
+            }
         } else if !datagram.is_empty() {
             let Some(guest) = Guest::admit(&self.shared, address) else { return };
             let mut machine = PacketPeer::new(&self.shared.hub, self.shared.packet_options(address.ip()));
@@ -184,8 +188,15 @@ impl Driver {
     /// Sends what there is, and then each peer that the server shuts down
     /// ([running: SIGTERM]).
     async fn take_leave(&mut self) {
-        while !self.ready.peers.lock().is_empty() {
-            self.deliver().await;
+        let ready = self.ready.clone();
+        loop {
+            while !ready.peers.lock().is_empty() {
+                self.deliver().await;
+            }
+            if !self.peers.values().any(|peer| peer.machine.has_unanswered()) {
+                break;
+            }
+            ready.changed.notified().await;
         }
         let registered = self.peers.iter().filter(|(_, peer)| peer.machine.is_registered());
         let farewell = |peer: &Peer| {
@@ -199,10 +210,13 @@ impl Driver {
 
     /// Puts what there is for one peer into datagrams.
     fn gather(&mut self, address: SocketAddr) {
-        let Some(peer) = self.peers.get(&address) else { return };
+        let Some(peer) = self.peers.get_mut(&address) else { return };
         let mut datagram = Datagram::default();
         let (mut messages, mut too_large, mut long) = (0, 0, false);
         let outbox = &mut self.outbox;
+        peer.machine.answer(&peer.waker, |refusal| {
+            outbox.extend(datagram.add(&refusal).map(|full| (address, full)));
+        });
         let measured = sample_delivery(|| peer.machine.session().woken_by());
         self.measured = self.measured.or(measured);
         let drained = peer.machine.session().drain_messages(Some(&peer.waker), |message| {

@@ -124,6 +124,7 @@ struct Outgoing {
         (status = 401, description = "The sender is missing or not registered", body = ErrorAnswer),
         (status = 413, description = "The content or the body is above the limit", body = ErrorAnswer),
         (status = 500, description = "Broadcast failed", body = ErrorAnswer),
+        (status = 503, description = "A channel is durable, and the message could not be kept", body = ErrorAnswer),
     )
 )]
 pub(super) async fn broadcast(
@@ -133,7 +134,7 @@ pub(super) async fn broadcast(
     body: WholeBody,
 ) -> Result<Response, ApiError> {
     if let Some(kind) = BodyKind::of(&headers) {
-        return publish(&state, kind.outgoing(&parameters, &body)?);
+        return publish(&state, kind.outgoing(&parameters, &body)?).await;
     }
     let request: BroadcastRequest<'_> = body.json()?;
     publish(
@@ -146,6 +147,7 @@ pub(super) async fn broadcast(
             sender: request.sender.sender()?,
         },
     )
+    .await
 }
 
 /// Send a message to some who have joined the channels: to all of them in all
@@ -161,6 +163,7 @@ pub(super) async fn broadcast(
         (status = 401, description = "The sender is missing or not registered", body = ErrorAnswer),
         (status = 413, description = "The content or the body is above the limit", body = ErrorAnswer),
         (status = 500, description = "Sending failed", body = ErrorAnswer),
+        (status = 503, description = "A channel is durable, and the message could not be kept", body = ErrorAnswer),
     )
 )]
 pub(super) async fn send(State(state): State<Arc<HttpState>>, body: WholeBody) -> Result<Response, ApiError> {
@@ -175,6 +178,7 @@ pub(super) async fn send(State(state): State<Arc<HttpState>>, body: WholeBody) -
             sender: request.sender.sender()?,
         },
     )
+    .await
 }
 
 /// A body that is the content itself.
@@ -218,7 +222,7 @@ impl BodyKind {
     }
 }
 
-fn publish(state: &HttpState, outgoing: Outgoing) -> Result<Response, ApiError> {
+async fn publish(state: &HttpState, outgoing: Outgoing) -> Result<Response, ApiError> {
     let Outgoing { channels, sender, event, content, receivers } = outgoing;
     let mut message = Publish::new(content).by(sender);
     if let Some(event) = &event {
@@ -227,11 +231,13 @@ fn publish(state: &HttpState, outgoing: Outgoing) -> Result<Response, ApiError> 
     if let Some(receivers) = &receivers {
         message = message.to(receivers);
     }
+    // What is kept first is waited for below, and measured by who keeps it.
     let publication = Publication::sample(|| state.hub.clone());
     let positions = state.hub.publish_all(&channels, message, state.now())?;
     if let Some(publication) = publication {
         state.metrics.latencies.carried_out(publication, &state.hub);
     }
+    let positions = positions.await?;
     let published = |(channel, position): (_, watchtower_hub::Position)| Published {
         channel: ChannelJson(channel),
         offset: position.offset,

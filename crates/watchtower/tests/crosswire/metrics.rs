@@ -320,7 +320,7 @@ fn each_refusal_is_counted_by_its_cause() {
     moves("callback_subscriptions_refused_total{limit=\"max_subscriptions\"}", 1.0, &mut || {
         assert_eq!(follow("http://127.0.0.1:1/other"), 503);
     });
-    moves("callback_failing", 1.0, &mut || drop(server.broadcast(one, &json!(5), "x")));
+    moves("callback_failing", 1.0, &mut || _ = server.broadcast(one, &json!(5), "x"));
     moves("udp_unanswered_total", 1.0, &mut || {
         // The second registration's answer would be longer than all that came from there.
         UdpSocket::bind("127.0.0.1:0").unwrap().send_to(b"RR", server.udp).unwrap();
