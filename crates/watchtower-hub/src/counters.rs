@@ -51,6 +51,8 @@ pub(crate) struct Counters {
     pub(crate) refused: RefusedCounters,
     /// Of what was skipped, what was kept for clients that are away.
     pub(crate) skipped_away: AtomicU64,
+    pub(crate) unreadable: Counter,
+    pub(crate) pages: Counter,
     pub(crate) sessions: AtomicUsize,
     pub(crate) subscriptions: AtomicUsize,
     protocols: Mutex<Vec<Arc<ProtocolCounters>>>,
@@ -99,6 +101,11 @@ pub struct Counts {
     pub joins_expired: u64,
     /// What limits refused.
     pub refused: RefusedCounts,
+    /// Messages of durable channels that subscriptions missed since they could
+    /// not be read any more: each time that somebody missed one.
+    pub unreadable: u64,
+    /// Pages of durable logs that were read for subscriptions.
+    pub pages: u64,
     /// Channels that there are.
     pub channels: usize,
     /// Senders that are registered.
@@ -169,6 +176,8 @@ impl Counters {
             senders_expired: self.senders_expired.sum(),
             joins_expired: self.joins_expired.load(Ordering::Relaxed),
             refused: self.refused.read(),
+            unreadable: self.unreadable.sum(),
+            pages: self.pages.sum(),
             channels,
             senders,
             sessions: self.sessions.load(Ordering::Relaxed),

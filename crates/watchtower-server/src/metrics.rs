@@ -42,6 +42,8 @@ pub(crate) use self::streams::StreamMetrics;
 use crate::http::ErrorCode;
 use crate::server::Shared;
 
+use crate::ledger::DiskCounts;
+
 /// The counters of one server. Adding to one is an atomic addition.
 #[derive(Debug)]
 pub(crate) struct Metrics {
@@ -95,6 +97,8 @@ pub(crate) struct Metrics {
     pub(crate) streams: Arc<StreamMetrics>,
     /// How long things take.
     pub(crate) latencies: Latencies,
+    /// What became of what is kept on disk.
+    pub(crate) disk: DiskCounts,
 }
 
 /// A label: why.
@@ -174,6 +178,7 @@ impl Default for Metrics {
             udp_unsent: Counter::default(),
             streams: Arc::default(),
             latencies: Latencies::default(),
+            disk: DiskCounts::default(),
         };
         let m = &metrics;
         m.show_from_the_start();
@@ -231,6 +236,11 @@ impl Metrics {
     /// Shows what the server as a whole tells.
     pub(crate) fn show_server(&self, shared: &Arc<Shared>) {
         self.registry.lock().register_collector(Box::new(ServerCounts::new(shared)));
+    }
+
+    /// Shows what is read when it is asked for.
+    pub(crate) fn collect(&self, collector: Box<dyn Collector>) {
+        self.registry.lock().register_collector(collector);
     }
 
     /// Shows what another part counts.

@@ -32,6 +32,12 @@ impl Collector for HubCounts {
             ("sessions_lagging_closed", "Sessions closed since they fell behind", counts.lagging_closed),
             ("senders_expired", "Senders forgotten after their time", counts.senders_expired),
             ("joins_expired", "Joins ended since nobody came back to them", counts.joins_expired),
+            ("durable_pages_read", "Pages of durable channels read for those behind", counts.pages),
+            (
+                "durable_messages_missed",
+                "Messages of durable channels that could not be read, for each who missed one",
+                counts.unreadable,
+            ),
         ];
         show_counts(&counters, &mut encoder)?;
         let help = "What a limit refused, by limit";

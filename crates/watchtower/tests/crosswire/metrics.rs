@@ -79,8 +79,8 @@ fn is_name(name: &str) -> bool {
 
 /// A server that shows everything there is to show, after a request.
 fn everything() -> Server {
-    let whispernet = ["--set", "whispernet.listen=127.0.0.1:0"];
-    let server = Server::start(&[&WEBTALK[..], &whispernet].concat());
+    let others = ["--set", "whispernet.listen=127.0.0.1:0", "--data-dir", "data"];
+    let server = Server::start(&[&WEBTALK[..], &others].concat());
     assert_eq!(server.get("/metrics").status, 200);
     server
 }
