@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::channel::{History, HistoryQuery, Presence};
-use crate::counters::Counts;
+use crate::counters::{Counts, ProtocolCounts};
 use crate::inner::Inner;
 use crate::reader::Link;
 use crate::session::Session;
@@ -124,8 +124,10 @@ impl Hub {
 
     /// Opens a session. `protocol` is what presence calls it.
     pub fn open(&self, protocol: &'static str, when_lagging: WhenLagging) -> Session {
+        let counters = self.0.counters.of_protocol(protocol);
+        counters.sessions.fetch_add(1, Ordering::Relaxed);
         self.0.counters.sessions.fetch_add(1, Ordering::Relaxed);
-        let link = Link::new(protocol, when_lagging == WhenLagging::Close);
+        let link = Link::new(counters, when_lagging == WhenLagging::Close);
         Session::new(self.0.clone(), Arc::new(link))
     }
 
@@ -266,6 +268,17 @@ impl Hub {
     /// What the hub counted.
     pub fn counts(&self) -> Counts {
         self.0.counters.read(self.0.channels.len(), self.0.senders.len())
+    }
+
+    /// What the hub counted for each protocol that a session was opened with.
+    pub fn counts_by_protocol(&self) -> Vec<ProtocolCounts> {
+        self.0.counters.read_by_protocol()
+    }
+
+    /// How many messages this thread has published, and those others that its
+    /// counter is shared with: whoever finds it unchanged has published nothing.
+    pub fn published_by_this_thread(&self) -> u64 {
+        self.0.counters.published.of_this_thread()
     }
 
     /// Does what is due: ends joins, histories, senders and channels whose

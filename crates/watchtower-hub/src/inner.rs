@@ -75,6 +75,7 @@ impl Inner {
         let settings = self.settings.load();
         let limit = settings.limits.senders_max;
         if self.senders.len() >= limit {
+            self.counters.refused.senders.fetch_add(1, Ordering::Relaxed);
             return Err(Refused::Limit { what: "senders", limit });
         }
         loop {
@@ -111,6 +112,7 @@ impl Inner {
         }
         let limit = settings.limits.channels_per_sender_max;
         if sender_state.joins.len() >= limit && !sender_state.joins.contains_key(name) {
+            self.counters.refused.channels_per_sender.fetch_add(1, Ordering::Relaxed);
             return Err(Refused::Limit { what: "channels for one sender", limit });
         }
         loop {
@@ -143,6 +145,7 @@ impl Inner {
         }
         let limit = settings.limits.channels_max;
         if channels.len() >= limit {
+            self.counters.refused.channels.fetch_add(1, Ordering::Relaxed);
             return Err(Refused::Limit { what: "channels", limit });
         }
         let make = || self.unlisted(name, settings.rule(name));
@@ -246,6 +249,7 @@ impl Inner {
         if state.moves.take(state.joins.len() as u64, joins_max as u64, per_second, now) {
             return Ok(());
         }
+        self.counters.refused.moved_joins.fetch_add(1, Ordering::Relaxed);
         Err(Refused::Limit { what: "joins that a sender takes along in ten seconds", limit: joins_max })
     }
 
@@ -414,6 +418,7 @@ impl Inner {
             if gone {
                 self.announce(channel, &mut state, change, id, now);
                 self.note_left(&sender, &channel.name);
+                self.counters.joins_expired.fetch_add(1, Ordering::Relaxed);
                 self.watch_unused(channel, &mut state, now);
             } else if let Some(until) = state.away_until(id) {
                 due = Some(due.map_or(until, |due| due.min(until)));

@@ -41,7 +41,7 @@ mod subscription;
 mod sync;
 
 pub use channel::{History, HistoryQuery, Joined, Presence, Span, Start};
-pub use counters::Counts;
+pub use counters::{Counts, ProtocolCounts, RefusedCounts};
 pub use error::Refused;
 pub use hub::{Entropy, Hub, WhenLagging};
 pub use ids::{Epoch, Position, SenderId, Timestamp};
@@ -54,6 +54,6 @@ pub use message::{Audience, Content, ContentKind, Format, FormatId, JSON_DEPTH_M
 pub use name::{ChannelName, InvalidName, NAME_BYTES_MAX};
 pub use presence::PRESENCE_EVENT;
 pub use publish::Publish;
-pub use session::{Batch, Drained, Session};
+pub use session::{Backlog, Batch, Drained, Session};
 pub use settings::{Accepts, ChannelRule, Limits, Settings};
 pub use soon::{Abandoned, Published, Soon};

@@ -5,6 +5,7 @@
 //! channel's.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 
@@ -197,7 +198,11 @@ impl Inner {
         now: Timestamp,
         settings: &Settings,
     ) -> Result<(Draft<'a>, Content), Refused> {
-        let (draft, content) = Draft::new(message, now, settings)?;
+        let drafted = Draft::new(message, now, settings);
+        let (draft, content) = drafted.inspect_err(|_| {
+            // Nothing but its length is judged there.
+            self.counters.refused.message_bytes.fetch_add(1, Ordering::Relaxed);
+        })?;
         if let Some(sender) = draft.sender {
             let senders = self.senders.pin();
             self.touch(senders.get(&sender).ok_or(Refused::UnknownSender(sender))?, now);

@@ -4,6 +4,7 @@
 mod behind;
 mod catching_up;
 mod costs;
+mod counted;
 mod durable;
 mod guests;
 mod lasting;

@@ -478,7 +478,7 @@ impl PacketPeer {
                     rest = rest.get(consumed..).unwrap_or_default();
                     // A registration that cannot be answered helps nobody.
                     if !has_room(answered, ACK_BYTES) {
-                        return;
+                        return self.desk.options.errors.count_unanswered();
                     }
                     if let ClientPacket::Leave { sender, .. } = packet {
                         self.deliver_before_leaving(sender, now, &mut send);
@@ -506,7 +506,7 @@ impl PacketPeer {
                 }
             };
             if !has_room(answered, Desk::answer_bytes(&result)) {
-                return;
+                return self.desk.options.errors.count_unanswered();
             }
             packet_out.clear();
             self.desk.write_answer(&result, &mut packet_out);

@@ -22,7 +22,7 @@ use super::namespace::Names;
 use super::slowdown::Slowdown;
 use super::{
     Access, Activity, Codec, Command, CommandName, ErrorCode, Json, LoginFailures, Namespace, Observer,
-    Publication, Reply, Secret, Since,
+    Publication, RefusalCounts, Reply, Secret, Since,
 };
 use crate::websocket::{Client, CloseCode, Frames, Handler, Incoming, RemoteAddress};
 
@@ -61,6 +61,8 @@ pub struct HubOptions {
     pub observer: Option<Arc<dyn Observer>>,
     /// The logins that failed, by address: those of all hubs that have the same.
     pub failures: Arc<LoginFailures>,
+    /// The commands that were refused: those of all hubs that have the same.
+    pub refusals: Arc<RefusalCounts>,
 }
 
 /// A hub: the WebRocket protocol at one path. Clones are the same hub.
@@ -76,6 +78,7 @@ struct Inner<C> {
     names: Names,
     observer: Option<Arc<dyn Observer>>,
     failures: Arc<LoginFailures>,
+    refusals: Arc<RefusalCounts>,
     connections: AtomicU64,
 }
 
@@ -168,6 +171,7 @@ impl<C: Codec> WebRocket<C> {
             origins,
             observer,
             failures,
+            refusals,
         } = options;
         let codec = Arc::new(codec);
         let names = Names::new(namespace, foreign_namespaces);
@@ -180,6 +184,7 @@ impl<C: Codec> WebRocket<C> {
             names,
             observer,
             failures,
+            refusals,
             connections: AtomicU64::new(0),
         }))
     }
@@ -310,6 +315,7 @@ impl<C: Codec> Inner<C> {
         client: &mut Client<'_>,
     ) {
         if let Err(code) = result {
+            self.refusals.count(code);
             self.tell(connection, &Activity::Refused { command: name, code });
         }
         let is_refused = result.is_err();

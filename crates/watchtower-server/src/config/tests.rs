@@ -309,6 +309,21 @@ fn a_secret_is_never_repeated_in_a_message() {
         assert!(!message.contains("s3cr3t") && !message.contains("5318008"), "{message}");
         assert!(message.contains("secret_key: got a value that is not shown here"), "{message}");
     }
+    // Neither what was to be a table with a secret in it, nor what is no key at all.
+    for message in [
+        complaint("webtalk = \"s3cr3t\""),
+        complaint("webtalk = [\"s3cr3t\"]"),
+        complaint("webrocket.hubs = [\"s3cr3t\"]"),
+        complaint("webrocket.hubs = {path = \"/x\", read_write = \"s3cr3t\"}"),
+        complaint("secret_key = \"s3cr3t"),
+        complaint("secret_key = \"s3cr3t\" s3cr3t"),
+        load("", &[("WATCHTOWER_WEBROCKET__HUBS", "[{path=\"/x\", read_write=\"s3cr3t\"")], &[]).unwrap_err(),
+        load("", &[], &["webrocket.hubs=[{path=\"/x\", read_write=\"s3cr3t\""]).unwrap_err(),
+        load("", &[], &["s3cr3t"]).unwrap_err(),
+        load("", &[], &["secret_key:s3cr3t"]).unwrap_err(),
+    ] {
+        assert!(!message.contains("s3cr3t"), "{message}");
+    }
 }
 
 #[test]

@@ -234,6 +234,10 @@ pub(crate) struct ErrorAnswer {
     receivers: Option<Vec<u32>>,
 }
 
+/// Goes with an answer that refuses, for who counts them.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Refusal(pub(super) ErrorCode);
+
 impl ApiError {
     /// A field or parameter that is missing or wrong.
     pub(super) fn field(field: &'static str, problem: impl Into<String>) -> ApiError {
@@ -315,6 +319,7 @@ impl IntoResponse for ApiError {
         };
         let body = ErrorAnswer { error: code.name(), message, receivers };
         let mut response = answer(code.status(), &body);
+        response.extensions_mut().insert(Refusal(code));
         if let ApiError::Handshake(error) = &self {
             response.headers_mut().extend(error.headers());
         }

@@ -4,14 +4,13 @@ use std::fmt;
 
 use futures_util::FutureExt;
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 use watchtower_whisper::Peer;
 
-use crate::metrics::show_counts;
+use crate::metrics::{show_counts, show_gauges};
 
 /// Why a message of the channel is not said.
 const UNSAID: [&str; 4] = ["ended", "empty", "too_large", "presence"];
@@ -88,8 +87,7 @@ impl Collector for PeerCounts {
         ];
         show_counts(&counters, &mut encoder)?;
         let connected = peers.iter().filter(|peer| peer.connected).count();
-        let gauge = ConstGauge::new(i64::try_from(connected).unwrap_or(i64::MAX));
-        let help = "Peers that are connected to";
-        gauge.encode(encoder.encode_descriptor("whispernet_peers", help, None, gauge.metric_type())?)
+        let peers = ("whispernet_peers", "Peers that are connected to", connected as u64);
+        show_gauges(&[peers], &mut encoder)
     }
 }

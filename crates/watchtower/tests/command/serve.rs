@@ -5,9 +5,11 @@ use std::fs::{self, Permissions};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::Stdio;
 use std::thread;
+use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::Value;
@@ -123,6 +125,24 @@ fn as_json_every_line_on_standard_error_is_an_object() {
         let object: Value = serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}"));
         assert!(object["level"].is_string() && object["fields"]["message"].is_string(), "{line}");
     }
+}
+
+#[test]
+fn a_supervisor_is_told_when_it_is_ready_and_when_it_ends() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("notify");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    let arguments = ["serve", "--listen", "127.0.0.1:0"];
+    let server = Running::start_with(folder.path(), &arguments, &[("NOTIFY_SOCKET", path.to_str().unwrap())]);
+    let told = || {
+        let mut message = [0; 64];
+        let length = socket.recv(&mut message).unwrap();
+        String::from_utf8(message[..length].to_vec()).unwrap()
+    };
+    assert_eq!(told(), "READY=1");
+    assert_eq!(server.ended_by(Signal::TERM).0, Some(0));
+    assert_eq!(told(), "STOPPING=1");
 }
 
 #[test]

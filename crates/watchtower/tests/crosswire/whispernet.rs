@@ -295,7 +295,7 @@ fn what_is_published_faster_than_peers_may_be_sent_is_bounded_and_counted() {
         }
     }
     gopher.hears("0");
-    let skipped = || server.metric("watchtower_messages_skipped_total").unwrap();
+    let skipped = || server.metric("watchtower_messages_skipped_total{protocol=\"whispernet\"}").unwrap();
     until("skipped", || skipped() > 0.0);
     let said = server.metric("watchtower_whispernet_said_total").unwrap();
     assert!(said < 12_000.0, "{said} wait or are written");
