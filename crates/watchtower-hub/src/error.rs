@@ -55,7 +55,7 @@ pub enum Refused {
         /// How many there may be.
         limit: usize,
     },
-    /// The session was closed.
-    #[error("the session is closed")]
+    /// The session is over, or the hub takes no more messages.
+    #[error("the session or the hub is closed")]
     Closed,
 }

@@ -170,6 +170,14 @@ impl Hub {
         self.0.publish_all(channels, message, now)
     }
 
+    /// Takes no more messages: all that is published from now on is refused with
+    /// [`Refused::Closed`]. What was taken before this returns is read by whoever
+    /// drains afterwards: so a server that ends calls this first, and nobody is
+    /// told of the end who has yet to hear what somebody else was acknowledged.
+    pub fn close(&self) {
+        self.0.end_publishing();
+    }
+
     /// Whether there is such a channel: one that somebody is in, or was until
     /// a short while ago, or whose history keeps something.
     pub fn has_channel(&self, channel: &ChannelName) -> bool {

@@ -6,7 +6,7 @@
 //! [`Session`](crate::Session) are the doors.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use rustc_hash::FxBuildHasher;
@@ -30,6 +30,8 @@ pub(crate) struct Inner {
     pub(crate) senders: papaya::HashMap<SenderId, Arc<Sender>, FxBuildHasher>,
     agenda: Agenda,
     pub(crate) counters: Counters,
+    /// Whether no more messages are taken.
+    pub(crate) is_closed: AtomicBool,
     /// The time of the last tick, for what ends without being told the time.
     now: AtomicU64,
 }
@@ -43,6 +45,7 @@ impl Inner {
             senders: papaya::HashMap::with_hasher(FxBuildHasher),
             agenda: Agenda::default(),
             counters: Counters::default(),
+            is_closed: AtomicBool::new(false),
             now: AtomicU64::new(0),
         }
     }

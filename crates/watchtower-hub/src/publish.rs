@@ -5,6 +5,7 @@
 //! channel's.
 
 use std::sync::Arc;
+use std::sync::atomic::{Ordering, fence};
 
 use bytes::Bytes;
 
@@ -136,6 +137,7 @@ impl Inner {
             if state.retired {
                 continue;
             }
+            self.check_open()?;
             let content = channel.judge(&state, &draft, content)?;
             let position = channel.append(&mut state, &draft, content, &settings.limits, &self.counters);
             self.watch_published(&channel, &mut state, now);
@@ -163,6 +165,7 @@ impl Inner {
             if states.iter().any(|state| state.retired) {
                 continue;
             }
+            self.check_open()?;
             let mut contents = Vec::with_capacity(targets.len());
             for (channel, state) in targets.iter().zip(&states) {
                 contents.push(channel.judge(state, &draft, content.clone())?);
@@ -178,6 +181,21 @@ impl Inner {
             names.binary_search(&name).ok().and_then(|index| positions.get(index).copied())
         };
         Ok(channels.iter().filter_map(place).collect())
+    }
+
+    /// Takes no more messages.
+    pub(crate) fn end_publishing(&self) {
+        self.is_closed.store(true, Ordering::SeqCst);
+        // Whoever found it open holds the lock of a channel. One that is made
+        // meanwhile, and missed here, is published on by those who find it closed.
+        fence(Ordering::SeqCst);
+        self.channels.pin().values().for_each(|channel| drop(channel.lock()));
+    }
+
+    /// Asked under the lock of a channel, before a message is put into it.
+    fn check_open(&self) -> Result<(), Refused> {
+        fence(Ordering::SeqCst);
+        if self.is_closed.load(Ordering::SeqCst) { Err(Refused::Closed) } else { Ok(()) }
     }
 
     fn draft<'a>(

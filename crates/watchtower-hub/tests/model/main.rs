@@ -2,6 +2,7 @@
 //! interface alone.
 
 mod behind;
+mod closing;
 mod costs;
 mod guests;
 mod lasting;

@@ -198,7 +198,7 @@ fn code(refused: &Refused) -> (ErrorCode, &'static str) {
             (ErrorCode::ReceiverNotJoined, "no receiver, or one that has not joined")
         }
         Refused::Limit { .. } => (ErrorCode::Refused, "a limit of the server is reached"),
-        Refused::Closed => (ErrorCode::Overloaded, "the session is over"),
+        Refused::Closed => (ErrorCode::Overloaded, SHUTS_DOWN),
     }
 }
 

@@ -271,7 +271,7 @@ impl From<Refused> for ApiError {
             Refused::TooLarge { limit, .. } => ApiError::TooLarge { what: "content", limit },
             Refused::BadContent { channel, accepts } => ApiError::BadContent { channel, accepts },
             Refused::Limit { .. } => ApiError::LimitReached(refused.to_string()),
-            Refused::Closed => ApiError::Internal,
+            Refused::Closed => ApiError::Draining,
         }
     }
 }
