@@ -23,6 +23,8 @@
 mod client;
 mod early;
 mod error;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod http;
 mod link;
 mod message;

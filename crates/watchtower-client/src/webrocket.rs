@@ -105,14 +105,14 @@ enum AnswerJson {
     Err(String),
 }
 
-enum Incoming {
+pub(crate) enum Incoming {
     Message(Message),
     Answer(Result<(), HubError>),
 }
 
 impl Incoming {
     /// Says what is wrong without showing the content.
-    fn read(bytes: &[u8]) -> Result<Incoming, String> {
+    pub(crate) fn read(bytes: &[u8]) -> Result<Incoming, String> {
         let message: MessageJson<'_> = match serde_json::from_slice(bytes) {
             Ok(message) => message,
             Err(no_message) => {

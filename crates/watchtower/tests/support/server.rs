@@ -44,9 +44,23 @@ impl Server {
 
     /// The same, in a folder that was prepared.
     pub(crate) fn start_with(options: &[&str], prepare: impl FnOnce(&Path)) -> Self {
+        Self::start_after_in("true", options, prepare)
+    }
+
+    /// The same, in a process for which a shell has done something before.
+    pub(crate) fn start_after(shell: &str, options: &[&str]) -> Self {
+        Self::start_after_in(shell, options, |_| {})
+    }
+
+    /// The same, in a folder that was prepared.
+    pub(crate) fn start_after_in(shell: &str, options: &[&str], prepare: impl FnOnce(&Path)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         prepare(folder.path());
-        let mut child = watchtower(["serve", "--listen", "127.0.0.1:0"].iter().chain(options))
+        let mut child = Command::new("/bin/sh")
+            .args(["-c", &format!("{shell} && exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_watchtower")])
+            .args(["serve", "--listen", "127.0.0.1:0"].iter().chain(options))
+            .env_clear()
+            .env("PATH", "/usr/bin:/bin")
             .current_dir(folder.path())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -103,6 +117,13 @@ impl Server {
         let statm = fs::read_to_string(format!("/proc/{}/statm", self.child.id())).unwrap();
         let pages: usize = statm.split(' ').nth(1).unwrap().parse().unwrap();
         pages * rustix::param::page_size()
+    }
+
+    /// The most memory that it ever held, in bytes.
+    pub(crate) fn memory_peak(&self) -> usize {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        1024 * peak.trim().strip_suffix(" kB").unwrap().parse::<usize>().unwrap()
     }
 
     pub(crate) fn signal(&self, signal: Signal) {

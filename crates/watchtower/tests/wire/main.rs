@@ -5,6 +5,7 @@
 mod support;
 
 mod delivery;
+mod faults;
 mod hostile;
 mod identity;
 mod lifecycle;
