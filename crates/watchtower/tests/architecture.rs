@@ -22,6 +22,16 @@ const CRATES: &[(&str, &[&str])] = &[
     ("watchtower-bench", &[]),
     ("watchtower-cost", &["watchtower-hub", "watchtower-protocols"]),
     ("watchtower-sim", &["watchtower-hub", "watchtower-protocols"]),
+    (
+        "watchtower-fuzz",
+        &[
+            "watchtower-hub",
+            "watchtower-protocols",
+            "watchtower-store",
+            "watchtower-server",
+            "watchtower-client",
+        ],
+    ),
     ("watchtower", &["watchtower-server", "watchtower-client", "watchtower-bench", "watchtower-whisper"]),
 ];
 
