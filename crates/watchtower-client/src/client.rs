@@ -7,13 +7,13 @@ use std::convert::Infallible;
 use std::fmt;
 use std::time::Duration;
 
-use watchtower_hub::{ChannelName, Content, SenderId};
+use watchtower_hub::{ChannelName, Content, Position, SenderId};
 
 use crate::http::HttpClient;
 use crate::packets::PacketClient;
 use crate::subscription::{Source, Subscription};
 use crate::webrocket::WebRocketClient;
-use crate::{ClientError, Message};
+use crate::{ClientError, History, Message, Span};
 
 /// Where a server listens unless it was told otherwise.
 pub const DEFAULT_SERVER: &str = "127.0.0.1:3033";
@@ -228,6 +228,27 @@ impl Client {
         }
     }
 
+    /// What a channel keeps, `limit` messages of it or fewer: the server has a
+    /// bound of its own. Over HTTP alone.
+    ///
+    /// # Errors
+    /// [`ClientError::CannotReadHistory`] over packets and WebRocket; a refusal
+    /// when the sender is not registered.
+    pub async fn history(
+        &mut self,
+        channel: &ChannelName,
+        span: Span,
+        limit: Option<u64>,
+    ) -> Result<History, ClientError> {
+        match &mut self.connection {
+            Connection::Http(http) => http.history(required(self.sender)?, channel, span, limit).await,
+            Connection::Packets(packets) => {
+                Err(ClientError::CannotReadHistory { protocol: packets.protocol() })
+            }
+            Connection::WebRocket(_) => Err(ClientError::CannotReadHistory { protocol: Protocol::WebRocket }),
+        }
+    }
+
     /// Subscribes to channels: joins them and turns the client into the stream
     /// of their messages, the sender's own included.
     ///
@@ -235,18 +256,48 @@ impl Client {
     /// As [`join`](Client::join); [`ClientError::Overrun`] when the first
     /// channels flood the client while the last ones are joined.
     pub async fn subscribe(self, channels: &[ChannelName]) -> Result<Subscription, ClientError> {
+        self.subscribe_from(channels, None).await
+    }
+
+    /// The same, beginning with what is kept after a position on each channel,
+    /// which `since` gives in the order of `channels`; both have the same length.
+    /// [`Subscription::resumed`] says whether that is all that came since.
+    ///
+    /// # Errors
+    /// As [`subscribe`](Client::subscribe); [`ClientError::CannotResume`] over
+    /// packets.
+    pub async fn subscribe_since(
+        self,
+        channels: &[ChannelName],
+        since: &[Position],
+    ) -> Result<Subscription, ClientError> {
+        debug_assert_eq!(channels.len(), since.len());
+        self.subscribe_from(channels, Some(since)).await
+    }
+
+    async fn subscribe_from(
+        self,
+        channels: &[ChannelName],
+        since: Option<&[Position]>,
+    ) -> Result<Subscription, ClientError> {
         let sender = self.sender;
-        let source = match self.connection {
+        match self.connection {
+            Connection::Packets(packets) if since.is_some() => {
+                Err(ClientError::CannotResume { protocol: packets.protocol() })
+            }
             Connection::Packets(packets) => {
-                Source::Packets(packets.subscribe(required(sender)?, channels).await?)
+                let stream = packets.subscribe(required(sender)?, channels).await?;
+                Ok(Subscription::new(Source::Packets(stream), sender, Vec::new()))
             }
-            Connection::Http(http) => Source::Http(http.subscribe(required(sender)?, channels).await?),
+            Connection::Http(http) => {
+                let (stream, resumed) = http.subscribe(required(sender)?, channels, since).await?;
+                Ok(Subscription::new(Source::Http(stream), sender, resumed))
+            }
             Connection::WebRocket(webrocket) => {
-                let source = Source::WebRocket(webrocket.subscribe(channels).await?);
-                return Ok(Subscription::new(source, None));
+                let (stream, resumed) = webrocket.subscribe(channels, since).await?;
+                Ok(Subscription::new(Source::WebRocket(stream), None, resumed))
             }
-        };
-        Ok(Subscription::new(source, sender))
+        }
     }
 }
 

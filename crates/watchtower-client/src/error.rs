@@ -118,6 +118,20 @@ pub enum ClientError {
         /// The protocol that cannot.
         protocol: Protocol,
     },
+    /// Neither packets nor WebRocket have a way to read what a channel keeps.
+    #[error("over {protocol} what a channel keeps cannot be read: use HTTP")]
+    CannotReadHistory {
+        /// The protocol that cannot.
+        protocol: Protocol,
+    },
+    /// Packets carry no positions.
+    #[error(
+        "over {protocol} a subscription begins with what comes next: use HTTP or WebRocket to go on at a position"
+    )]
+    CannotResume {
+        /// The protocol that cannot.
+        protocol: Protocol,
+    },
     /// A WebRocket hub has no senders.
     #[error(
         "over {protocol} there are no senders to register: the hub's secret gives access; \

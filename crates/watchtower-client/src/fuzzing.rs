@@ -20,6 +20,6 @@ pub fn message_of_stream(line: &[u8]) -> Result<Message, String> {
 pub fn message_of_hub(message: &[u8]) -> Result<Option<Message>, String> {
     match Incoming::read(message)? {
         Incoming::Message(message) => Ok(Some(message)),
-        Incoming::Answer(answer) => answer.map(|()| None).map_err(|error| error.to_string()),
+        Incoming::Answer(answer) => answer.map(|_| None).map_err(|error| error.to_string()),
     }
 }

@@ -3,6 +3,7 @@
 //! One connection, opened again when the server has closed it between two
 //! requests. Knows nothing of what the messages are for.
 
+use std::collections::HashSet;
 use std::fmt::Write;
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -16,11 +17,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
-use watchtower_hub::{ChannelName, Content, SenderId};
+use watchtower_hub::{ChannelName, Content, Position, SenderId};
 
 use crate::client::NextMessage;
 use crate::message::{ChannelJson, content_to_json};
-use crate::{ClientError, Message, Options, link};
+use crate::{ClientError, History, Message, Options, Resumed, Span, link};
 
 /// The longest answer that is read, a stream's apart. A list of a million
 /// channels fits.
@@ -152,12 +153,26 @@ impl HttpClient {
         names.collect::<Result<_, _>>().map_err(|error| ClientError::not_understood(&self.server, error))
     }
 
+    pub(crate) async fn history(
+        &mut self,
+        sender: SenderId,
+        channel: &ChannelName,
+        span: Span,
+        limit: Option<u64>,
+    ) -> Result<History, ClientError> {
+        let request = self.request(Method::GET, uri(history_path(sender, channel, span, limit))?, None);
+        let answer = self.exchange(request).await?;
+        History::from_json(&answer).map_err(|error| ClientError::not_understood(&self.server, error))
+    }
+
+    /// With positions, also where the stream goes on.
     pub(crate) async fn subscribe(
         mut self,
         sender: SenderId,
         channels: &[ChannelName],
-    ) -> Result<HttpStream, ClientError> {
-        let target = uri(join_path(sender, channels))?;
+        since: Option<&[Position]>,
+    ) -> Result<(HttpStream, Vec<Resumed>), ClientError> {
+        let target = uri(join_path(sender, channels, since))?;
         let mut request = self.request(Method::GET, target, None);
         let ndjson = HeaderValue::from_static("application/x-ndjson");
         request.headers_mut().insert(ACCEPT, ndjson);
@@ -167,14 +182,22 @@ impl HttpClient {
             let (status, body) = self.read_body(response).await?;
             return Err(http_error(status, &body));
         }
-        Ok(HttpStream {
+        let patience = self.options.timeout;
+        let mut stream = HttpStream {
             line_bytes_max: message_bytes_max(self.options.content_bytes_max),
             server: self.server,
             body: response.into_body(),
             input: BytesMut::new(),
             searched: 0,
             _connection: self.connection,
-        })
+        };
+        // A channel that is named twice is followed once.
+        let followed: HashSet<_> = channels.iter().collect();
+        let opening = timeout(patience, stream.opening(since.map_or(0, |_| followed.len())));
+        match opening.await {
+            Ok(resumed) => Ok((stream, resumed?)),
+            Err(_) => Err(ClientError::Silent { server: stream.server, timeout: patience }),
+        }
     }
 
     async fn post(&mut self, path: &'static str, json: &impl Serialize) -> Result<Bytes, ClientError> {
@@ -261,13 +284,28 @@ pub(crate) struct HttpStream {
 
 impl HttpStream {
     pub(crate) async fn next(&mut self) -> NextMessage {
+        let Some(line) = self.line().await? else { return Ok(None) };
+        Message::from_json(&line).map(Some).map_err(|error| self.no_message(&line, error))
+    }
+
+    /// What a stream says first that was given so many positions ([http: since]).
+    async fn opening(&mut self, positions: usize) -> Result<Vec<Resumed>, ClientError> {
+        let mut resumed = Vec::with_capacity(positions);
+        while resumed.len() < positions {
+            let line = self.line().await?;
+            let line = line.ok_or_else(|| ClientError::Closed { server: self.server.clone() })?;
+            resumed.push(Resumed::from_json(&line).map_err(|error| self.no_message(&line, error))?);
+        }
+        Ok(resumed)
+    }
+
+    /// Waits for the next line that is not empty; `None` at the end.
+    async fn line(&mut self) -> Result<Option<BytesMut>, ClientError> {
         loop {
             while let Some(line) = self.take_line() {
                 // An empty line is a heartbeat ([http: channels/join]).
                 if !line.is_empty() {
-                    return Message::from_json(&line)
-                        .map(Some)
-                        .map_err(|error| self.no_message(&line, error));
+                    return Ok(Some(line));
                 }
             }
             if self.input.len() > self.line_bytes_max {
@@ -321,7 +359,7 @@ pub(crate) fn message_bytes_max(content_bytes_max: u32) -> usize {
         .saturating_add(OTHER_FIELDS_BYTES)
 }
 
-fn join_path(sender: SenderId, channels: &[ChannelName]) -> String {
+fn join_path(sender: SenderId, channels: &[ChannelName], since: Option<&[Position]>) -> String {
     let mut path = "/channels/join?channels=".to_owned();
     for (index, channel) in channels.iter().enumerate() {
         if index > 0 {
@@ -331,6 +369,29 @@ fn join_path(sender: SenderId, channels: &[ChannelName]) -> String {
     }
     // Writing to a string cannot fail.
     let _ = write!(path, "&sender={sender}");
+    for (index, position) in since.into_iter().flatten().enumerate() {
+        let before = if index == 0 { "&since=" } else { "," };
+        let _ = write!(path, "{before}{position}");
+    }
+    path
+}
+
+fn history_path(sender: SenderId, channel: &ChannelName, span: Span, limit: Option<u64>) -> String {
+    // In a path `+` is no space.
+    let mut path = "/channels/".to_owned();
+    for part in url::form_urlencoded::byte_serialize(channel.to_string().as_bytes()) {
+        path.push_str(if part == "+" { "%20" } else { part });
+    }
+    // Writing to a string cannot fail.
+    let _ = write!(path, "/history?sender={sender}");
+    let _ = match span {
+        Span::Last => Ok(()),
+        Span::After(position) => write!(path, "&since={position}"),
+        Span::Before(position) => write!(path, "&before={position}"),
+    };
+    if let Some(limit) = limit {
+        let _ = write!(path, "&limit={limit}");
+    }
     path
 }
 

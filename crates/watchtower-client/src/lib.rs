@@ -25,6 +25,7 @@ mod early;
 mod error;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
+mod history;
 mod http;
 mod link;
 mod message;
@@ -35,8 +36,9 @@ mod websocket;
 
 pub use client::{Client, DEFAULT_SERVER, Options, Protocol};
 pub use error::{ClientError, Refusal};
+pub use history::{History, Resumed, Span};
 pub use message::Message;
 pub use subscription::Subscription;
-pub use watchtower_hub::{ChannelName, Content, ContentKind, Position, SenderId, Timestamp};
+pub use watchtower_hub::{ChannelName, Content, ContentKind, Epoch, Position, SenderId, Timestamp};
 pub use watchtower_protocols::packets::ErrorCode;
 pub use webrocket::HubError;

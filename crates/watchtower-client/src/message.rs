@@ -10,7 +10,8 @@ use watchtower_hub::{ChannelName, Content, ContentKind, Epoch, Position, SenderI
 /// A message that a subscription got.
 ///
 /// Packets carry no more than channel, sender, directness and bytes, WebRocket
-/// channel, event and content; the other fields come over HTTP alone.
+/// channel, event and content, and the position where it was asked for; the other
+/// fields come over HTTP alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
     /// The channel that it was published to.

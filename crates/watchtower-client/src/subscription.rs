@@ -4,6 +4,7 @@ use std::fmt;
 
 use watchtower_hub::SenderId;
 
+use crate::Resumed;
 use crate::client::NextMessage;
 use crate::http::HttpStream;
 use crate::packets::PacketStream;
@@ -17,6 +18,7 @@ use crate::webrocket::WebRocketStream;
 pub struct Subscription {
     source: Source,
     sender: Option<SenderId>,
+    resumed: Vec<Resumed>,
 }
 
 pub(crate) enum Source {
@@ -26,13 +28,19 @@ pub(crate) enum Source {
 }
 
 impl Subscription {
-    pub(crate) fn new(source: Source, sender: Option<SenderId>) -> Self {
-        Subscription { source, sender }
+    pub(crate) fn new(source: Source, sender: Option<SenderId>, resumed: Vec<Resumed>) -> Self {
+        Subscription { source, sender, resumed }
     }
 
     /// Who listens; none over WebRocket, which has no senders.
     pub fn sender(&self) -> Option<SenderId> {
         self.sender
+    }
+
+    /// Where it goes on, for each channel: none unless it was made
+    /// [with positions](crate::Client::subscribe_since).
+    pub fn resumed(&self) -> &[Resumed] {
+        &self.resumed
     }
 
     /// Waits for the next message; `None` when the server ended the connection.

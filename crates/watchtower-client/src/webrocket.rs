@@ -9,14 +9,15 @@ use std::convert::Infallible;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tokio::time::timeout;
-use watchtower_hub::{ChannelName, Content};
+use watchtower_hub::{ChannelName, Content, Position};
 
 use crate::client::NextMessage;
 use crate::early::Early;
+use crate::history::position;
 use crate::http::{message_bytes_max, printable};
 use crate::message::{content_from_json, content_to_json};
 use crate::websocket::WebSocket;
-use crate::{ClientError, Message, Options};
+use crate::{ClientError, Message, Options, Resumed};
 
 /// Where a server has its hub unless it was told otherwise.
 const DEFAULT_PATH: &str = "/webrocket";
@@ -73,8 +74,15 @@ enum Access {
 #[derive(Serialize)]
 #[serde(rename_all = "lowercase")]
 enum Command<'a> {
-    Auth { access: Access, secret: &'a str },
-    Subscribe { channel: &'a str },
+    Auth {
+        access: Access,
+        secret: &'a str,
+    },
+    Subscribe {
+        channel: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        since: Option<String>,
+    },
     Publish(Publish<'a>),
 }
 
@@ -95,19 +103,30 @@ struct MessageJson<'a> {
     #[serde(borrow)]
     data: &'a RawValue,
     encoding: Option<String>,
+    position: Option<String>,
 }
 
 /// An answer from the server.
 #[derive(Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum AnswerJson {
-    Ok(bool),
-    Err(String),
+struct AnswerJson {
+    ok: Option<bool>,
+    err: Option<String>,
+    recovered: Option<bool>,
+    position: Option<String>,
 }
 
+/// What a command that was carried out is answered.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Answer {
+    /// Where it goes on, and whether that is where it was asked to: for who
+    /// subscribed with a position.
+    resumed: Option<(Position, bool)>,
+}
+
+#[derive(Debug)]
 pub(crate) enum Incoming {
     Message(Message),
-    Answer(Result<(), HubError>),
+    Answer(Result<Answer, HubError>),
 }
 
 impl Incoming {
@@ -116,11 +135,8 @@ impl Incoming {
         let message: MessageJson<'_> = match serde_json::from_slice(bytes) {
             Ok(message) => message,
             Err(no_message) => {
-                return match serde_json::from_slice(bytes) {
-                    Ok(AnswerJson::Ok(true)) => Ok(Incoming::Answer(Ok(()))),
-                    Ok(AnswerJson::Err(code)) => Ok(Incoming::Answer(Err(HubError::from_code(&code)))),
-                    Ok(AnswerJson::Ok(false)) | Err(_) => Err(format!("not a message: {no_message}")),
-                };
+                let no_message = || format!("not a message: {no_message}");
+                return read_answer(bytes)?.map(Incoming::Answer).ok_or_else(no_message);
             }
         };
         Ok(Incoming::Message(Message {
@@ -129,10 +145,23 @@ impl Incoming {
             direct: false,
             content: content_from_json("data", message.data, message.encoding.as_deref())?,
             event: Some(message.event).filter(|event| event != DEFAULT_EVENT),
-            position: None,
+            position: message.position.as_deref().map(position).transpose()?,
             time: None,
         }))
     }
+}
+
+/// `None` for what is no answer.
+fn read_answer(bytes: &[u8]) -> Result<Option<Result<Answer, HubError>>, String> {
+    let Ok(json) = serde_json::from_slice::<AnswerJson>(bytes) else { return Ok(None) };
+    Ok(match (json.ok, json.err) {
+        (Some(true), None) => {
+            let position = json.position.as_deref().map(position).transpose()?;
+            Some(Ok(Answer { resumed: position.zip(json.recovered) }))
+        }
+        (None, Some(code)) => Some(Err(HubError::from_code(&code))),
+        _ => None,
+    })
 }
 
 /// A client over WebRocket.
@@ -157,7 +186,7 @@ impl WebRocketClient {
     /// Subscribes, which makes a channel that is not there, with access to publish.
     pub(crate) async fn join(&mut self, channels: &[ChannelName]) -> Result<(), ClientError> {
         self.authenticate(Access::ReadWrite).await?;
-        self.subscribe_to(channels).await
+        self.subscribe_to(channels, None).await.map(drop)
     }
 
     pub(crate) async fn publish(
@@ -168,7 +197,7 @@ impl WebRocketClient {
         self.authenticate(Access::ReadWrite).await?;
         let (data, encoding) = content_to_json(content);
         let publish = Publish { event: DEFAULT_EVENT, channel: &channel.to_string(), data, encoding };
-        self.ask(&Command::Publish(publish)).await
+        self.ask(&Command::Publish(publish)).await.map(drop)
     }
 
     pub(crate) async fn idle(&mut self) -> Result<Infallible, ClientError> {
@@ -182,18 +211,36 @@ impl WebRocketClient {
     pub(crate) async fn subscribe(
         mut self,
         channels: &[ChannelName],
-    ) -> Result<WebRocketStream, ClientError> {
+        since: Option<&[Position]>,
+    ) -> Result<(WebRocketStream, Vec<Resumed>), ClientError> {
         self.early.keep();
         self.authenticate(Access::ReadOnly).await?;
-        self.subscribe_to(channels).await?;
-        Ok(WebRocketStream { socket: self.socket, early: self.early.take() })
+        let resumed = self.subscribe_to(channels, since).await?;
+        Ok((WebRocketStream { socket: self.socket, early: self.early.take() }, resumed))
     }
 
-    async fn subscribe_to(&mut self, channels: &[ChannelName]) -> Result<(), ClientError> {
-        for channel in channels {
-            self.ask(&Command::Subscribe { channel: &channel.to_string() }).await?;
+    async fn subscribe_to(
+        &mut self,
+        channels: &[ChannelName],
+        since: Option<&[Position]>,
+    ) -> Result<Vec<Resumed>, ClientError> {
+        let mut resumed = Vec::new();
+        for (index, channel) in channels.iter().enumerate() {
+            let since = since.and_then(|since| since.get(index)).map(Position::to_string);
+            let asked = since.is_some();
+            let answer = self.ask(&Command::Subscribe { channel: &channel.to_string(), since }).await?;
+            match answer.resumed {
+                Some((position, recovered)) => {
+                    resumed.push(Resumed { channel: channel.clone(), position, recovered });
+                }
+                None if asked => {
+                    let what = "an answer that does not say where the subscription goes on";
+                    return Err(ClientError::not_understood(self.socket.server(), what));
+                }
+                None => {}
+            }
         }
-        Ok(())
+        Ok(resumed)
     }
 
     /// Asks for access, unless there is as much.
@@ -222,11 +269,11 @@ impl WebRocketClient {
 
     async fn auth(&mut self, access: Access) -> Result<(), ClientError> {
         let secret = self.options.secret.clone().unwrap_or_default();
-        self.ask(&Command::Auth { access, secret: &secret }).await
+        self.ask(&Command::Auth { access, secret: &secret }).await.map(drop)
     }
 
     /// Sends a command and waits for its answer.
-    async fn ask(&mut self, command: &Command<'_>) -> Result<(), ClientError> {
+    async fn ask(&mut self, command: &Command<'_>) -> Result<Answer, ClientError> {
         if !self.settled {
             return Err(self.closed());
         }
@@ -246,11 +293,11 @@ impl WebRocketClient {
             let server = self.socket.server().to_owned();
             Err(ClientError::Silent { server, timeout: self.options.timeout })
         });
-        self.settled = matches!(answer, Ok(()) | Err(ClientError::Hub(_)));
+        self.settled = matches!(answer, Ok(_) | Err(ClientError::Hub(_)));
         answer
     }
 
-    async fn answer(&mut self) -> Result<(), ClientError> {
+    async fn answer(&mut self) -> Result<Answer, ClientError> {
         loop {
             match self.receive().await? {
                 Incoming::Answer(answer) => return answer.map_err(ClientError::Hub),
@@ -291,7 +338,7 @@ impl WebRocketStream {
                 None => return Ok(None),
                 Some(Incoming::Message(message)) => return Ok(Some(message)),
                 Some(Incoming::Answer(Err(error))) => return Err(ClientError::Hub(error)),
-                Some(Incoming::Answer(Ok(()))) => {}
+                Some(Incoming::Answer(Ok(_))) => {}
             }
         }
     }
@@ -316,7 +363,24 @@ mod tests {
         // [webrocket: commands]
         let auth = Command::Auth { access: Access::ReadWrite, secret: "a\"b" };
         check(&auth, r#"{"auth":{"access":"read-write","secret":"a\"b"}}"#);
-        check(&Command::Subscribe { channel: "5" }, r#"{"subscribe":{"channel":"5"}}"#);
+        check(&Command::Subscribe { channel: "5", since: None }, r#"{"subscribe":{"channel":"5"}}"#);
+        let since = Some("00000000000000ff:7".to_owned());
+        let expected = r#"{"subscribe":{"channel":"5","since":"00000000000000ff:7"}}"#;
+        check(&Command::Subscribe { channel: "5", since }, expected);
+    }
+
+    #[test]
+    fn an_answer_may_say_where_a_subscription_goes_on() {
+        // [webrocket: since]
+        let answer = |json: &str| match Incoming::read(json.as_bytes()) {
+            Ok(Incoming::Answer(Ok(answer))) => answer,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(answer(r#"{"ok": true}"#), Answer::default());
+        let said = answer(r#"{"ok": true, "recovered": false, "position": "00000000000000ff:7"}"#);
+        assert_eq!(said.resumed, Some((position("00000000000000ff:7").unwrap(), false)));
+        assert!(Incoming::read(br#"{"ok": true, "recovered": true, "position": "x"}"#).is_err());
+        assert!(Incoming::read(br#"{"ok": false}"#).is_err());
     }
 
     proptest! {

@@ -1,6 +1,6 @@
 //! Why the hub refuses. Protocols turn these into their own codes.
 
-use crate::SenderId;
+use crate::{NotKept, SenderId};
 
 /// Why something was refused. A refused call has no effect.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -54,6 +54,14 @@ pub enum Refused {
         what: &'static str,
         /// How many there may be.
         limit: usize,
+    },
+    /// The channel is durable, and the message could not be kept.
+    #[error("channel {channel} is durable, and the message was not kept: {reason}")]
+    NotKept {
+        /// The channel; of several the first by name.
+        channel: crate::ChannelName,
+        /// Why.
+        reason: NotKept,
     },
     /// The session is over, or the hub takes no more messages.
     #[error("the session or the hub is closed")]

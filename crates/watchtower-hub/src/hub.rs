@@ -7,13 +7,14 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::channel::Presence;
+use crate::channel::{History, HistoryQuery, Presence};
 use crate::counters::Counts;
 use crate::inner::Inner;
-use crate::log::Entry;
 use crate::reader::Link;
 use crate::session::Session;
-use crate::{ChannelName, Epoch, Position, Publish, Refused, SenderId, Settings, Timestamp};
+use crate::{
+    ChannelName, Epoch, Ledger, Position, Publish, Published, Refused, SenderId, Settings, Timestamp,
+};
 
 /// Where the hub's ids come from: the operating system's generator, or a seed
 /// in tests.
@@ -37,9 +38,15 @@ pub enum WhenLagging {
 }
 
 impl Hub {
-    /// An empty hub.
+    /// An empty hub, which has no durable channels.
     pub fn new(settings: Settings, entropy: Box<dyn Entropy>) -> Hub {
-        Hub(Arc::new(Inner::new(settings, entropy)))
+        Hub(Arc::new(Inner::new(settings, entropy, None)))
+    }
+
+    /// A hub whose durable channels are kept by `ledger`, with those that are
+    /// there already.
+    pub fn with_ledger(settings: Settings, entropy: Box<dyn Entropy>, ledger: Arc<dyn Ledger>) -> Hub {
+        Hub(Arc::new(Inner::new(settings, entropy, Some(ledger))))
     }
 
     /// Replaces the settings. Rules for channels apply to channels made from
@@ -135,7 +142,10 @@ impl Hub {
         self.0.sender(sender).is_ok_and(|sender| sender.lock().joins.contains_key(channel))
     }
 
-    /// Publishes on one channel and returns where the message stands.
+    /// Publishes on one channel and returns where the message stands. On a
+    /// durable channel that is known once it is kept; it is delivered then, and
+    /// not before. Messages on one channel are kept, and answered, in the order
+    /// of these calls.
     ///
     /// # Errors
     ///
@@ -143,19 +153,20 @@ impl Hub {
     /// [`Refused::UnknownSender`], [`Refused::NotJoined`] or for a guest
     /// [`Refused::NoSuchChannel`], [`Refused::BadContent`],
     /// [`Refused::ReceiverNotJoined`] ([packets: rules]); for the server
-    /// itself [`Refused::Limit`], when a channel would have to be made.
+    /// itself [`Refused::Limit`], when a channel would have to be made. At once
+    /// or later, [`Refused::NotKept`].
     pub fn publish(
         &self,
         channel: &ChannelName,
         message: Publish<'_>,
         now: Timestamp,
-    ) -> Result<Position, Refused> {
+    ) -> Result<Published, Refused> {
         self.0.publish(channel, message, now)
     }
 
     /// Publishes the same on several channels, on all or on none, and returns
     /// the places in the order of `channels`. A channel that is named twice
-    /// gets it once.
+    /// gets it once. If one of them is durable, all get it once it is kept.
     ///
     /// # Errors
     ///
@@ -166,7 +177,7 @@ impl Hub {
         channels: &[ChannelName],
         message: Publish<'_>,
         now: Timestamp,
-    ) -> Result<Vec<Position>, Refused> {
+    ) -> Result<Published<Vec<Position>>, Refused> {
         self.0.publish_all(channels, message, now)
     }
 
@@ -174,36 +185,40 @@ impl Hub {
     /// [`Refused::Closed`]. What was taken before this returns is read by whoever
     /// drains afterwards: so a server that ends calls this first, and nobody is
     /// told of the end who has yet to hear what somebody else was acknowledged.
+    /// A durable channel's, which may still be on its way to the disk, is read
+    /// after the restart.
     pub fn close(&self) {
         self.0.end_publishing();
     }
 
     /// Whether there is such a channel: one that somebody is in, or was until
-    /// a short while ago, or whose history keeps something.
+    /// a short while ago, or whose history keeps something, or that is durable
+    /// and has a log.
     pub fn has_channel(&self, channel: &ChannelName) -> bool {
-        self.0.channels.pin().contains_key(channel)
+        self.0.channels.pin().contains_key(channel) || self.0.log(channel).is_some()
     }
 
     /// The names of all channels, sorted.
     pub fn channels(&self) -> Vec<ChannelName> {
         let mut names: Vec<_> = self.0.channels.pin().keys().cloned().collect();
+        names.extend(self.0.logs());
         names.sort();
+        names.dedup();
         names
     }
 
-    /// What the channel keeps: the first `limit` messages after `since`, or
-    /// the last `limit`; and the epoch of its log. Direct messages are left
-    /// out. `None` when there is no such channel.
-    pub fn history(
-        &self,
-        channel: &ChannelName,
-        since: Option<Position>,
-        limit: usize,
-        now: Timestamp,
-    ) -> Option<(Epoch, Vec<Entry>)> {
+    /// The incarnation of the channel's log; `None` when there is no such
+    /// channel.
+    pub fn epoch(&self, channel: &ChannelName) -> Option<Epoch> {
+        self.0.channels.pin().get(channel).map(|channel| channel.epoch)
+    }
+
+    /// A page of what the channel keeps; `None` when there is no such channel.
+    /// Takes time in proportion to all that it keeps.
+    pub fn history(&self, channel: &ChannelName, page: &HistoryQuery, now: Timestamp) -> Option<History> {
         let channel = self.0.channels.pin().get(channel).cloned()?;
         channel.trim_history(&mut channel.lock(), now);
-        Some((channel.epoch, channel.history(since, limit)))
+        Some(channel.history(page))
     }
 
     /// Who is in the channel, sorted by id; `None` when there is no such

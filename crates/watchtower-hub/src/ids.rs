@@ -72,6 +72,18 @@ pub struct Position {
 }
 
 impl Position {
+    /// A place in no log: who was there is told so, and given all that there is.
+    pub const NOWHERE: Position = Position { epoch: Epoch(0), offset: u64::MAX };
+
+    /// Reads where a client says it was, `epoch:offset`. An epoch is opaque to
+    /// clients: what looks like none is an unknown one, so that this is
+    /// [nowhere](Self::NOWHERE). `None` for anything else.
+    pub fn of_client(text: &str) -> Option<Position> {
+        let (_, offset) = text.rsplit_once(':')?;
+        let is_number = !offset.is_empty() && offset.bytes().all(|byte| byte.is_ascii_digit());
+        is_number.then(|| Position::parse(text).unwrap_or(Position::NOWHERE))
+    }
+
     /// Reads `epoch:offset`, as [`Position`]'s `Display` writes it.
     pub fn parse(text: &str) -> Option<Position> {
         let (epoch, offset) = text.split_once(':')?;
@@ -133,6 +145,13 @@ mod tests {
             "00000000000000ab:99999999999999999999",
         ] {
             assert_eq!(Position::parse(wrong), None, "{wrong:?}");
+        }
+        assert_eq!(Position::of_client("00000000000000ab:12"), Some(position));
+        for unknown in ["another:12", ":12", "a:b:12", "00000000000000ab:99999999999999999999"] {
+            assert_eq!(Position::of_client(unknown), Some(Position::NOWHERE), "{unknown:?}");
+        }
+        for wrong in ["", "12", "ab:", "00000000000000ab:+1", "00000000000000ab:x"] {
+            assert_eq!(Position::of_client(wrong), None, "{wrong:?}");
         }
     }
 }

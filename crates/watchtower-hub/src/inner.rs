@@ -18,12 +18,14 @@ use crate::hub::Entropy;
 use crate::reader::Link;
 use crate::senders::{self, Sender};
 use crate::settings::{ChannelRule, SESSION_LAG_FACTOR};
-use crate::{ChannelName, Epoch, Refused, SenderId, Settings, Timestamp};
+use crate::{ChannelName, Epoch, Ledger, Position, Refused, SenderId, Settings, Timestamp};
 
 /// All channels, senders and sessions of one hub.
 pub(crate) struct Inner {
     pub(crate) settings: ArcSwap<Settings>,
     entropy: Box<dyn Entropy>,
+    /// What keeps durable channels; there are none without it.
+    pub(crate) ledger: Option<Arc<dyn Ledger>>,
     pub(crate) channels: papaya::HashMap<ChannelName, Arc<Channel>>,
     /// Hashed without a secret: the ids in it were drawn at random, so nobody can
     /// choose them to collide.
@@ -37,10 +39,15 @@ pub(crate) struct Inner {
 }
 
 impl Inner {
-    pub(crate) fn new(settings: Settings, entropy: Box<dyn Entropy>) -> Inner {
+    pub(crate) fn new(
+        settings: Settings,
+        entropy: Box<dyn Entropy>,
+        ledger: Option<Arc<dyn Ledger>>,
+    ) -> Inner {
         Inner {
             settings: ArcSwap::from_pointee(settings),
             entropy,
+            ledger,
             channels: papaya::HashMap::new(),
             senders: papaya::HashMap::with_hasher(FxBuildHasher),
             agenda: Agenda::default(),
@@ -135,10 +142,13 @@ impl Inner {
         Ok(channels.get_or_insert_with(name.clone(), make).clone())
     }
 
-    /// A new channel that is in no map.
+    /// A channel that is in no map: a new one, or one that goes on where its
+    /// log ends.
     pub(crate) fn unlisted(&self, name: &ChannelName, rule: ChannelRule) -> Arc<Channel> {
-        let epoch = Epoch::from_bits(self.entropy.next_u64());
-        Arc::new(Channel::new(name.clone(), epoch, rule))
+        let ends = self.ledger.as_ref().filter(|_| rule.durable).and_then(|ledger| ledger.ends(name));
+        let new = || Position { epoch: Epoch::from_bits(self.entropy.next_u64()), offset: 1 };
+        let next = ends.map_or_else(new, |ends| ends.next_position());
+        Arc::new(Channel::new(name.clone(), next, rule))
     }
 
     /// Sees to it that what a publication leaves is looked at later: the history
@@ -160,7 +170,7 @@ impl Inner {
     /// Sees to it that a history is looked at when its oldest message is too
     /// old.
     fn watch_history(&self, channel: &Arc<Channel>, state: &mut State) {
-        if channel.rule.history_messages == 0 || state.history_is_due {
+        if state.history_is_due || !state.has_history() {
             return;
         }
         if let Some(due) = channel.history_due(state) {

@@ -79,9 +79,9 @@ pub(crate) struct Run {
 struct Runs(OnceLock<Box<Run>>);
 
 impl Place {
-    /// The first place of a log.
-    pub(crate) fn first() -> Arc<Place> {
-        Place::empty(1, 0)
+    /// The first place of a log whose next message has that offset.
+    pub(crate) fn first(offset: u64) -> Arc<Place> {
+        Place::empty(offset, 0)
     }
 
     fn empty(offset: u64, bytes_before: u64) -> Arc<Place> {
@@ -266,7 +266,7 @@ mod tests {
     }
 
     fn log(texts: &[&str]) -> (Arc<Place>, Arc<Place>) {
-        let first = Place::first();
+        let first = Place::first(1);
         let mut end = first.clone();
         for text in texts {
             end = end.append(message(end.offset(), text));
@@ -320,7 +320,7 @@ mod tests {
 
     #[test]
     fn a_run_ends_before_a_message_that_is_not_for_everyone() {
-        let first = Place::first();
+        let first = Place::first(1);
         let end = first.append(message(1, "a"));
         let end = end.append(message(2, "b"));
         let end = end.append(message(3, "c").with_receivers([SenderId::new(7).unwrap()]));

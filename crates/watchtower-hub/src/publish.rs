@@ -11,7 +11,8 @@ use bytes::Bytes;
 
 use crate::channel::Channel;
 use crate::inner::Inner;
-use crate::{ChannelName, Content, Position, Refused, SenderId, Settings, Timestamp};
+use crate::submit::Target;
+use crate::{ChannelName, Content, Position, Published, Refused, SenderId, Settings, Timestamp};
 
 /// A message to be published.
 ///
@@ -124,11 +125,11 @@ impl<'a> Draft<'a> {
 
 impl Inner {
     pub(crate) fn publish(
-        &self,
+        self: &Arc<Self>,
         channel: &ChannelName,
         message: Publish<'_>,
         now: Timestamp,
-    ) -> Result<Position, Refused> {
+    ) -> Result<Published, Refused> {
         let settings = self.settings.load();
         let (draft, content) = self.draft(message, now, &settings)?;
         loop {
@@ -139,18 +140,23 @@ impl Inner {
             }
             self.check_open()?;
             let content = channel.judge(&state, &draft, content)?;
-            let position = channel.append(&mut state, &draft, content, &settings.limits, &self.counters);
+            if state.is_durable() {
+                let targets = [Target { channel: &channel, state, content }];
+                return self.submit(&draft, targets.into(), |positions| positions[0]);
+            }
+            let message = channel.message(state.end().offset(), &draft, content);
+            let position = channel.append(&mut state, message, &settings.limits, &self.counters);
             self.watch_published(&channel, &mut state, now);
-            return Ok(position);
+            return Ok(Published::known(Ok(position)));
         }
     }
 
     pub(crate) fn publish_all(
-        &self,
+        self: &Arc<Self>,
         channels: &[ChannelName],
         message: Publish<'_>,
         now: Timestamp,
-    ) -> Result<Vec<Position>, Refused> {
+    ) -> Result<Published<Vec<Position>>, Refused> {
         let settings = self.settings.load();
         let (draft, content) = self.draft(message, now, &settings)?;
         // All locks at once, always in the order of names: nobody waits in a
@@ -158,29 +164,32 @@ impl Inner {
         let mut names: Vec<_> = channels.iter().collect();
         names.sort();
         names.dedup();
-        let positions = loop {
-            let targets: Vec<_> =
+        let places: Vec<usize> = channels.iter().filter_map(|name| names.binary_search(&name).ok()).collect();
+        let in_order = move |positions: &[Position]| places.iter().map(|&place| positions[place]).collect();
+        loop {
+            let found: Vec<_> =
                 names.iter().map(|name| self.target(name, &draft, &settings)).collect::<Result<_, _>>()?;
-            let mut states: Vec<_> = targets.iter().map(|channel| channel.lock()).collect();
+            let states: Vec<_> = found.iter().map(|channel| channel.lock()).collect();
             if states.iter().any(|state| state.retired) {
                 continue;
             }
             self.check_open()?;
-            let mut contents = Vec::with_capacity(targets.len());
-            for (channel, state) in targets.iter().zip(&states) {
-                contents.push(channel.judge(state, &draft, content.clone())?);
+            let mut targets = Vec::with_capacity(found.len());
+            for (channel, state) in found.iter().zip(states) {
+                let content = channel.judge(&state, &draft, content.clone())?;
+                targets.push(Target { channel, state, content });
+            }
+            if targets.iter().any(|target| target.state.is_durable()) {
+                return self.submit(&draft, targets, in_order);
             }
             let mut positions = Vec::with_capacity(targets.len());
-            for ((channel, state), content) in targets.iter().zip(&mut states).zip(contents) {
-                positions.push(channel.append(state, &draft, content, &settings.limits, &self.counters));
-                self.watch_published(channel, state, now);
+            for Target { channel, mut state, content } in targets {
+                let message = channel.message(state.end().offset(), &draft, content);
+                positions.push(channel.append(&mut state, message, &settings.limits, &self.counters));
+                self.watch_published(channel, &mut state, now);
             }
-            break positions;
-        };
-        let place = |name: &ChannelName| {
-            names.binary_search(&name).ok().and_then(|index| positions.get(index).copied())
-        };
-        Ok(channels.iter().filter_map(place).collect())
+            return Ok(Published::known(Ok(in_order(&positions))));
+        }
     }
 
     /// Takes no more messages.
@@ -212,7 +221,8 @@ impl Inner {
     }
 
     /// A channel to publish on. A sender must have joined it, or name one that
-    /// there is, so it is not made; for the server itself it is.
+    /// there is, so it is not made, save from its log; for the server itself it
+    /// is.
     fn target(
         &self,
         name: &ChannelName,
@@ -222,9 +232,14 @@ impl Inner {
         if draft.sender.is_none() {
             return self.channel(name, settings);
         }
-        self.channels.pin().get(name).cloned().ok_or_else(|| {
-            let channel = name.clone();
-            if draft.is_guest { Refused::NoSuchChannel { channel } } else { Refused::NotJoined { channel } }
-        })
+        if let Some(channel) = self.channels.pin().get(name) {
+            return Ok(channel.clone());
+        }
+        let channel = name.clone();
+        match draft.is_guest {
+            true if self.log(name).is_some() => self.channel(name, settings),
+            true => Err(Refused::NoSuchChannel { channel }),
+            false => Err(Refused::NotJoined { channel }),
+        }
     }
 }

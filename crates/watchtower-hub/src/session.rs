@@ -16,7 +16,7 @@ use crate::inner::Inner;
 use crate::log::{Entry, Place};
 use crate::reader::Link;
 use crate::subscription::{Step, Subscription, Visit};
-use crate::{ChannelName, Format, Position, Publish, Refused, SenderId, Timestamp};
+use crate::{ChannelName, Format, Position, Publish, Published, Refused, SenderId, Timestamp};
 
 /// Frames on their way to one client, in order.
 #[derive(Debug, Default)]
@@ -342,6 +342,35 @@ impl Session {
         })
     }
 
+    /// Joins an owned sender to a channel and delivers here from `start` on,
+    /// whatever was delivered to it before, or missed. Where another sender has
+    /// brought the session here already, what is for all goes on where it is.
+    ///
+    /// # Errors
+    ///
+    /// As [`attach`](Self::attach), and [`Refused::Limit`].
+    pub fn follow(
+        &self,
+        sender: SenderId,
+        channel: &ChannelName,
+        start: Start,
+        now: Timestamp,
+    ) -> Result<Joined, Refused> {
+        let sender = self.hub.sender(sender)?;
+        sender.touch(now);
+        self.hub.enter(Some(&self.link), &sender, channel, now, |channel, state| {
+            state.member(sender.id, self.link.protocol, now);
+            // First, since what is ended next may be what keeps it.
+            let (from, recovered) = channel.start(state, start);
+            state.take_up(sender.id);
+            if let Some(slot) = state.slot_of(sender.id, &self.link) {
+                state.unsubscribe(sender.id, slot, &self.hub.counters);
+            }
+            state.subscribe(channel, &self.link, Some(sender.id), &from, &self.hub.counters)?;
+            Ok(Joined { position: Position { epoch: channel.epoch, offset: from.offset() - 1 }, recovered })
+        })
+    }
+
     /// Subscribes this session on behalf of a sender that it does not own: as
     /// long as the session lives, and `session_ttl` longer.
     ///
@@ -382,7 +411,7 @@ impl Session {
         channel: &ChannelName,
         message: Publish<'_>,
         now: Timestamp,
-    ) -> Result<Position, Refused> {
+    ) -> Result<Published, Refused> {
         self.hub.publish(channel, message, now)
     }
 

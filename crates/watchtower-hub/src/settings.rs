@@ -84,7 +84,11 @@ impl Default for Limits {
 pub struct ChannelRule {
     /// Matched against the whole name; `*` stands for any run of characters.
     pub pattern: String,
-    /// How many messages stay in memory for those who come later.
+    /// Whether messages are given to the [`Ledger`](crate::Ledger), and are
+    /// published once they are kept.
+    pub durable: bool,
+    /// How many messages stay in memory for those who come later. On a durable
+    /// channel the ledger keeps them, and 0 sets no limit.
     pub history_messages: usize,
     /// How long they stay.
     pub history_ttl: Duration,
@@ -109,6 +113,7 @@ impl Default for ChannelRule {
     fn default() -> Self {
         ChannelRule {
             pattern: "*".to_owned(),
+            durable: false,
             history_messages: 0,
             history_ttl: Duration::from_secs(3600),
             accepts: Accepts::Any,

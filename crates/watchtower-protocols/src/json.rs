@@ -18,3 +18,9 @@ pub(crate) fn write_base64(bytes: &[u8], out: &mut BytesMut) {
     let written = BASE64.encode_slice(bytes, &mut out[start..]);
     debug_assert_eq!(written, Ok(length));
 }
+
+/// Appends a text as it is.
+pub(crate) fn write_text(out: &mut BytesMut, text: std::fmt::Arguments<'_>) {
+    let written = std::fmt::Write::write_fmt(out, text);
+    debug_assert!(written.is_ok(), "a buffer takes all that is written to it");
+}

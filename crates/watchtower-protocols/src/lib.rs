@@ -9,6 +9,7 @@ pub mod http;
 mod json;
 pub mod packets;
 pub mod stream;
+mod unanswered;
 pub mod webrocket;
 pub mod websocket;
 pub mod webtalk;

@@ -39,6 +39,21 @@ pub trait StreamSession: Send {
     /// The input after that is not looked at.
     fn receive(&mut self, input: &[u8], now: Timestamp, out: &mut Vec<u8>) -> Result<usize, Close>;
 
+    /// Whether what the client says next waits until something that it
+    /// published is kept. Asked after each [`receive`](Self::receive): what that
+    /// left comes again when this has changed, and what follows it is not read
+    /// before.
+    fn is_waiting(&self) -> bool {
+        false
+    }
+
+    /// Says what became of what the client published and was not answered for
+    /// yet, as far as that is known and in order. `Ready` when all is answered;
+    /// otherwise `cx` is woken when there is more to say.
+    fn poll_answered(&mut self, _cx: &mut Context<'_>, _now: Timestamp, _out: &mut Vec<u8>) -> Poll<()> {
+        Poll::Ready(())
+    }
+
     /// Whether a client that sends nothing more may still read. Then it is given
     /// what was published until now, and the connection is closed; otherwise it
     /// is closed at once, and what was not written waits for its return.

@@ -29,7 +29,7 @@
 //!
 //! let news = ChannelName::parse("news")?;
 //! let mut subscriber = handle.subscribe(&[news.clone()])?;
-//! handle.publish(&news, Publish::new(Content::text("it works")))?;
+//! handle.publish(&news, Publish::new(Content::text("it works")))?.await?;
 //! let message = subscriber.next().await;
 //! assert_eq!(message.content().as_text(), Some("it works"));
 //! # Ok(())
@@ -51,6 +51,7 @@ mod clock;
 mod door;
 mod hub_log;
 mod inside;
+mod ledger;
 mod listeners;
 mod metrics;
 mod request_limiter;

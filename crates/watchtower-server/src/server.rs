@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::time::{MissedTickBehavior, interval, timeout};
-use watchtower_hub::{Accepts, ChannelName, ChannelRule, Hub, Limits, Position, Publish, Refused, Settings};
+use watchtower_hub::{Accepts, ChannelName, ChannelRule, Hub, Limits, Publish, Published, Refused, Settings};
 use watchtower_protocols::http::MessageJson;
 use watchtower_protocols::packets::{self, Admission, Registrar};
 use watchtower_protocols::webrocket::Observer;
 use watchtower_protocols::websocket::{Endpoint, Handler};
+use watchtower_store::OpenError;
 
 use crate::callbacks::address::AddressPolicy;
 use crate::callbacks::post::Network;
@@ -22,6 +23,7 @@ use crate::clock::{self, SystemEntropy};
 use crate::config::{Config, ContentFormat};
 use crate::http::{Http, HttpState};
 use crate::inside::Subscriber;
+use crate::ledger::DiskLedger;
 use crate::listeners::{ListenerInfo, Listeners};
 use crate::metrics::Metrics;
 use crate::request_limiter::RequestLimiter;
@@ -42,6 +44,8 @@ const SWEEP: Duration = Duration::from_secs(60);
 /// What every part of the server may use.
 pub(crate) struct Shared {
     pub(crate) hub: Hub,
+    /// What outlives the server; none without a data directory.
+    ledger: Option<Arc<DiskLedger>>,
     pub(crate) config: ArcSwap<Config>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) http: Http,
@@ -82,7 +86,11 @@ impl Shared {
     fn new(config: Config, additions: &Additions) -> Result<Shared, StartError> {
         let tls = Tls::new(&config.tls)?;
         let failed = |why: &dyn fmt::Display| StartError::Setup { what: "callbacks", why: why.to_string() };
-        let hub = Hub::new(settings(&config), Box::new(SystemEntropy));
+        let ledger = config.data_dir.as_deref().map(DiskLedger::open).transpose()?.map(Arc::new);
+        let hub = match ledger.clone() {
+            Some(ledger) => Hub::with_ledger(settings(&config), Box::new(SystemEntropy), ledger),
+            None => Hub::new(settings(&config), Box::new(SystemEntropy)),
+        };
         let network = Network::of_this_machine().map_err(|error| failed(&error))?;
         let callbacks =
             Callbacks::new(hub.clone(), Arc::new(MessageJson), network, callback_settings(&config))
@@ -103,6 +111,7 @@ impl Shared {
         let (websockets, http) = WebSockets::new(&config, &hub, http, additions, &metrics.login_failures);
         Ok(Shared {
             hub,
+            ledger,
             gate: Arc::new(Gate {
                 config: ArcSwap::from_pointee(config.clone()),
                 registrations,
@@ -163,6 +172,7 @@ fn callback_settings(config: &Config) -> CallbackSettings {
 fn settings(config: &Config) -> Settings {
     let rule = |rule: &crate::config::ChannelRule| ChannelRule {
         pattern: rule.pattern.as_str().to_owned(),
+        durable: rule.durable,
         history_messages: rule.history_messages,
         history_ttl: rule.history_ttl,
         accepts: match rule.format {
@@ -258,6 +268,9 @@ pub enum StartError {
     /// The certificate or its private key cannot be used.
     #[error(transparent)]
     Certificate(#[from] CertificateError),
+    /// What is kept in the data directory cannot be opened.
+    #[error(transparent)]
+    Store(#[from] OpenError),
     /// A part of the server cannot be set up.
     #[error("cannot set up {what}: {why}")]
     Setup {
@@ -298,12 +311,13 @@ impl Handle {
         self.0.shutdown.start();
     }
 
-    /// Publishes, as the program itself: nobody need have joined.
+    /// Publishes, as the program itself: nobody need have joined. Where the
+    /// message stands is to be waited for on a durable channel.
     ///
     /// # Errors
     ///
     /// As [`Hub::publish`].
-    pub fn publish(&self, channel: &ChannelName, message: Publish<'_>) -> Result<Position, Refused> {
+    pub fn publish(&self, channel: &ChannelName, message: Publish<'_>) -> Result<Published, Refused> {
         self.0.hub.publish(channel, message, clock::now())
     }
 
@@ -380,6 +394,10 @@ impl Server {
         if ended.is_err() {
             let sessions = shared.shutdown.tasks();
             tracing::warn!(sessions, ?grace, "the grace is over: the rest is cut off");
+        }
+        if let Some(ledger) = shared.ledger.clone() {
+            let closed = tokio::task::spawn_blocking(move || ledger.close()).await;
+            debug_assert!(closed.is_ok(), "closing does not panic");
         }
     }
 }

@@ -144,6 +144,10 @@ impl Driver {
         if let Some(peer) = self.peers.get_mut(&address) {
             peer.machine.receive(datagram, now, &mut answer);
             peer.heard = Instant::now();
+            if peer.machine.has_unanswered() {
+                // It is answered by way of its waker.
+                peer.waker.wake_by_ref();
+            }
         } else if !datagram.is_empty() {
             let Some(guest) = Guest::admit(&self.shared, address.ip()) else {
                 self.shared.metrics.connections_refused.inc();
@@ -179,8 +183,15 @@ impl Driver {
     /// Sends what there is, and then each peer that the server shuts down
     /// ([running: SIGTERM]).
     async fn take_leave(&mut self) {
-        while !self.ready.peers.lock().is_empty() {
-            self.deliver().await;
+        let ready = self.ready.clone();
+        loop {
+            while !ready.peers.lock().is_empty() {
+                self.deliver().await;
+            }
+            if !self.peers.values().any(|peer| peer.machine.has_unanswered()) {
+                break;
+            }
+            ready.changed.notified().await;
         }
         let registered = self.peers.iter().filter(|(_, peer)| peer.machine.is_registered());
         let farewell = |peer: &Peer| {
@@ -194,10 +205,13 @@ impl Driver {
 
     /// Puts what there is for one peer into datagrams.
     fn gather(&mut self, address: SocketAddr) {
-        let Some(peer) = self.peers.get(&address) else { return };
+        let Some(peer) = self.peers.get_mut(&address) else { return };
         let mut datagram = Datagram::default();
         let (mut messages, mut too_large, mut long) = (0, 0, false);
         let outbox = &mut self.outbox;
+        peer.machine.answer(&peer.waker, |refusal| {
+            outbox.extend(datagram.add(&refusal).map(|full| (address, full)));
+        });
         let drained = peer.machine.session().drain_messages(Some(&peer.waker), |message| {
             let frame = message.frame(&PACKET_FORMAT);
             if frame.len() > DATAGRAM_BYTES_MAX {

@@ -38,4 +38,5 @@ pub use error::{OpenError, ReadError, Refused};
 pub use memory::MemoryStore;
 pub use notice::{Notice, Observer};
 pub use retention::{Keeper, Retention, StepError};
-pub use store::{Done, Ends, Page, ReadLimit, Store, Ticket};
+pub use store::{Done, Store, Ticket};
+pub use watchtower_hub::{Ends, Page, ReadLimit};

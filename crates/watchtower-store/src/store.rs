@@ -4,13 +4,12 @@
 //! call of a function, from which a [`Ticket`] makes something to wait for.
 
 use std::future::Future;
-use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use parking_lot::{Condvar, Mutex};
-use watchtower_hub::{ChannelName, Epoch, Message, Position, Timestamp};
+use watchtower_hub::{ChannelName, Ends, Epoch, Page, ReadLimit};
 
 use crate::{Change, Key, Kind, ReadError, Record, Refused};
 
@@ -106,75 +105,6 @@ pub trait Store: Send + Sync {
         page.lost.retain(|lost| lost.start < before);
         page.next = page.next.min(before);
         Ok(page)
-    }
-}
-
-/// What a channel's log holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ends {
-    /// The incarnation of the log.
-    pub epoch: Epoch,
-    /// The offset of the first message that is kept.
-    pub first: u64,
-    /// The offset of the next message; as `first` when none is kept.
-    pub next: u64,
-    /// The bytes of the messages that are kept; see
-    /// [`message_bytes`](crate::message_bytes).
-    pub bytes: u64,
-    /// The time of the first message that is kept, if any is.
-    pub oldest: Option<Timestamp>,
-}
-
-impl Ends {
-    /// How many messages are kept.
-    pub fn messages(&self) -> u64 {
-        self.next.saturating_sub(self.first)
-    }
-
-    /// Where the next message goes.
-    pub fn next_position(&self) -> Position {
-        Position { epoch: self.epoch, offset: self.next }
-    }
-}
-
-/// How much to read at once. One message is read whatever its length.
-#[derive(Debug, Clone, Copy)]
-pub struct ReadLimit {
-    /// How many messages.
-    pub messages: usize,
-    /// How many bytes, as [`message_bytes`](crate::message_bytes) counts.
-    pub bytes: u64,
-}
-
-impl ReadLimit {
-    /// So many messages, of no more than a megabyte together.
-    pub const fn messages(messages: usize) -> ReadLimit {
-        ReadLimit { messages, bytes: 1 << 20 }
-    }
-}
-
-/// What was read.
-#[derive(Debug)]
-pub struct Page {
-    /// The epoch that they are in.
-    pub epoch: Epoch,
-    /// In the order of their offsets.
-    pub messages: Vec<Message>,
-    /// Offsets between the first and the last that were kept, and are damaged
-    /// or missing on disk, or were skipped. Damage is reported once, and said
-    /// here each time.
-    pub lost: Vec<Range<u64>>,
-    /// Where to read on; the end of the log when it was reached.
-    pub next: u64,
-}
-
-impl Page {
-    /// Notes that there is nothing before `offset`.
-    pub(crate) fn skip_to(&mut self, offset: u64) {
-        if self.next < offset {
-            self.lost.push(self.next..offset);
-            self.next = offset;
-        }
     }
 }
 

@@ -42,6 +42,8 @@ pub(crate) enum Command {
     Pub(commands::publish::Publish),
     /// Follow channels: print their messages, one a line.
     Sub(commands::subscribe::Subscribe),
+    /// Print what a channel keeps.
+    History(commands::history::ReadHistory),
     /// List the channels of a server.
     Channels(commands::channels::Channels),
     /// Measure a server: deliveries a second, latency, cost.

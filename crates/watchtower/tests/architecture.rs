@@ -16,7 +16,10 @@ const CRATES: &[(&str, &[&str])] = &[
     ("watchtower-protocols", &["watchtower-hub"]),
     ("watchtower-store", &["watchtower-hub"]),
     ("watchtower-whisper", &["watchtower-hub", "watchtower-protocols"]),
-    ("watchtower-server", &["watchtower-hub", "watchtower-protocols", "watchtower-whisper"]),
+    (
+        "watchtower-server",
+        &["watchtower-hub", "watchtower-protocols", "watchtower-store", "watchtower-whisper"],
+    ),
     ("watchtower-client", &["watchtower-hub", "watchtower-protocols"]),
     // It has a codec of its own, so that a fault in the server's cannot hide from it.
     ("watchtower-bench", &[]),

@@ -4,7 +4,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::join;
 use tokio::net::{TcpListener, TcpStream};
 use watchtower_client::{
-    Client, ClientError, Content, Message, Options, Position, Protocol, Subscription, Timestamp,
+    Client, ClientError, Content, Epoch, Message, Options, Position, Protocol, Resumed, Span, Subscription,
+    Timestamp,
 };
 
 use crate::{channel, impatient, sender, with_secret};
@@ -365,4 +366,63 @@ async fn more_channels_than_a_request_can_name_are_told() {
     let channels: Vec<_> = (0..20_000).map(|number| channel(&number.to_string())).collect();
     let error = client.subscribe(&channels).await.unwrap_err();
     assert!(matches!(error, ClientError::TooManyChannels), "{error}");
+}
+
+#[tokio::test]
+async fn reads_what_a_channel_keeps_page_by_page() {
+    // [http: history]
+    let (mut client, mut server) = registered().await;
+    let place = |offset| Position { epoch: Epoch::from_bits(255), offset };
+    let answer = json(
+        "200 OK",
+        r#"{"epoch":"00000000000000ff","recovered":true,"first":"00000000000000ff:2","last":"00000000000000ff:2","more":{"before":true,"after":false},"messages":[{"channel":"a b/é","offset":2,"epoch":"00000000000000ff","sender":0,"message":"hi"}]}"#,
+    );
+    let script = async {
+        for query in ["", "&since=00000000000000ff:1&limit=1", "&before=00000000000000ff:3"] {
+            let line = format!("GET /channels/a%20b%2F%C3%A9/history?sender=72{query} HTTP/1.1");
+            server.answer((line.as_str(), ""), &answer).await;
+        }
+    };
+    let calls = async {
+        let name = channel("a b/é");
+        let history = client.history(&name, Span::Last, None).await.unwrap();
+        assert_eq!(history.messages[0].position, Some(place(2)));
+        assert_eq!((history.first, history.more_before), (Some(place(2)), true));
+        client.history(&name, Span::After(place(1)), Some(1)).await.unwrap();
+        client.history(&name, Span::Before(place(3)), None).await.unwrap();
+    };
+    join!(script, calls);
+}
+
+#[tokio::test]
+async fn a_stream_that_goes_on_at_positions_says_first_where() {
+    // [http: since]
+    let (client, mut server) = registered().await;
+    let place = |offset| Position { epoch: Epoch::from_bits(255), offset };
+    // A channel that is named twice is followed once.
+    let (channels, since) = ([channel("5"), channel("6"), channel("5")], [place(1), place(2), place(1)]);
+    let script = async {
+        let (head, _) = server.request().await;
+        let since = "00000000000000ff:1,00000000000000ff:2,00000000000000ff:1";
+        let line = format!("GET /channels/join?channels=5,6,5&sender=72&since={since} HTTP/1.1\r\n");
+        assert!(head.starts_with(&line), "{head}");
+        server.send(STREAM).await;
+        server.chunk("\n").await;
+        server
+            .chunk("{\"channel\":5,\"recovered\":true,\"epoch\":\"00000000000000ff\",\"offset\":1}\n")
+            .await;
+        server
+            .chunk("{\"channel\":6,\"recovered\":false,\"epoch\":\"00000000000000ff\",\"offset\":7}\n")
+            .await;
+        server.chunk("{\"channel\":6,\"message\":\"hi\"}\n").await;
+    };
+    let (subscription, ()) = join!(client.subscribe_since(&channels, &since), script);
+    let mut subscription = subscription.unwrap();
+    let resumed = |number: u32, offset, recovered| Resumed {
+        channel: number.into(),
+        position: place(offset),
+        recovered,
+    };
+    assert_eq!(subscription.resumed(), [resumed(5, 1, true), resumed(6, 7, false)]);
+    assert_eq!(subscription.next().await.unwrap(), Some(text(6, "hi")));
 }

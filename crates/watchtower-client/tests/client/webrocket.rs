@@ -6,7 +6,10 @@ use sha1::{Digest, Sha1};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::join;
 use tokio::net::{TcpListener, TcpStream};
-use watchtower_client::{Client, ClientError, Content, HubError, Message, Options, Protocol, Subscription};
+use watchtower_client::{
+    Client, ClientError, Content, Epoch, HubError, Message, Options, Position, Protocol, Resumed, Span,
+    Subscription,
+};
 
 use crate::{channel, hex, impatient, sender, with_secret};
 
@@ -429,4 +432,50 @@ async fn leaving_closes_in_order() {
     let (subscription, mut server) = subscribed().await;
     subscription.leave().await;
     assert_eq!(server.frame().await, (0x88, vec![0x03, 0xe8]));
+}
+
+#[tokio::test]
+async fn goes_on_at_a_position_and_is_told_whether_that_is_all() {
+    // [webrocket: since]
+    let (client, mut server) = connected_with(with_secret("hush")).await;
+    let place = |offset| Position { epoch: Epoch::from_bits(255), offset };
+    let script = async {
+        server.answer(r#"{"auth":{"access":"read-only","secret":"hush"}}"#, OK).await;
+        server.expect(r#"{"subscribe":{"channel":"hello","since":"00000000000000ff:1"}}"#).await;
+        server.send(r#"{"ok": true, "recovered": false, "position": "00000000000000ff:4"}"#).await;
+        server
+            .send(
+                r#"{"event": "message", "channel": "hello", "data": "x", "position": "00000000000000ff:5"}"#,
+            )
+            .await;
+    };
+    let (channels, since) = ([channel("hello")], [place(1)]);
+    let (subscription, ()) = join!(client.subscribe_since(&channels, &since), script);
+    let mut subscription = subscription.unwrap();
+    let resumed = Resumed { channel: channel("hello"), position: place(4), recovered: false };
+    assert_eq!(subscription.resumed(), [resumed]);
+    let expected = Message { position: Some(place(5)), ..message("hello", Content::text("x")) };
+    assert_eq!(subscription.next().await.unwrap(), Some(expected));
+}
+
+#[tokio::test]
+async fn a_hub_that_knows_no_positions_is_told_apart() {
+    let (client, mut server) = connected_with(with_secret("hush")).await;
+    let script = async {
+        server.answer(r#"{"auth":{"access":"read-only","secret":"hush"}}"#, OK).await;
+        server.expect(r#"{"subscribe":{"channel":"hello","since":"00000000000000ff:1"}}"#).await;
+        server.send(OK).await;
+    };
+    let since = [Position { epoch: Epoch::from_bits(255), offset: 1 }];
+    let channels = [channel("hello")];
+    let (subscription, ()) = join!(client.subscribe_since(&channels, &since), script);
+    let error = subscription.unwrap_err().to_string();
+    assert!(error.ends_with("an answer that does not say where the subscription goes on"), "{error}");
+}
+
+#[tokio::test]
+async fn what_a_channel_keeps_is_not_read_here() {
+    let (mut client, _server) = connected_with(Options::default()).await;
+    let error = client.history(&channel("hello"), Span::Last, None).await.unwrap_err();
+    assert_eq!(error.to_string(), "over WebRocket what a channel keeps cannot be read: use HTTP");
 }

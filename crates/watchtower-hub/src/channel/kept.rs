@@ -145,7 +145,7 @@ mod tests {
     use crate::{Content, Epoch, Message, Position, Timestamp};
 
     fn log(messages: u64) -> Vec<Arc<Place>> {
-        let mut places = vec![Place::first()];
+        let mut places = vec![Place::first(1)];
         for offset in 1..=messages {
             let position = Position { epoch: Epoch::from_bits(1), offset };
             let message =

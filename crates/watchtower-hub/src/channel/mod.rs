@@ -4,6 +4,8 @@
 //! and leaves take, and deliveries never. Lock order: a sender's, then a
 //! channel's, then a session's reader, then its bell.
 
+mod durable;
+mod history;
 mod kept;
 mod lag;
 mod members;
@@ -13,10 +15,13 @@ mod trail;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
 use rustc_hash::FxHashMap;
 
+use self::durable::Durable;
+pub use self::history::{History, HistoryQuery, Span};
 use self::kept::Kept;
 pub(crate) use self::kept::Share;
 use self::lag::Mark;
@@ -27,7 +32,7 @@ pub(crate) use self::trail::TRAIL;
 use self::trail::Trail;
 use crate::counters::Counters;
 use crate::idle::IdleSet;
-use crate::log::{Entry, Place};
+use crate::log::Place;
 use crate::message::{Frames, event_name};
 use crate::publish::{Draft, Receivers};
 use crate::settings::{Accepts, ChannelRule};
@@ -41,6 +46,8 @@ pub(crate) struct Channel {
     pub(crate) name: ChannelName,
     pub(crate) epoch: Epoch,
     pub(crate) rule: ChannelRule,
+    /// What of the log stays in memory though everybody has read it.
+    history: HistoryRule,
     /// How many bytes the log holds, and held: for those who have no lock on it.
     bytes: AtomicU64,
     state: Mutex<State>,
@@ -66,6 +73,9 @@ pub(crate) struct State {
     /// What those may not have received who were handed it; `None` while there
     /// are none who could ask for it.
     trail: Option<Box<Trail>>,
+    /// What is on its way to the ledger; `None` for a channel that is not
+    /// durable.
+    durable: Option<Box<Durable>>,
     /// Whether the hub is to look at the trail's age later.
     pub(crate) trail_is_due: bool,
     /// Past ends of the log, oldest first, to tell bytes from offsets.
@@ -113,11 +123,36 @@ pub struct Presence {
     pub since: Timestamp,
 }
 
+/// What of a log stays in memory though everybody has read it, as far as all of
+/// these allow.
+#[derive(Debug, Clone, Copy)]
+struct HistoryRule {
+    messages_max: u64,
+    bytes_max: u64,
+    age_max: Duration,
+}
+
+impl HistoryRule {
+    fn of(rule: &ChannelRule) -> HistoryRule {
+        let messages_max = rule.history_messages as u64;
+        if !rule.durable {
+            return HistoryRule { messages_max, bytes_max: u64::MAX, age_max: rule.history_ttl };
+        }
+        HistoryRule {
+            messages_max: if messages_max == 0 { u64::MAX } else { messages_max },
+            bytes_max: durable::TAIL_BYTES,
+            age_max: durable::TAIL_AGE.min(rule.history_ttl),
+        }
+    }
+}
+
 impl Channel {
-    pub(crate) fn new(name: ChannelName, epoch: Epoch, rule: ChannelRule) -> Channel {
-        let end = Place::first();
+    /// A channel whose next message has that position.
+    pub(crate) fn new(name: ChannelName, next: Position, rule: ChannelRule) -> Channel {
+        let end = Place::first(next.offset);
+        let history = HistoryRule::of(&rule);
         let state = State {
-            oldest: (rule.history_messages > 0).then(|| end.clone()),
+            oldest: (history.messages_max > 0).then(|| end.clone()),
             end,
             members: FxHashMap::default(),
             slots: Vec::new(),
@@ -125,6 +160,7 @@ impl Channel {
             free: Vec::new(),
             kept: Kept::default(),
             trail: None,
+            durable: rule.durable.then(Box::default),
             trail_is_due: false,
             marks: VecDeque::new(),
             charged: 0,
@@ -133,7 +169,7 @@ impl Channel {
             unused_is_due: false,
             unused_until: Timestamp::default(),
         };
-        Channel { name, epoch, rule, bytes: AtomicU64::new(0), state: Mutex::new(state) }
+        Channel { name, epoch: next.epoch, rule, history, bytes: AtomicU64::new(0), state: Mutex::new(state) }
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
@@ -183,24 +219,13 @@ impl Channel {
         }
     }
 
-    /// Appends a message that was judged, wakes who rests, and looks after
-    /// history and those who fall behind.
-    pub(crate) fn append(
-        &self,
-        state: &mut State,
-        draft: &Draft<'_>,
-        content: Content,
-        limits: &Limits,
-        counters: &Counters,
-    ) -> Position {
-        let place = state.end.clone();
-        let position = Position { epoch: self.epoch, offset: place.offset() };
-        counters.published.add(1);
-        counters.published_bytes.add(content.bytes().len() as u64);
-        state.end = place.append(Message {
+    /// What a draft that was judged becomes at that offset.
+    #[inline]
+    pub(crate) fn message(&self, offset: u64, draft: &Draft<'_>, content: Content) -> Message {
+        Message {
             channel: self.name.clone(),
             epoch: self.epoch,
-            offset: position.offset,
+            offset,
             sender: draft.sender,
             event: event_name(draft.event),
             content,
@@ -211,16 +236,33 @@ impl Channel {
             extras: draft.extras.clone().map(Box::new),
             time: draft.time,
             frames: Frames::default(),
-        });
+        }
+    }
+
+    /// Appends a message at the end of the log, wakes who rests, and looks after
+    /// history and those who fall behind.
+    #[inline]
+    pub(crate) fn append(
+        &self,
+        state: &mut State,
+        message: Message,
+        limits: &Limits,
+        counters: &Counters,
+    ) -> Position {
+        let place = state.end.clone();
+        let (position, time) = (message.position(), message.time);
+        counters.published.add(1);
+        counters.published_bytes.add(message.content.bytes().len() as u64);
+        state.end = place.append(message);
         self.bytes.store(state.end.bytes_before(), Ordering::Relaxed);
-        match &draft.receivers {
-            None => state.wake_all(&place),
-            Some(receivers) => state.wake(&place, &receivers.ids),
+        match place.message().map(Message::audience) {
+            Some(Audience::Senders(receivers)) => state.wake(&place, receivers),
+            Some(Audience::Channel) | None => state.wake_all(&place),
         }
         if let Some(trail) = &mut state.trail {
-            trail.note(&place, draft.time, limits);
+            trail.note(&place, time, limits);
         }
-        self.trim_history(state, draft.time);
+        self.trim_history(state, time);
         state.check_lag(limits, counters);
         position
     }
@@ -228,10 +270,11 @@ impl Channel {
     /// Frees what history keeps no longer.
     pub(crate) fn trim_history(&self, state: &mut State, now: Timestamp) {
         let Some(oldest) = &mut state.oldest else { return };
-        let kept_max = self.rule.history_messages as u64;
+        let HistoryRule { messages_max, bytes_max, age_max } = self.history;
         while let (Some(message), Some(next)) = (oldest.message(), oldest.next()) {
-            let kept = state.end.offset() - oldest.offset();
-            if kept <= kept_max && now.since(message.time()) < self.rule.history_ttl {
+            let messages = state.end.offset() - oldest.offset();
+            let bytes = state.end.bytes_before() - oldest.bytes_before();
+            if messages <= messages_max && bytes <= bytes_max && now.since(message.time()) < age_max {
                 break;
             }
             *oldest = next.clone();
@@ -241,32 +284,7 @@ impl Channel {
     /// When the oldest message of the history is to be freed.
     pub(crate) fn history_due(&self, state: &State) -> Option<Timestamp> {
         let message = state.oldest.as_ref()?.message()?;
-        Some(message.time().after(self.rule.history_ttl))
-    }
-
-    /// The messages that history keeps: the first `limit` after `since`, or
-    /// the last `limit` ([http: channels/history]).
-    pub(crate) fn history(&self, since: Option<Position>, limit: usize) -> Vec<Entry> {
-        let state = self.lock();
-        let Some(oldest) = state.oldest.clone() else { return Vec::new() };
-        let end = state.end.offset();
-        drop(state);
-        let first = match since {
-            Some(position) if position.epoch == self.epoch => position.offset.saturating_add(1),
-            Some(_) => 0,
-            None => end.saturating_sub(limit as u64),
-        };
-        let mut place = Place::seek(&oldest, first);
-        let mut entries = Vec::new();
-        // Direct messages are between their sender and receivers alone.
-        while let (Some(entry), true) = (Entry::at(place), entries.len() < limit) {
-            if !entry.is_direct() {
-                entries.push(entry);
-            }
-            let Some(next) = place.next() else { break };
-            place = next;
-        }
-        entries
+        Some(message.time().after(self.history.age_max))
     }
 
     /// Where a subscription starts, and whether that is what was asked for.
@@ -309,8 +327,18 @@ impl State {
         }
     }
 
-    /// Whether nobody would notice if this channel were gone.
+    /// Whether nobody would notice if this channel were gone. One that is durable
+    /// comes back as it was.
     pub(crate) fn is_unused(&self) -> bool {
-        self.members.is_empty() && self.oldest.as_ref().is_none_or(|oldest| oldest.is_empty())
+        let keeps_nothing = match &self.durable {
+            Some(durable) => durable.is_settled(),
+            None => self.oldest.as_ref().is_none_or(|oldest| oldest.is_empty()),
+        };
+        self.members.is_empty() && keeps_nothing
+    }
+
+    /// Whether messages stay in memory though everybody has read them.
+    pub(crate) fn has_history(&self) -> bool {
+        self.oldest.is_some()
     }
 }

@@ -11,10 +11,10 @@ fn a_closed_hub_refuses_what_is_published_and_what_was_taken_before_is_still_rea
     say(&hub, from, "before");
     hub.close();
     let message = || Publish::new(Content::text("after"));
-    assert_eq!(hub.publish(&five(), message().by(from), NOW), Err(Refused::Closed));
-    assert_eq!(hub.publish(&five(), message(), NOW), Err(Refused::Closed));
-    assert_eq!(hub.publish(&9.into(), message(), NOW), Err(Refused::Closed));
-    assert_eq!(hub.publish_all(&[five()], message().by(from), NOW), Err(Refused::Closed));
+    assert_eq!(hub.publish(&five(), message().by(from), NOW).map(drop), Err(Refused::Closed));
+    assert_eq!(hub.publish(&five(), message(), NOW).map(drop), Err(Refused::Closed));
+    assert_eq!(hub.publish(&9.into(), message(), NOW).map(drop), Err(Refused::Closed));
+    assert_eq!(hub.publish_all(&[five()], message().by(from), NOW).map(drop), Err(Refused::Closed));
     assert_eq!((a.read(), b.read()), ("5/1=before;".into(), "5/1=before;".into()));
 }
 

@@ -2,7 +2,7 @@
 
 use watchtower_hub::{Content, Epoch, Limits, Publish, Refused, Settings, Start};
 
-use crate::support::{Client, NOW, five, hub, hub_with, later, say, text};
+use crate::support::{Client, NOW, at_once, five, hub, hub_with, later, say, text};
 
 #[test]
 fn one_connection_may_register_and_join_very_many_senders() {
@@ -72,7 +72,7 @@ fn a_stream_that_names_a_position_does_not_search_those_who_are_away() {
     };
     let ids: Vec<_> = (0..STREAMS).map(|_| hub.register(NOW).unwrap()).collect();
     let streams: Vec<_> = ids.iter().map(|&id| join(id, Start::End)).collect();
-    let mut seen = hub.publish(&five(), publisher.clone(), NOW).unwrap();
+    let mut seen = at_once(hub.publish(&five(), publisher.clone(), NOW)).unwrap();
     hub.publish(&five(), publisher, NOW).unwrap();
     drop(streams);
     let newcomer = hub.register(NOW).unwrap();

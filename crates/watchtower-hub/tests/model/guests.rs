@@ -3,10 +3,10 @@
 use bytes::Bytes;
 use watchtower_hub::{Content, Drained, Hub, Limits, Position, Publish, Refused, SenderId, Settings};
 
-use crate::support::{Client, NOW, five, hub, hub_with, joined, later, text};
+use crate::support::{Client, NOW, at_once, five, hub, hub_with, joined, later, text};
 
 fn publish(hub: &Hub, channel: u32, guest: SenderId) -> Result<Position, Refused> {
-    hub.publish(&channel.into(), Publish::new(Content::text("x")).by_guest(guest), NOW)
+    at_once(hub.publish(&channel.into(), Publish::new(Content::text("x")).by_guest(guest), NOW))
 }
 
 #[test]
@@ -28,7 +28,7 @@ fn a_guest_publishes_on_a_channel_that_there_is_and_makes_none() {
     let stranger = SenderId::new(7).unwrap();
     assert_eq!(publish(&hub, 5, stranger), Err(Refused::UnknownSender(stranger)));
     let nobody = Publish::new(Content::text("x")).by_guest(guest).to(&[]);
-    let refused = hub.publish(&five(), nobody, NOW);
+    let refused = at_once(hub.publish(&five(), nobody, NOW));
     assert_eq!(refused, Err(Refused::ReceiverNotJoined { channel: five(), missing: vec![] }));
 }
 
@@ -48,7 +48,7 @@ fn what_is_beside_the_content_reaches_readers_and_counts_where_bytes_are_limited
     let hub = hub_with(Settings { limits, ..Settings::default() });
     let ((slow, from), (fast, _)) = (joined(&hub), joined(&hub));
     let extras = |bytes| Bytes::from(vec![b'x'; bytes]);
-    let publish = |extras| hub.publish(&five(), text(from, "1").extras(extras), NOW);
+    let publish = |extras| at_once(hub.publish(&five(), text(from, "1").extras(extras), NOW));
     assert_eq!(publish(extras(10_000)), Err(Refused::TooLarge { bytes: 10_001, limit: 10_000 }));
     for _ in 0..20 {
         publish(extras(9_999)).unwrap();

@@ -4,10 +4,14 @@
 mod behind;
 mod closing;
 mod costs;
+mod durable;
 mod guests;
 mod lasting;
 mod mailbox;
 mod moves;
+mod paging;
+#[allow(dead_code)]
+mod shelf;
 mod support;
 mod threads;
 mod trail;
@@ -19,10 +23,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use watchtower_hub::{
-    ChannelName, Content, Drained, Limits, Publish, Refused, SenderId, Settings, Start, WhenLagging,
+    ChannelName, Content, Drained, Joined, Limits, Position, Publish, Refused, SenderId, Settings, Start,
+    WhenLagging,
 };
 
-use support::{Client, Counted, NOW, five, hub, hub_with, joined, later, say, text};
+use paging::kept;
+use support::{
+    Client, Counted, NOW, at_once, five, hub, hub_with, hub_with_history, joined, later, say, text,
+};
 
 #[test]
 fn everyone_who_joined_hears_in_order_and_the_publisher_hears_itself() {
@@ -92,8 +100,9 @@ fn a_direct_message_needs_receivers_that_have_joined() {
     let hub = hub();
     let (_a, from) = joined(&hub);
     let stranger = hub.register(NOW).unwrap();
-    let publish =
-        |receivers: &[u32]| hub.publish(&five(), text(from, "x").to(receivers), NOW).map(|p| p.offset);
+    let publish = |receivers: &[u32]| {
+        at_once(hub.publish(&five(), text(from, "x").to(receivers), NOW)).map(|p| p.offset)
+    };
     let missing = |ids: &[u32]| Err(Refused::ReceiverNotJoined { channel: five(), missing: ids.into() });
     assert_eq!(publish(&[stranger.get(), from.get()]), missing(&[stranger.get()]));
     assert_eq!(publish(&[]), missing(&[]));
@@ -124,7 +133,7 @@ fn publishing_on_several_channels_answers_in_their_order() {
     let (a, from) = joined(&hub);
     a.session.join(from, &4.into(), NOW).unwrap();
     say(&hub, from, "x");
-    let places = hub.publish_all(&[5.into(), 4.into(), 5.into()], text(from, "y"), NOW).unwrap();
+    let places = at_once(hub.publish_all(&[5.into(), 4.into(), 5.into()], text(from, "y"), NOW)).unwrap();
     assert_eq!(places.iter().map(|place| place.offset).collect::<Vec<_>>(), [2, 1, 2]);
 }
 
@@ -247,6 +256,38 @@ fn a_stream_that_comes_back_goes_on_after_the_position_that_it_names() {
 }
 
 #[test]
+fn who_owns_a_sender_may_have_it_begin_anew_at_a_position() {
+    let hub = hub_with_history();
+    let (a, from) = joined(&hub);
+    let (b, to) = joined(&hub);
+    for words in ["1", "2"] {
+        say(&hub, from, words);
+    }
+    hub.publish(&five(), text(from, "3").to(&[to.get()]), NOW).unwrap();
+    let at = |offset| Position { epoch: hub.epoch(&five()).unwrap(), offset };
+    let follow = |client: &Client, sender, start| client.session.follow(sender, &five(), start, NOW).unwrap();
+    assert_eq!(b.read(), "5/1=1;5/2=2;5/3=3;");
+    assert_eq!(follow(&b, to, Start::After(at(1))), Joined { position: at(1), recovered: true });
+    say(&hub, from, "4");
+    assert_eq!(b.read(), "5/2=2;5/3=3;5/4=4;");
+    // What it has not read yet comes once, and nobody else's.
+    follow(&a, from, Start::After(at(1)));
+    assert_eq!(a.read(), "5/2=2;5/4=4;");
+    say(&hub, from, "5");
+    follow(&a, from, Start::End);
+    assert_eq!(a.read(), "");
+    // What a former session of the sender missed is not kept for it any more.
+    drop(b);
+    say(&hub, from, "6");
+    let c = Client::new(&hub);
+    assert_eq!(follow(&c, to, Start::After(at(5))), Joined { position: at(5), recovered: true });
+    assert_eq!(c.read(), "5/6=6;");
+    assert_eq!(hub.counts().subscriptions, 2);
+    say(&hub, from, "7");
+    assert_eq!((a.read(), c.read()), ("5/6=6;5/7=7;".into(), "5/7=7;".into()));
+}
+
+#[test]
 fn history_keeps_as_many_and_as_long_as_the_rule_says() {
     let rule = watchtower_hub::ChannelRule {
         pattern: "5".into(),
@@ -259,17 +300,8 @@ fn history_keeps_as_many_and_as_long_as_the_rule_says() {
     for words in ["1", "2", "3"] {
         say(&hub, from, words);
     }
-    let history = |since: Option<u64>, limit, now| {
-        let (epoch, _) = hub.history(&five(), None, 0, now).unwrap();
-        let since = since.map(|offset| watchtower_hub::Position { epoch, offset });
-        let (_, entries) = hub.history(&five(), since, limit, now).unwrap();
-        entries.iter().map(|entry| entry.position().offset).collect::<Vec<_>>()
-    };
-    assert_eq!(history(None, 10, NOW), [2, 3]);
-    assert_eq!(history(None, 1, NOW), [3]);
-    assert_eq!(history(Some(0), 1, NOW), [2]);
-    assert_eq!(history(Some(2), 10, NOW), [3]);
-    assert!(history(None, 10, later(60)).is_empty());
+    assert_eq!(kept(&hub, NOW), [2, 3]);
+    assert!(kept(&hub, later(60)).is_empty());
     hub.leave(from, &five(), later(60)).unwrap();
     drop(a);
     hub.tick(later(300));

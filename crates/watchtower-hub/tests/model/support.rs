@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use watchtower_hub::{
-    Batch, ChannelName, Content, Drained, Entropy, Format, FormatId, Hub, Message, Publish, SenderId,
-    Session, Settings, Timestamp, WhenLagging,
+    Batch, ChannelName, ChannelRule, Content, Drained, Entropy, Format, FormatId, Hub, Message, Publish,
+    Published, Refused, SenderId, Session, Settings, Timestamp, WhenLagging,
 };
 
 /// Numbers without end; good enough to tell ids apart.
+#[derive(Default)]
 pub(crate) struct Seeded(AtomicU64);
 
 impl Entropy for Seeded {
@@ -37,6 +38,12 @@ impl Format for Plain {
         out.extend_from_slice(message.content().bytes());
         out.extend_from_slice(b";");
     }
+}
+
+/// What is known at once of a publication, as on all channels that are not
+/// durable.
+pub(crate) fn at_once<T>(published: Result<Published<T>, Refused>) -> Result<T, Refused> {
+    published?.now().expect("nothing is waited for")
 }
 
 #[derive(Default)]
@@ -92,6 +99,12 @@ pub(crate) fn hub_with(settings: Settings) -> Hub {
 
 pub(crate) fn hub() -> Hub {
     hub_with(Settings::default())
+}
+
+/// A hub whose channels keep all that is published in a test.
+pub(crate) fn hub_with_history() -> Hub {
+    let rule = ChannelRule { history_messages: 1_000, ..ChannelRule::default() };
+    hub_with(Settings { channels: vec![rule], ..Settings::default() })
 }
 
 pub(crate) fn five() -> ChannelName {

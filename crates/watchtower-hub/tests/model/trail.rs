@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use bytes::Bytes;
 use watchtower_hub::{Content, Hub, Joined, Limits, Position, Publish, SenderId, Settings, Start, Timestamp};
 
-use crate::support::{Client, Counted, NOW, five, hub, hub_with, later};
+use crate::support::{Client, Counted, NOW, at_once, five, hub, hub_with, later};
 
 /// A stream of that sender in channel 5, which is resumed by position.
 fn stream(hub: &Hub, sender: SenderId, start: Start, now: Timestamp) -> (Client, Joined) {
@@ -18,7 +18,7 @@ fn stream(hub: &Hub, sender: SenderId, start: Start, now: Timestamp) -> (Client,
 }
 
 fn publish(hub: &Hub, text: &str, now: Timestamp) -> Position {
-    hub.publish(&five(), Publish::new(Content::text(text)), now).unwrap()
+    at_once(hub.publish(&five(), Publish::new(Content::text(text)), now)).unwrap()
 }
 
 /// Publishes a message that knows whether it is in memory.

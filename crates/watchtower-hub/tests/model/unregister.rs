@@ -2,7 +2,7 @@
 
 use watchtower_hub::{Refused, Start};
 
-use crate::support::{Client, NOW, five, hub, joined, later, say, text};
+use crate::support::{Client, NOW, at_once, five, hub, joined, later, say, text};
 
 #[test]
 fn a_sender_that_is_unregistered_is_gone_from_channels_sessions_and_the_registry() {
@@ -22,7 +22,7 @@ fn a_sender_that_is_unregistered_is_gone_from_channels_sessions_and_the_registry
     assert_eq!(hub.unregister(id, NOW), Err(unknown.clone()));
     assert_eq!(a.session.attach(id, NOW), Err(unknown.clone()));
     assert_eq!(a.session.join(id, &five(), NOW).unwrap_err(), unknown.clone());
-    assert_eq!(hub.publish(&five(), text(id, "x"), NOW), Err(unknown));
+    assert_eq!(at_once(hub.publish(&five(), text(id, "x"), NOW)), Err(unknown));
 }
 
 #[test]

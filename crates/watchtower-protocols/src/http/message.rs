@@ -10,7 +10,7 @@ use jiff::fmt::temporal::DateTimePrinter;
 use watchtower_hub::{ChannelName, Content, ContentKind, Format, FormatId, Message, Position, Timestamp};
 
 use super::framing::Chunked;
-use crate::json::{write_base64, write_string};
+use crate::json::{write_base64, write_string, write_text};
 
 /// Messages as lines of JSON.
 pub(super) static NDJSON: Ndjson = Ndjson;
@@ -95,11 +95,6 @@ fn write_on_one_line(json: &[u8], out: &mut BytesMut) {
 
 fn write_number(number: u64, out: &mut BytesMut) {
     out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
-}
-
-fn write_text(out: &mut BytesMut, text: std::fmt::Arguments<'_>) {
-    let written = std::fmt::Write::write_fmt(out, text);
-    debug_assert!(written.is_ok(), "a buffer takes all that is written to it");
 }
 
 /// Messages as JSON, each without a line end: the body of a callback

@@ -7,18 +7,20 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
 use watchtower_hub::{
-    Batch, ChannelName, Content, Drained, Format, Hub, Publish, Refused, SenderId, Session, Timestamp,
-    WhenLagging,
+    Batch, ChannelName, Content, Drained, Format, Hub, NotKept, Publish, Refused, SenderId, Session,
+    Timestamp, WhenLagging,
 };
 
 use super::format::PACKET_FORMAT;
 use super::frame::{ClientPacket, Decoded, Limits, PacketError, encode_ack, encode_error, skip_padding};
 use super::{ErrorCode, ErrorCounts, Transport};
 use crate::stream::{ANSWERS_BYTES_MAX, Close, StreamSession};
+use crate::unanswered::Unanswered;
 
 /// How many bytes an acknowledgement has.
 const ACK_BYTES: usize = 5;
@@ -70,6 +72,8 @@ pub struct Options {
 /// Carries out packets for one session.
 struct Desk {
     session: Session,
+    /// What was published and may still be refused.
+    unanswered: Unanswered<()>,
     transport: Transport,
     options: Options,
 }
@@ -79,7 +83,8 @@ type Answer = Result<Option<u32>, (ErrorCode, &'static str)>;
 
 impl Desk {
     fn new(hub: &Hub, transport: Transport, when_lagging: WhenLagging, options: Options) -> Desk {
-        Desk { session: hub.open(transport.name(), when_lagging), transport, options }
+        let session = hub.open(transport.name(), when_lagging);
+        Desk { session, unanswered: Unanswered::default(), transport, options }
     }
 
     fn limits(&self) -> Limits {
@@ -88,8 +93,8 @@ impl Desk {
     }
 
     /// The number that acknowledges the packet, nothing for a message that was
-    /// published, or the error.
-    fn carry_out(&self, packet: &ClientPacket<'_>, now: Timestamp) -> Answer {
+    /// published or is being kept, or the error.
+    fn carry_out(&mut self, packet: &ClientPacket<'_>, now: Timestamp) -> Answer {
         match *packet {
             ClientPacket::KeepAlive => Ok(Some(0)),
             ClientPacket::Register => self.register(None, now),
@@ -162,21 +167,36 @@ impl Desk {
     }
 
     fn publish(
-        &self,
+        &mut self,
         sender: SenderId,
         channel: u32,
         receivers: Option<&[u32]>,
         content: &[u8],
         now: Timestamp,
     ) -> Answer {
-        self.session.attach(sender, now).map_err(|refused| code(&refused))?;
         let content = Content::sniff(Bytes::copy_from_slice(content));
         let mut message = Publish::new(content).by(sender);
         if let Some(receivers) = receivers {
             message = message.to(receivers);
         }
-        self.session.publish(&channel.into(), message, now).map_err(|refused| code(&refused))?;
-        Ok(None)
+        let published = self
+            .session
+            .attach(sender, now)
+            .and_then(|()| self.session.publish(&channel.into(), message, now));
+        match self.unanswered.add(published, ()) {
+            Some((Err(refused), ())) => Err(code(&refused)),
+            Some((Ok(_), ())) | None => Ok(None),
+        }
+    }
+
+    /// Has `say` tell what was refused of what was published before, as far as
+    /// that is known.
+    fn answer(&mut self, waker: &Waker, mut say: impl FnMut(&Desk, (ErrorCode, &'static str))) {
+        while let Some((result, ())) = self.unanswered.next(waker) {
+            if let Err(refused) = result {
+                say(self, code(&refused));
+            }
+        }
     }
 }
 
@@ -198,6 +218,10 @@ fn code(refused: &Refused) -> (ErrorCode, &'static str) {
             (ErrorCode::ReceiverNotJoined, "no receiver, or one that has not joined")
         }
         Refused::Limit { .. } => (ErrorCode::Refused, "a limit of the server is reached"),
+        Refused::NotKept { reason: NotKept::Failed(_), .. } => {
+            (ErrorCode::Refused, "the channel is durable, and the disk refused the message")
+        }
+        Refused::NotKept { .. } => (ErrorCode::Overloaded, "the message was not kept: try again"),
         Refused::Closed => (ErrorCode::Overloaded, SHUTS_DOWN),
     }
 }
@@ -212,6 +236,9 @@ fn shows_id(packet: &ClientPacket<'_>, answer: &Answer) -> bool {
 /// A client of the packet protocol on a TCP connection.
 pub struct PacketStream {
     desk: Desk,
+    /// Whether a packet waits until all that was published before it is
+    /// answered.
+    is_waiting: bool,
     /// Whether it has begun a packet, or has yet to send its first.
     owes: bool,
 }
@@ -219,7 +246,8 @@ pub struct PacketStream {
 impl PacketStream {
     /// A client that has just connected.
     pub fn new(hub: &Hub, options: Options) -> PacketStream {
-        PacketStream { desk: Desk::new(hub, Transport::Tcp, WhenLagging::Close, options), owes: true }
+        let desk = Desk::new(hub, Transport::Tcp, WhenLagging::Close, options);
+        PacketStream { desk, is_waiting: false, owes: true }
     }
 
     /// Appends what was published before now, ahead of an answer that must
@@ -231,6 +259,20 @@ impl PacketStream {
         let drained = self.session().drain(self.format(), None, room, &mut batch);
         batch.frames.iter().for_each(|frame| out.extend_from_slice(frame));
         drained
+    }
+
+    /// Whether this has to wait for answers to what came before it. Messages
+    /// need not: a client that sends many has them kept together.
+    fn must_wait(&self, decoded: &Decoded<ClientPacket<'_>>) -> bool {
+        let is_message = |packet: &ClientPacket<'_>| {
+            matches!(packet, ClientPacket::Message { .. } | ClientPacket::Direct { .. })
+        };
+        let may_go_ahead = match decoded {
+            Decoded::Packet { packet, .. } => is_message(packet) && !self.desk.unanswered.is_full(),
+            Decoded::Idle { .. } | Decoded::Incomplete { .. } => true,
+            Decoded::Bad(_) => false,
+        };
+        !may_go_ahead && !self.desk.unanswered.is_empty()
     }
 
     fn refuse(&self, error: PacketError, out: &mut Vec<u8>) -> Close {
@@ -256,7 +298,13 @@ impl StreamSession for PacketStream {
         let mut done = 0;
         while out.len() < ANSWERS_BYTES_MAX {
             let rest = input.get(done..).unwrap_or_default();
-            match ClientPacket::decode(rest, limits) {
+            let decoded = ClientPacket::decode(rest, limits);
+            if self.must_wait(&decoded) {
+                self.owes = false;
+                self.is_waiting = true;
+                return Ok(done);
+            }
+            match decoded {
                 Decoded::Packet { packet, consumed } => {
                     done += consumed;
                     self.owes = false;
@@ -269,7 +317,8 @@ impl StreamSession for PacketStream {
                             return Err(Close);
                         }
                     }
-                    self.desk.write_answer(&self.desk.carry_out(&packet, now), out);
+                    let answer = self.desk.carry_out(&packet, now);
+                    self.desk.write_answer(&answer, out);
                 }
                 Decoded::Idle { consumed } => return Ok(done + consumed),
                 Decoded::Incomplete { .. } => {
@@ -282,6 +331,19 @@ impl StreamSession for PacketStream {
             }
         }
         Ok(done)
+    }
+
+    fn is_waiting(&self) -> bool {
+        self.is_waiting
+    }
+
+    fn poll_answered(&mut self, cx: &mut Context<'_>, _now: Timestamp, out: &mut Vec<u8>) -> Poll<()> {
+        self.desk.answer(cx.waker(), |desk, (code, text)| desk.refuse(code, text, out));
+        if !self.desk.unanswered.is_empty() {
+            return Poll::Pending;
+        }
+        self.is_waiting = false;
+        Poll::Ready(())
     }
 
     fn patience(&self) -> Option<Duration> {
@@ -328,6 +390,22 @@ impl PacketPeer {
         self.has_shown_id && self.desk.session.owns_senders()
     }
 
+    /// Whether something that the peer published may still be refused.
+    pub fn has_unanswered(&self) -> bool {
+        !self.desk.unanswered.is_empty()
+    }
+
+    /// Gives a packet to `send` for each message that the peer published before
+    /// and that was refused since, as far as that is known; `waker` is woken when
+    /// more is. In no order with other answers.
+    pub fn answer(&mut self, waker: &Waker, mut send: impl FnMut(Bytes)) {
+        self.desk.answer(waker, |desk, refused| {
+            let mut packet = Vec::new();
+            desk.write_answer(&Err(refused), &mut packet);
+            send(packet.into());
+        });
+    }
+
     /// What a registered peer is told last: the server shuts down.
     pub fn shut_down(&self, out: &mut Vec<u8>) {
         self.desk.refuse(ErrorCode::Overloaded, SHUTS_DOWN, out);
@@ -361,7 +439,11 @@ impl PacketPeer {
                     if let ClientPacket::Leave { sender, .. } = packet {
                         self.deliver_before_leaving(sender, now, &mut send);
                     }
-                    let result = self.desk.carry_out(&packet, now);
+                    let result = if self.desk.unanswered.is_full() {
+                        Err((ErrorCode::Overloaded, "too many messages wait to be kept"))
+                    } else {
+                        self.desk.carry_out(&packet, now)
+                    };
                     self.has_shown_id |= shows_id(&packet, &result);
                     result
                 }

@@ -5,7 +5,7 @@
 use bytes::BytesMut;
 
 use super::{Command, Event, Malformed, Reply};
-use crate::websocket::{Incoming, MessageKind, Outgoing};
+use crate::websocket::{Incoming, MessageKind};
 
 /// How a hub's commands, replies and events are written, each one WebSocket
 /// message.
@@ -23,12 +23,14 @@ pub trait Codec: Send + Sync + 'static {
     /// [`Malformed`] when it is no command: the client is told, and may go on.
     fn decode<'a>(&self, message: Incoming<'a>) -> Result<Command<'a>, Malformed>;
 
-    /// What a client is answered.
-    fn reply(&self, reply: Reply) -> Outgoing<'static>;
+    /// Appends what a client is answered, and says what it is; what is `Text`
+    /// must be valid UTF-8.
+    fn reply(&self, reply: &Reply, out: &mut BytesMut) -> MessageKind;
 
     /// Appends a message as subscribers see it, and says what it is; what is
     /// `Text` must be valid UTF-8.
     ///
-    /// Must depend on the event alone: it is called once for all subscribers.
+    /// Must depend on the event alone: it is called once for all subscribers, and
+    /// once for all who asked for positions.
     fn encode(&self, event: &Event<'_>, out: &mut BytesMut) -> MessageKind;
 }

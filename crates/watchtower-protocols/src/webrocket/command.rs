@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use bytes::Bytes;
-use watchtower_hub::Content;
+use watchtower_hub::{Content, Joined, Position, Start};
 
 use super::{Access, ErrorCode};
 
@@ -27,6 +27,9 @@ pub enum Command<'a> {
     Subscribe {
         /// Its name as the client gave it.
         channel: Cow<'a, str>,
+        /// From where on, with positions; `None` for the next message, without
+        /// any.
+        since: Option<Since>,
     },
     /// Do so no longer.
     Unsubscribe {
@@ -39,6 +42,24 @@ pub enum Command<'a> {
     Logout,
     /// Close the connection.
     Disconnect,
+}
+
+/// Where a client that wants positions goes on ([webrocket: since]).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Since {
+    /// It has seen nothing yet: with the next message.
+    Now,
+    /// After what it has seen last.
+    Seen(Position),
+}
+
+impl Since {
+    pub(super) fn start(self) -> Start {
+        match self {
+            Since::Now => Start::End,
+            Since::Seen(position) => Start::After(position),
+        }
+    }
 }
 
 /// What a client wants published.
@@ -134,10 +155,12 @@ pub struct Malformed {
 }
 
 /// What a command is answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reply {
     /// It was carried out.
     Ok,
+    /// It is subscribed, and goes on there: for who asked from where on.
+    Subscribed(Joined),
     /// It was refused, and changed nothing but what a failed `auth` does.
     Error(ErrorCode),
 }
@@ -151,6 +174,8 @@ pub struct Event<'a> {
     pub channel: &'a str,
     /// The content.
     pub content: &'a Content,
+    /// Where it stands in its channel, for who asked for that.
+    pub position: Option<Position>,
     /// The publisher's further fields, as [`Publication::extras`].
     pub extras: Option<&'a [u8]>,
 }

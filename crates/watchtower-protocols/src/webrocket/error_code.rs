@@ -15,16 +15,19 @@ pub enum ErrorCode {
     InvalidChannelName,
     /// A channel to publish on that there is not.
     InvalidChannel,
+    /// A message on a durable channel that is not on disk.
+    NotKept,
 }
 
 impl ErrorCode {
     /// Every code, in the order of the documentation.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::InvalidData,
         Self::InvalidCredentials,
         Self::AccessDenied,
         Self::InvalidChannelName,
         Self::InvalidChannel,
+        Self::NotKept,
     ];
 
     /// The code as clients see it.
@@ -54,6 +57,9 @@ impl ErrorCode {
                 "the name to subscribe to is empty, no channel name, or in another hub's namespace",
             ),
             Self::InvalidChannel => ("invalid_channel", "there is no channel of that name to publish on"),
+            Self::NotKept => {
+                ("not_kept", "the channel is durable, and the message could not be kept on disk")
+            }
         }
     }
 }

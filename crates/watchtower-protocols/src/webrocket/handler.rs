@@ -3,6 +3,7 @@
 //!
 //! Knows neither how commands and events are written nor how WebSocket works.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -14,18 +15,19 @@ use bytes::{Bytes, BytesMut};
 use http::header::ORIGIN;
 use http::request::Parts;
 use http::{HeaderMap, StatusCode};
-use watchtower_hub::{ChannelName, Message, Publish, Refused};
+use watchtower_hub::{ChannelName, Position, Publish, Refused};
 
+use super::events::Shapes;
 use super::namespace::Names;
 use super::slowdown::Slowdown;
 use super::{
-    Access, Activity, Codec, Command, CommandName, ErrorCode, Event, Json, LoginFailures, Namespace,
-    Observer, Publication, Reply, Secret,
+    Access, Activity, Codec, Command, CommandName, ErrorCode, Json, LoginFailures, Namespace, Observer,
+    Publication, Reply, Secret, Since,
 };
-use crate::websocket::{self, Client, CloseCode, Frames, Handler, Incoming, MessageKind, RemoteAddress};
+use crate::websocket::{Client, CloseCode, Frames, Handler, Incoming, MessageKind, Outgoing, RemoteAddress};
 
-/// The first of the three formats of hubs that write JSON.
-const JSON_FORMATS: u8 = 8;
+/// The first of the six formats of hubs that write JSON.
+const JSON_FORMATS: u8 = 16;
 
 /// The longest compressed message of a client that may not publish, in bytes.
 /// No secret and no channel's name needs more.
@@ -63,9 +65,9 @@ pub struct WebRocket<C = Json>(Arc<Inner<C>>);
 
 struct Inner<C> {
     codec: Arc<C>,
-    /// See [`Events::extras_tag`].
+    /// What further fields begin with: the number of the codec's first format.
     extras_tag: u8,
-    frames: Arc<Frames>,
+    shapes: Shapes,
     entrance: ArcSwap<Entrance>,
     anonymous: Access,
     names: Names,
@@ -94,6 +96,40 @@ pub struct Connection {
     address: Option<IpAddr>,
     /// A login that has to wait.
     waiting: Option<Login>,
+    /// What was published and is not answered yet, in order.
+    publishing: VecDeque<Publishing>,
+    /// What is looked at once all of that is answered.
+    deferred: Option<Deferred>,
+}
+
+/// A message that is being kept, for whoever is told once it is.
+#[derive(Debug)]
+struct Publishing {
+    channel: ChannelName,
+    bytes: usize,
+}
+
+/// A client's message that has to wait.
+#[derive(Debug)]
+enum Deferred {
+    Text(String),
+    Binary(Vec<u8>),
+}
+
+impl Deferred {
+    fn new(message: Incoming<'_>) -> Deferred {
+        match message {
+            Incoming::Text(text) => Deferred::Text(text.to_owned()),
+            Incoming::Binary(bytes) => Deferred::Binary(bytes.to_owned()),
+        }
+    }
+
+    fn as_incoming(&self) -> Incoming<'_> {
+        match self {
+            Deferred::Text(text) => Incoming::Text(text),
+            Deferred::Binary(bytes) => Incoming::Binary(bytes),
+        }
+    }
 }
 
 /// An `auth` that was looked at.
@@ -112,12 +148,13 @@ impl WebRocket {
 
 impl<C: Codec> WebRocket<C> {
     /// A hub that writes otherwise. `first_format` is the number of the first
-    /// of the three formats of that codec's messages, as for [`Frames::new`];
-    /// all hubs of one codec have the same, and no others.
+    /// of the six formats of that codec's messages, three without and three with
+    /// a position, as for [`Frames::new`]; all hubs of one codec have the same,
+    /// and no others.
     ///
     /// # Panics
     ///
-    /// When `first_format` is above 61.
+    /// When `first_format` is above 58.
     pub fn with_codec(codec: C, first_format: u8, options: HubOptions) -> WebRocket<C> {
         let HubOptions {
             read_only,
@@ -132,10 +169,7 @@ impl<C: Codec> WebRocket<C> {
         let codec = Arc::new(codec);
         let names = Names::new(namespace, foreign_namespaces);
         WebRocket(Arc::new(Inner {
-            frames: Frames::new(
-                first_format,
-                Events { codec: codec.clone(), names: names.clone(), extras_tag: first_format },
-            ),
+            shapes: Shapes::new(first_format, &codec, &names),
             codec,
             extras_tag: first_format,
             entrance: ArcSwap::from_pointee(Entrance { read_only, read_write, origins }),
@@ -177,7 +211,7 @@ impl<C: Codec> Handler for WebRocket<C> {
     }
 
     fn frames(&self) -> Arc<Frames> {
-        self.0.frames.clone()
+        self.0.shapes.plain.clone()
     }
 
     fn admit(&self, request: &Parts) -> Result<(), StatusCode> {
@@ -193,6 +227,8 @@ impl<C: Codec> Handler for WebRocket<C> {
             slowdown: Slowdown::default(),
             address: request.extensions.get().map(|RemoteAddress(address)| *address),
             waiting: None,
+            publishing: VecDeque::new(),
+            deferred: None,
         };
         self.0.tell(&connection, &Activity::Connected { request });
         connection
@@ -205,6 +241,22 @@ impl<C: Codec> Handler for WebRocket<C> {
 
     fn message(&self, connection: &mut Connection, client: &mut Client<'_>, message: Incoming<'_>) {
         self.0.message(connection, client, message);
+    }
+
+    fn published(
+        &self,
+        connection: &mut Connection,
+        client: &mut Client<'_>,
+        result: Result<Position, Refused>,
+    ) {
+        let Some(publishing) = connection.publishing.pop_front() else { return };
+        let result = self.0.published(result, &publishing, connection);
+        self.0.answer(Some(CommandName::Publish), result, connection, client);
+        if !client.is_awaiting()
+            && let Some(deferred) = connection.deferred.take()
+        {
+            self.0.message(connection, client, deferred.as_incoming());
+        }
     }
 
     fn resumed(&self, connection: &mut Connection, client: &mut Client<'_>) {
@@ -221,6 +273,7 @@ impl<C: Codec> Handler for WebRocket<C> {
 
 impl<C: Codec> Inner<C> {
     fn message(&self, connection: &mut Connection, client: &mut Client<'_>, message: Incoming<'_>) {
+        let is_awaiting = client.is_awaiting();
         let decoded = self.codec.decode(message);
         let name = match &decoded {
             Ok(command) => Some(command.name()),
@@ -228,13 +281,20 @@ impl<C: Codec> Inner<C> {
         };
         // Access comes first: who does not have it learns nothing else.
         let result = match decoded {
+            // Answers come in the order of the commands; publications need not
+            // wait for one another.
+            _ if is_awaiting && name != Some(CommandName::Publish) => None,
             _ if name.is_some_and(|name| self.access(connection) < name.needs()) => {
                 Some(Err(ErrorCode::AccessDenied))
             }
             Err(_) => Some(Err(ErrorCode::InvalidData)),
             Ok(command) => self.carry_out(command, connection, client),
         };
-        if let Some(result) = result {
+        if is_awaiting && (name != Some(CommandName::Publish) || result.is_some()) {
+            // What was refused now has no effect: it can be tried again.
+            connection.deferred = Some(Deferred::new(message));
+            client.hold();
+        } else if let Some(result) = result {
             self.answer(name, result, connection, client);
         }
     }
@@ -242,18 +302,21 @@ impl<C: Codec> Inner<C> {
     fn answer(
         &self,
         name: Option<CommandName>,
-        result: Result<(), ErrorCode>,
+        result: Result<Reply, ErrorCode>,
         connection: &Connection,
         client: &mut Client<'_>,
     ) {
-        match result {
-            Ok(()) => client.send(self.codec.reply(Reply::Ok)),
-            Err(code) => {
-                self.tell(connection, &Activity::Refused { command: name, code });
-                client.send(self.codec.reply(Reply::Error(code)));
-            }
+        if let Err(code) = result {
+            self.tell(connection, &Activity::Refused { command: name, code });
         }
-        if (name, result) == (Some(CommandName::Disconnect), Ok(())) {
+        let is_refused = result.is_err();
+        let mut out = BytesMut::new();
+        let kind = self.codec.reply(&result.unwrap_or_else(Reply::Error), &mut out);
+        match kind {
+            MessageKind::Text => client.send(Outgoing::Text(&String::from_utf8_lossy(&out))),
+            MessageKind::Binary => client.send(Outgoing::Binary(&out)),
+        }
+        if name == Some(CommandName::Disconnect) && !is_refused {
             client.close(CloseCode::NORMAL, "");
         }
     }
@@ -265,25 +328,27 @@ impl<C: Codec> Inner<C> {
         command: Command<'_>,
         connection: &mut Connection,
         client: &mut Client<'_>,
-    ) -> Option<Result<(), ErrorCode>> {
+    ) -> Option<Result<Reply, ErrorCode>> {
         Some(match command {
             Command::Auth { access, secret } => return self.log_in(access, &secret, connection, client),
-            Command::Subscribe { channel } => self.subscribe(&channel, connection, client),
+            Command::Subscribe { channel, since } => self.subscribe(&channel, since, connection, client),
             Command::Unsubscribe { channel } => {
                 self.unsubscribe(&channel, connection, client);
-                Ok(())
+                Ok(Reply::Ok)
             }
-            Command::Publish(publication) => self.publish(publication, connection, client),
+            Command::Publish(publication) => {
+                return self.publish(publication, connection, client).transpose();
+            }
             Command::Logout => {
                 self.tell(connection, &Activity::LoggedOut);
                 self.set_access(Access::None, connection, client);
-                Ok(())
+                Ok(Reply::Ok)
             }
             Command::Disconnect => {
                 // Ended one by one, they give the client what it has yet to
                 // read.
                 self.end_subscriptions(connection, client);
-                Ok(())
+                Ok(Reply::Ok)
             }
         })
     }
@@ -296,7 +361,7 @@ impl<C: Codec> Inner<C> {
         secret: &str,
         connection: &mut Connection,
         client: &mut Client<'_>,
-    ) -> Option<Result<(), ErrorCode>> {
+    ) -> Option<Result<Reply, ErrorCode>> {
         let login = Login { access, is_accepted: self.entrance.load().accepts(access, secret) };
         let note = |address| self.failures.note(address, !login.is_accepted, client.now());
         let wait = connection.address.map_or(Duration::ZERO, note);
@@ -314,12 +379,12 @@ impl<C: Codec> Inner<C> {
         login: &Login,
         connection: &mut Connection,
         client: &mut Client<'_>,
-    ) -> Result<(), ErrorCode> {
+    ) -> Result<Reply, ErrorCode> {
         let Login { access, is_accepted } = *login;
         if is_accepted {
             self.tell(connection, &Activity::Authenticated { access });
             self.set_access(access, connection, client);
-            return Ok(());
+            return Ok(Reply::Ok);
         }
         // [webrocket: a failed auth also drops the earlier authentication]
         self.set_access(Access::None, connection, client);
@@ -346,16 +411,24 @@ impl<C: Codec> Inner<C> {
     fn subscribe(
         &self,
         name: &str,
+        since: Option<Since>,
         connection: &mut Connection,
         client: &mut Client<'_>,
-    ) -> Result<(), ErrorCode> {
+    ) -> Result<Reply, ErrorCode> {
         let channel = self.names.channel(name).ok_or(ErrorCode::InvalidChannelName)?;
-        client.subscribe(&channel).map_err(|refused| code(&refused))?;
+        let reply = match since {
+            None => client.subscribe(&channel).map(|_| Reply::Ok),
+            Some(since) => client.follow(&channel, since.start()).map(Reply::Subscribed),
+        };
+        let reply = reply.map_err(|refused| code(&refused))?;
+        if since.is_some() {
+            client.deliver_as(self.shapes.positioned.clone());
+        }
         if let Err(place) = connection.subscribed.binary_search(&channel) {
             self.tell(connection, &Activity::Subscribed { channel: &channel });
             connection.subscribed.insert(place, channel);
         }
-        Ok(())
+        Ok(reply)
     }
 
     /// What can be no channel is not subscribed to either.
@@ -379,12 +452,13 @@ impl<C: Codec> Inner<C> {
         self.tell(connection, &Activity::Unsubscribed { channel });
     }
 
+    /// `None` when it is known later what comes of it.
     fn publish(
         &self,
         publication: Publication<'_>,
-        connection: &Connection,
+        connection: &mut Connection,
         client: &mut Client<'_>,
-    ) -> Result<(), ErrorCode> {
+    ) -> Result<Option<Reply>, ErrorCode> {
         let Publication { channel, event, content, extras } = publication;
         if !is_event_name(&event) {
             return Err(ErrorCode::InvalidData);
@@ -396,9 +470,28 @@ impl<C: Codec> Inner<C> {
         if let Some(extras) = &extras {
             message = message.extras([&[self.extras_tag], &extras[..]].concat().into());
         }
-        client.publish(&channel, message).map_err(|refused| code(&refused))?;
-        self.tell(connection, &Activity::Published { channel: &channel, bytes });
-        Ok(())
+        let result = client.publish_awaited(&channel, message);
+        let publishing = Publishing { channel, bytes };
+        match result {
+            Some(result) => self.published(result, &publishing, connection).map(Some),
+            None => {
+                connection.publishing.push_back(publishing);
+                Ok(None)
+            }
+        }
+    }
+
+    /// What a publication is answered with.
+    fn published(
+        &self,
+        result: Result<Position, Refused>,
+        publishing: &Publishing,
+        connection: &Connection,
+    ) -> Result<Reply, ErrorCode> {
+        result.map_err(|refused| code(&refused))?;
+        let Publishing { channel, bytes } = publishing;
+        self.tell(connection, &Activity::Published { channel, bytes: *bytes });
+        Ok(Reply::Ok)
     }
 
     fn tell(&self, connection: &Connection, activity: &Activity<'_>) {
@@ -445,41 +538,11 @@ fn code(refused: &Refused) -> ErrorCode {
         Refused::TooLarge { .. } | Refused::BadContent { .. } | Refused::ReceiverNotJoined { .. } => {
             ErrorCode::InvalidData
         }
+        Refused::NotKept { .. } => ErrorCode::NotKept,
         // The command is right, and would be carried out for others, or at
         // another time: this session may not have it.
         Refused::Limit { .. } | Refused::UnknownSender(_) | Refused::BoundElsewhere(_) | Refused::Closed => {
             ErrorCode::AccessDenied
         }
-    }
-}
-
-/// What subscribers of a hub are shown: the message as the codec writes it,
-/// with the channel as the hub calls it.
-///
-/// A channel is reached by hubs of one namespace alone, so it does not matter
-/// which of them asks for a shared frame first.
-struct Events<C> {
-    codec: Arc<C>,
-    names: Names,
-    /// The byte that further fields begin with that this codec wrote: the
-    /// number of its first format, which no other codec has. Other codecs, and
-    /// other protocols, put something else beside a message.
-    extras_tag: u8,
-}
-
-impl<C: Codec> websocket::Codec for Events<C> {
-    fn encode(&self, message: &Message, out: &mut BytesMut) -> Option<MessageKind> {
-        let mut digits = itoa::Buffer::new();
-        let channel = match message.channel().number() {
-            Some(number) => digits.format(number),
-            None => self.names.shown(message.channel().text().unwrap_or_default()),
-        };
-        let event = Event {
-            event: message.event().unwrap_or("message"),
-            channel,
-            content: message.content(),
-            extras: message.extras().and_then(|extras| extras.strip_prefix(&[self.extras_tag])),
-        };
-        Some(self.codec.encode(&event, out))
     }
 }

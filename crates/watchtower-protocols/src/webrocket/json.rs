@@ -13,11 +13,11 @@ use bytes::{BufMut, BytesMut};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
 use serde_json::value::RawValue;
-use watchtower_hub::{Content, ContentKind};
+use watchtower_hub::{Content, ContentKind, Joined, Position};
 
-use super::{Access, Codec, Command, CommandName, ErrorCode, Event, Malformed, Publication, Reply};
-use crate::json::{write_base64, write_string};
-use crate::websocket::{Incoming, MessageKind, Outgoing};
+use super::{Access, Codec, Command, CommandName, Event, Malformed, Publication, Reply, Since};
+use crate::json::{write_base64, write_string, write_text};
+use crate::websocket::{Incoming, MessageKind};
 
 /// How many fields an object may have that is read here: a command, and what a
 /// command is given. Each is compared with all others.
@@ -42,15 +42,16 @@ impl Codec for Json {
         command(name, argument).ok_or(Malformed { command: Some(name) })
     }
 
-    fn reply(&self, reply: Reply) -> Outgoing<'static> {
-        Outgoing::Text(match reply {
-            Reply::Ok => r#"{"ok": true}"#,
-            Reply::Error(ErrorCode::InvalidData) => r#"{"err": "invalid_data"}"#,
-            Reply::Error(ErrorCode::InvalidCredentials) => r#"{"err": "invalid_credentials"}"#,
-            Reply::Error(ErrorCode::AccessDenied) => r#"{"err": "access_denied"}"#,
-            Reply::Error(ErrorCode::InvalidChannelName) => r#"{"err": "invalid_channel_name"}"#,
-            Reply::Error(ErrorCode::InvalidChannel) => r#"{"err": "invalid_channel"}"#,
-        })
+    fn reply(&self, reply: &Reply, out: &mut BytesMut) -> MessageKind {
+        match reply {
+            Reply::Ok => out.extend_from_slice(b"{\"ok\": true}"),
+            Reply::Subscribed(Joined { position, recovered }) => write_text(
+                out,
+                format_args!(r#"{{"ok": true, "recovered": {recovered}, "position": "{position}"}}"#),
+            ),
+            Reply::Error(code) => write_text(out, format_args!(r#"{{"err": "{}"}}"#, code.name())),
+        }
+        MessageKind::Text
     }
 
     /// The publish object itself ([webrocket: events]), with any further
@@ -62,9 +63,11 @@ impl Codec for Json {
         write_string(event.channel, out);
         out.extend_from_slice(b", \"data\": ");
         write_content(event.content, out);
+        if let Some(position) = event.position {
+            write_text(out, format_args!(r#", "position": "{position}""#));
+        }
         if let Some(extras) = event.extras {
-            out.extend_from_slice(b", ");
-            out.extend_from_slice(extras);
+            write_extras(extras, event.position.is_some(), out);
         }
         out.put_u8(b'}');
         MessageKind::Text
@@ -83,7 +86,14 @@ fn command<'a>(name: CommandName, argument: &'a RawValue) -> Option<Command<'a>>
             let access = access.filter(|access| *access != Access::None)?;
             Some(Command::Auth { access, secret: string(fields.get("secret")?)? })
         }
-        CommandName::Subscribe => Some(Command::Subscribe { channel: channel(argument)? }),
+        CommandName::Subscribe => {
+            let fields = Fields::of(argument)?;
+            let since = match fields.get("since") {
+                Some(since) => Some(read_since(since)?),
+                None => None,
+            };
+            Some(Command::Subscribe { channel: string(fields.get("channel")?)?, since })
+        }
         CommandName::Unsubscribe => Some(Command::Unsubscribe { channel: channel(argument)? }),
         CommandName::Publish => publication(&Fields::of(argument)?).map(Command::Publish),
     }
@@ -134,11 +144,46 @@ fn further_fields(fields: &Fields<'_>) -> Option<Option<BytesMut>> {
         if !members.is_empty() {
             members.extend_from_slice(b", ");
         }
-        write_string(name, &mut members);
-        members.extend_from_slice(b": ");
-        members.extend_from_slice(value.get().as_bytes());
+        members.extend_from_slice(&member(name, value));
     }
     Some((!members.is_empty()).then_some(members))
+}
+
+/// Where a client was, or `null` when it was nowhere yet.
+fn read_since(raw: &RawValue) -> Option<Since> {
+    if raw.get() == "null" {
+        return Some(Since::Now);
+    }
+    Position::of_client(&string(raw)?).map(Since::Seen)
+}
+
+/// The further fields. One that could pass for the position beside them is left
+/// out: parsers differ in which of two fields they take.
+fn write_extras(extras: &[u8], has_position: bool, out: &mut BytesMut) {
+    let mut separate = |member: &[u8]| {
+        out.extend_from_slice(b", ");
+        out.extend_from_slice(member);
+    };
+    if !has_position {
+        separate(extras);
+        return;
+    }
+    let object = [b"{", extras, b"}"].concat();
+    let Ok(Fields(fields)) = serde_json::from_slice(&object) else { return };
+    for (name, value) in &fields {
+        if !name.eq_ignore_ascii_case("position") {
+            separate(&member(name, value));
+        }
+    }
+}
+
+/// A member of an object, its value as it is.
+fn member(name: &str, value: &RawValue) -> BytesMut {
+    let mut member = BytesMut::new();
+    write_string(name, &mut member);
+    member.extend_from_slice(b": ");
+    member.extend_from_slice(value.get().as_bytes());
+    member
 }
 
 fn write_content(content: &Content, out: &mut BytesMut) {

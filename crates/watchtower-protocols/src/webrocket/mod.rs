@@ -13,6 +13,7 @@ mod access;
 mod codec;
 mod command;
 mod error_code;
+mod events;
 mod failures;
 mod handler;
 mod json;
@@ -22,7 +23,7 @@ mod slowdown;
 
 pub use access::{Access, Secret, UnknownAccess};
 pub use codec::Codec;
-pub use command::{Command, CommandName, Event, Malformed, Publication, Reply};
+pub use command::{Command, CommandName, Event, Malformed, Publication, Reply, Since};
 pub use error_code::ErrorCode;
 pub use failures::LoginFailures;
 pub use handler::{Connection, HubOptions, WebRocket};

@@ -10,12 +10,14 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use watchtower_hub::{
-    Batch, ChannelName, Drained, Hub, Joined, Position, Publish, Refused, SenderId, Session, Timestamp,
+    Batch, ChannelName, Drained, Hub, Joined, Position, Publish, Published, Refused, SenderId, Session,
+    Start, Timestamp,
 };
 
 use super::format::{Compression, Frames, MessageKind};
 use super::frame::Opcode;
 use super::{CloseCode, frame};
+use crate::unanswered::Unanswered;
 
 /// How much a client is given at once ahead of leaving a channel.
 const DELIVER_BYTES_MAX: usize = 4 << 20;
@@ -65,6 +67,10 @@ pub(super) struct Line {
     pub(super) seen: Timestamp,
     /// For how long the client is not to be listened to.
     pub(super) pause: Option<Duration>,
+    /// What was published and the handler is to be told of.
+    pub(super) unanswered: Unanswered<()>,
+    /// Whether the client is not to be listened to until all of that was told.
+    pub(super) is_held: bool,
 }
 
 /// The session that a connection delivers: nearly always its own, which is
@@ -105,6 +111,8 @@ impl Line {
             watcher: None,
             seen: now,
             pause: None,
+            unanswered: Unanswered::default(),
+            is_held: false,
         }
     }
 
@@ -113,6 +121,11 @@ impl Line {
             // Who is unknown already need not be forgotten.
             let _ = self.session.hub().unregister(sender, self.seen);
         }
+    }
+
+    /// Whether the client is not listened to until publications are answered.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.is_held || self.unanswered.is_full()
     }
 
     /// Sends a close frame, if none was sent.
@@ -234,6 +247,23 @@ impl Client<'_> {
         self.line.session.join(sender, channel, self.now)
     }
 
+    /// The same from `start` on, whatever was delivered here before, or missed.
+    /// Twice starts anew.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused::Limit`].
+    pub fn follow(&mut self, channel: &ChannelName, start: Start) -> Result<Joined, Refused> {
+        let sender = self.sender()?;
+        self.line.session.follow(sender, channel, start, self.now)
+    }
+
+    /// What is delivered from now on looks like this, on all channels: another
+    /// of the protocol's [`Frames`].
+    pub fn deliver_as(&mut self, frames: Arc<Frames>) {
+        self.line.frames = frames;
+    }
+
     /// Leaves a channel. What was published there before is delivered first.
     /// Leaving what is not joined does nothing.
     ///
@@ -249,11 +279,38 @@ impl Client<'_> {
     /// Publishes. Who publishes is what `message` says: nearly always
     /// [`sender`](Self::sender).
     ///
+    /// On a durable channel it is known later what comes of it. Who has to know
+    /// [awaits](Self::publish_awaited) it.
+    ///
     /// # Errors
     ///
     /// As [`Hub::publish`].
-    pub fn publish(&mut self, channel: &ChannelName, message: Publish<'_>) -> Result<Position, Refused> {
+    pub fn publish(&mut self, channel: &ChannelName, message: Publish<'_>) -> Result<Published, Refused> {
         self.line.session.publish(channel, message, self.now)
+    }
+
+    /// Publishes, and returns what came of it if that is known now. Otherwise
+    /// [`Handler::published`](super::Handler::published) is told it later, in
+    /// the order of these calls. After some 1,000 that wait the client is not
+    /// listened to until it was told of all.
+    pub fn publish_awaited(
+        &mut self,
+        channel: &ChannelName,
+        message: Publish<'_>,
+    ) -> Option<Result<Position, Refused>> {
+        let published = self.publish(channel, message);
+        self.line.unanswered.add(published, ()).map(|(result, ())| result)
+    }
+
+    /// Whether something is [awaited](Self::publish_awaited).
+    pub fn is_awaiting(&self) -> bool {
+        !self.line.unanswered.is_empty()
+    }
+
+    /// Listens to nothing more that the client says until all that is
+    /// [awaited](Self::publish_awaited) was told: what it sends meanwhile waits.
+    pub fn hold(&mut self) {
+        self.line.is_held = self.is_awaiting();
     }
 
     /// Sends one message to this client alone, before anything that is

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 use http::request::Parts;
-use watchtower_hub::{Hub, Timestamp, WhenLagging};
+use watchtower_hub::{Hub, Position, Refused, Timestamp, WhenLagging};
 
 use super::client::{Client, Incoming, Line};
 use super::format::{Compression, Frames};
@@ -51,8 +51,9 @@ pub trait Handler: Send + Sync + 'static {
     /// What presence and metrics call the protocol.
     fn protocol(&self) -> &'static str;
 
-    /// What delivered messages look like. Asked once a connection, when it
-    /// opens; the same each time. As it stands: the content, as one message of
+    /// What delivered messages look like, until it is told
+    /// [otherwise](Client::deliver_as). Asked once a connection, when it opens;
+    /// the same each time. As it stands: the content, as one message of
     /// text or binary.
     fn frames(&self) -> Arc<Frames> {
         Frames::content()
@@ -96,6 +97,16 @@ pub trait Handler: Send + Sync + 'static {
 
     /// A message came. Not called any more once the connection is closing.
     fn message(&self, state: &mut Self::State, client: &mut Client<'_>, message: Incoming<'_>);
+
+    /// What came of a message that was published and
+    /// [awaited](Client::publish_awaited); in the order of those calls.
+    fn published(
+        &self,
+        _state: &mut Self::State,
+        _client: &mut Client<'_>,
+        _result: Result<Position, Refused>,
+    ) {
+    }
 
     /// A [pause](Client::pause) is over. Those that the server makes by itself,
     /// for clients that send much, end with this too.
@@ -225,6 +236,7 @@ impl<H: Handler> Serve for Served<H> {
 pub(super) trait Conversation: Send {
     fn inflated_bytes_max(&self) -> usize;
     fn message(&mut self, client: &mut Client<'_>, message: Incoming<'_>);
+    fn published(&mut self, client: &mut Client<'_>, result: Result<Position, Refused>);
     fn resumed(&mut self, client: &mut Client<'_>);
     fn patience(&self) -> Option<Duration>;
     fn out_of_patience(&mut self, client: &mut Client<'_>);
@@ -244,6 +256,12 @@ impl<H: Handler> Conversation for Held<H> {
     fn message(&mut self, client: &mut Client<'_>, message: Incoming<'_>) {
         if let Some(state) = &mut self.state {
             self.handler.message(state, client, message);
+        }
+    }
+
+    fn published(&mut self, client: &mut Client<'_>, result: Result<Position, Refused>) {
+        if let Some(state) = &mut self.state {
+            self.handler.published(state, client, result);
         }
     }
 

@@ -117,7 +117,10 @@ impl WebSocket {
 
     /// Whether nothing more is to be looked at for now.
     fn breaks_off(&self, out: &[u8]) -> bool {
-        self.line.is_closing || self.line.pause.is_some() || out.len() >= ANSWERS_BYTES_MAX
+        self.line.is_closing
+            || self.line.pause.is_some()
+            || self.line.is_waiting()
+            || out.len() >= ANSWERS_BYTES_MAX
     }
 
     /// Takes input until it breaks off, or the rules change.
@@ -155,7 +158,7 @@ impl WebSocket {
             if *looked_at > LOOK_BYTES_MAX {
                 line.pause.get_or_insert(BREATH);
             }
-            let breaks_off = line.is_closing || line.pause.is_some();
+            let breaks_off = line.is_closing || line.pause.is_some() || line.is_waiting();
             if has_new_rules || breaks_off || out.len() >= ANSWERS_BYTES_MAX {
                 ControlFlow::Break(())
             } else {
@@ -224,6 +227,23 @@ impl StreamSession for WebSocket {
     fn pause(&mut self) -> Option<Duration> {
         self.is_paused |= self.line.pause.is_some();
         self.line.pause.take()
+    }
+
+    fn is_waiting(&self) -> bool {
+        self.line.is_waiting()
+    }
+
+    fn poll_answered(&mut self, cx: &mut Context<'_>, now: Timestamp, out: &mut Vec<u8>) -> Poll<()> {
+        while let Some((result, ())) = self.line.unanswered.next(cx.waker()) {
+            if let Some(conversation) = &mut self.conversation {
+                conversation.published(&mut Client { line: &mut self.line, now, out }, result);
+            }
+        }
+        if !self.line.unanswered.is_empty() {
+            return Poll::Pending;
+        }
+        self.line.is_held = false;
+        Poll::Ready(())
     }
 
     /// A client that is gone without a word does not read either: WebSocket

@@ -29,6 +29,8 @@ pub enum LinkError {
     TooLarge,
     /// A MESSAGE that the channel does not accept.
     BadContent,
+    /// A message on a durable channel that is not on disk.
+    NotKept,
     /// A KEY that no reply could repeat.
     KeyTooLong,
     /// The store holds no more.
@@ -49,7 +51,7 @@ pub enum LinkError {
 
 impl LinkError {
     /// Every error, in the order of the page.
-    pub const ALL: [LinkError; 19] = [
+    pub const ALL: [LinkError; 20] = [
         LinkError::BadLength,
         LinkError::NoBrackets,
         LinkError::UnknownCommand,
@@ -61,6 +63,7 @@ impl LinkError {
         LinkError::EndlessChannel,
         LinkError::TooLarge,
         LinkError::BadContent,
+        LinkError::NotKept,
         LinkError::KeyTooLong,
         LinkError::StoreFull,
         LinkError::LimitReached,
@@ -113,6 +116,11 @@ impl LinkError {
                 "the channel is configured with a `format` that the MESSAGE does not have",
                 "no",
             ),
+            LinkError::NotKept => (
+                "the message could not be kept",
+                "the channel is durable, and the MESSAGE could not be kept on disk",
+                "no",
+            ),
             LinkError::KeyTooLong => (
                 "the key is too long",
                 "a KEY above 99,986 bytes: the reply that repeats it would not fit",
@@ -150,6 +158,7 @@ impl From<Refused> for LinkError {
         match refused {
             Refused::TooLarge { .. } => LinkError::TooLarge,
             Refused::BadContent { .. } => LinkError::BadContent,
+            Refused::NotKept { .. } => LinkError::NotKept,
             Refused::Limit { .. } => LinkError::LimitReached,
             // What is left is said of users alone: one that went away, or whose
             // id another connection holds on to.

@@ -7,15 +7,17 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::BytesMut;
-use watchtower_hub::{Format, FormatId, Message, Session, Timestamp, WhenLagging};
+use watchtower_hub::{Format, FormatId, Message, Position, Refused, Session, Timestamp, WhenLagging};
 
 use super::command::Command;
 use super::frame::{self, Body, Decoded};
 use super::{LinkError, WebTalk};
 use crate::stream::{ANSWERS_BYTES_MAX, Close, StreamSession};
+use crate::unanswered::Unanswered;
 
 /// At which failed login the link closes.
 const LOGIN_FAILURES_MAX: u8 = 3;
@@ -42,6 +44,10 @@ pub struct Link {
     session: Session,
     /// `None` once the application may do everything.
     lock: Option<Lock>,
+    /// What was shouted and is not answered yet.
+    unanswered: Unanswered<()>,
+    /// Whether a frame waits until all of that is answered.
+    is_waiting: bool,
     /// Whether it has begun a frame, or has yet to send its first.
     owes: bool,
 }
@@ -61,7 +67,15 @@ impl Link {
     pub fn new(talk: &WebTalk, gate: Arc<dyn Gate>) -> Link {
         let session = talk.hub().open("webtalk-private", WhenLagging::Close);
         let lock = gate.is_locked().then(Lock::default);
-        Link { talk: talk.clone(), gate, session, lock, owes: true }
+        Link {
+            talk: talk.clone(),
+            gate,
+            session,
+            lock,
+            unanswered: Unanswered::default(),
+            is_waiting: false,
+            owes: true,
+        }
     }
 
     /// Answers one frame.
@@ -70,11 +84,13 @@ impl Link {
         let may_be_said_first = matches!(command, Ok(Command::Login(_) | Command::Goodbye));
         let result = match command {
             // Who may do nothing is not told either what is wrong with it.
-            _ if self.lock.is_some() && !may_be_said_first => Err(LinkError::LoginNeeded),
-            Ok(command) => self.carry_out(command, now),
-            Err(error) => Err(error),
+            _ if self.lock.is_some() && !may_be_said_first => Some(Err(LinkError::LoginNeeded)),
+            Ok(command) => self.carry_out(command, now).transpose(),
+            Err(error) => Some(Err(error)),
         };
-        reply(&result, out);
+        if let Some(result) = &result {
+            reply(result, out);
+        }
         let is_locked_out = self.lock.as_ref().is_some_and(|lock| lock.failures >= LOGIN_FAILURES_MAX);
         if is_locked_out || command == Ok(Command::Goodbye) { Err(Close) } else { Ok(()) }
     }
@@ -96,13 +112,33 @@ impl Link {
         Ok(())
     }
 
-    /// [webtalk: private link]
-    fn carry_out(&mut self, command: Command<'_>, now: Timestamp) -> Reply {
+    /// Whether a frame has to wait for the replies to those before it. Shouts need
+    /// not, as long as they are no errors.
+    fn must_wait(&self, frame: &[u8]) -> bool {
+        if self.unanswered.is_empty() {
+            return false;
+        }
+        let may_shout = |channel| self.lock.is_none() && self.talk.has_channel(channel);
+        let may_go_ahead =
+            matches!(Command::parse(frame), Ok(Command::Shout { channel, .. }) if may_shout(channel));
+        !may_go_ahead || self.unanswered.is_full()
+    }
+
+    /// [webtalk: private link] The reply, or none when it is known later.
+    fn carry_out(
+        &mut self,
+        command: Command<'_>,
+        now: Timestamp,
+    ) -> Result<Option<Cow<'static, [u8]>>, LinkError> {
         let talk = &self.talk;
         let done = |words: &'static str| Ok(words.as_bytes().into());
-        match command {
+        let reply: Reply = match command {
             Command::Goodbye => done("goodbye"),
             Command::Login(secret) => self.log_in(secret, now).and_then(|()| done("logged in")),
+            Command::Shout { channel, message } => {
+                let published = talk.shout(channel, message, now)?;
+                return self.unanswered.add(Ok(published), ()).map(|(result, ())| sent(result)).transpose();
+            }
             Command::NewUser => Ok(talk.new_user(now)?.to_string().into_bytes().into()),
             Command::KillUser(user) => talk.kill_user(user, now).and_then(|()| done("user killed")),
             Command::Whisper { user, message } => {
@@ -111,9 +147,6 @@ impl Link {
             Command::NewChannel => Ok(talk.new_channel()?.to_string().into_bytes().into()),
             Command::KillChannel(channel) => {
                 talk.kill_channel(channel, now).and_then(|()| done("channel killed"))
-            }
-            Command::Shout { channel, message } => {
-                talk.shout(channel, message, now).and_then(|()| done("message sent"))
             }
             Command::Join { channel, user } => {
                 talk.join(channel, user, now).and_then(|()| done("user joined"))
@@ -130,8 +163,14 @@ impl Link {
                 talk.clear(key)?;
                 Ok([b"cleared ", key].concat().into())
             }
-        }
+        };
+        reply.map(Some)
     }
+}
+
+/// What a shout is answered with.
+fn sent(result: Result<Position, Refused>) -> Reply {
+    Ok(result.map(|_| b"message sent".as_slice().into())?)
 }
 
 /// Appends the frame that answers a command.
@@ -163,7 +202,18 @@ impl StreamSession for Link {
         let mut done = 0;
         while out.len() < ANSWERS_BYTES_MAX {
             let rest = input.get(done..).unwrap_or_default();
-            match frame::decode(rest) {
+            let decoded = frame::decode(rest);
+            let must_wait = match decoded {
+                Decoded::Frame { bytes, .. } => self.must_wait(bytes),
+                Decoded::Incomplete => false,
+                Decoded::BadLength => !self.unanswered.is_empty(),
+            };
+            if must_wait {
+                self.owes = false;
+                self.is_waiting = true;
+                return Ok(done);
+            }
+            match decoded {
                 Decoded::Frame { bytes, consumed } => {
                     done += consumed;
                     self.owes = false;
@@ -180,6 +230,21 @@ impl StreamSession for Link {
             }
         }
         Ok(done)
+    }
+
+    fn is_waiting(&self) -> bool {
+        self.is_waiting
+    }
+
+    fn poll_answered(&mut self, cx: &mut Context<'_>, _now: Timestamp, out: &mut Vec<u8>) -> Poll<()> {
+        while let Some((result, ())) = self.unanswered.next(cx.waker()) {
+            reply(&sent(result), out);
+        }
+        if !self.unanswered.is_empty() {
+            return Poll::Pending;
+        }
+        self.is_waiting = false;
+        Poll::Ready(())
     }
 
     /// An application that has logged in and begun nothing may be silent for

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use watchtower_hub::{ChannelName, Content, Entropy, Hub, Publish, SenderId, Timestamp};
+use watchtower_hub::{ChannelName, Content, Entropy, Hub, Publish, Published, SenderId, Timestamp};
 
 use super::LinkError;
 use super::store::Store;
@@ -154,18 +154,23 @@ impl WebTalk {
         Ok(())
     }
 
+    /// Whether it can be shouted there.
+    pub(super) fn has_channel(&self, channel: u64) -> bool {
+        self.0.state.lock().channel(channel).is_ok()
+    }
+
     /// Publishes to everyone in the channel, over whatever protocol; by nobody
     /// who is registered ([webtalk: sender 0]).
     ///
     /// # Errors
     ///
-    /// [`LinkError::UnknownChannel`], [`LinkError::TooLarge`],
-    /// [`LinkError::BadContent`], [`LinkError::LimitReached`].
-    pub fn shout(&self, channel: u64, message: &[u8], now: Timestamp) -> Result<(), LinkError> {
+    /// [`LinkError::UnknownChannel`]. What the hub refuses is known with where
+    /// the message stands, at once or later.
+    pub fn shout(&self, channel: u64, message: &[u8], now: Timestamp) -> Result<Published, LinkError> {
         let channel = self.0.state.lock().channel(channel)?;
         let content = Content::sniff(Bytes::copy_from_slice(message));
-        self.0.hub.publish(&channel.into(), Publish::new(content), now)?;
-        Ok(())
+        let published = self.0.hub.publish(&channel.into(), Publish::new(content), now);
+        Ok(published.unwrap_or_else(|refused| Published::known(Err(refused))))
     }
 
     /// Joins a user to a channel. Twice changes nothing.

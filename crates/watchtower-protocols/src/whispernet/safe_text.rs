@@ -5,7 +5,7 @@
 //! Knows no colours and no HTML: a page escapes what comes from here like any
 //! other text, and should isolate its direction (`<bdi>`).
 
-use unicode_width::UnicodeWidthChar;
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 /// How wide a nick is at most, in columns of a terminal.
 pub const NICK_COLUMNS_MAX: usize = 32;
@@ -48,7 +48,8 @@ pub fn safe_body(text: &str, columns_max: usize) -> String {
 pub fn safe_nick(text: &str) -> Option<String> {
     let visible: String = text.chars().filter(|c| !is_unseen(*c) && !is_joiner(*c)).collect();
     let words = visible.split(|c: char| c.is_whitespace() || c.is_control());
-    let words: Vec<&str> = words.filter(|word| !word.is_empty()).collect();
+    // A word of marks alone has nothing to stand on.
+    let words: Vec<&str> = words.filter(|word| word.width() > 0).collect();
     let nick = fit(words.join(" ").chars(), NICK_COLUMNS_MAX);
     (!nick.is_empty()).then_some(nick)
 }
@@ -226,6 +227,12 @@ mod tests {
         for nick in ["", " \t", "\u{200b}\u{2060}", "\u{301}", "\0", "\u{3164}\u{2800}"] {
             check_nick(nick, None);
         }
+    }
+
+    #[test]
+    fn marks_that_stand_on_nothing_are_no_word_of_a_nick() {
+        check_nick("\u{1dc0}\0®", Some("®"));
+        check_nick("a \u{301} b", Some("a b"));
     }
 
     #[test]

@@ -26,14 +26,6 @@ pub enum ContentFormat {
     Text,
 }
 
-/// The check of `durable`.
-pub(super) fn none_is_durable(durable: &bool) -> Result<(), String> {
-    if *durable {
-        return Err("false: this version keeps no channel on disk".to_owned());
-    }
-    Ok(())
-}
-
 impl ChannelPattern {
     /// The pattern, as written.
     pub fn as_str(&self) -> &str {

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
+use super::ChannelPattern;
 use crate::tls::CertificateError;
 
 /// Where a value came from; shown first in a message, as compilers do.
@@ -183,6 +184,15 @@ pub enum ConfigError {
         value: usize,
         /// The size of message that is allowed.
         least: usize,
+    },
+    /// A channel is durable, and there is no folder for it.
+    #[error(
+        "channels.durable = true for \"{pattern}\", but data_dir is empty: set data_dir to the folder \
+         that the messages are to be kept in"
+    )]
+    NowhereToKeep {
+        /// The pattern of the first such rule.
+        pattern: ChannelPattern,
     },
     /// The kept secret cannot be read or written.
     #[error("{}: cannot {action}: {source}", path.display())]

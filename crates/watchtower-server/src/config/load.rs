@@ -182,6 +182,9 @@ impl Config {
                 found.push(ConfigError::BelowMessageSize { smaller, value, least });
             }
         }
+        if !was_refused("data_dir") {
+            found.extend(self.check_durable().err());
+        }
         if !was_refused("whispernet.listen") {
             found.extend(self.check_whispernet().err());
         }
@@ -198,6 +201,16 @@ impl Config {
     /// What is wrong with them.
     pub fn check_files(&self) -> Result<(), ConfigErrors> {
         tls::check(&self.tls).map_err(|error| ConfigError::from(error).into())
+    }
+
+    /// Durable channels are kept in the data directory.
+    fn check_durable(&self) -> Result<(), ConfigError> {
+        match self.channels.iter().find(|rule| rule.durable) {
+            Some(rule) if self.data_dir.is_none() => {
+                Err(ConfigError::NowhereToKeep { pattern: rule.pattern.clone() })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// A certificate is of no use without its key, nor the key without it.

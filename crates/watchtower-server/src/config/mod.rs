@@ -39,7 +39,6 @@ pub use watchtower_protocols::webrocket::Access;
 pub use webrocket::{HubNamespace, HubPath, Hubs, WEBTALK_PATH};
 pub use whispernet::{InvalidPeer, Nick, PeerName};
 
-use channels::none_is_durable;
 use key::{Row, Table, keys, within};
 use secret::fits_a_packet;
 
@@ -50,6 +49,8 @@ const DURATION_MAX: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 const DURATION_MIN: Duration = Duration::from_millis(1);
 /// The most that a count may be set to. Beyond it lies a slip of the finger, not a need.
 const COUNT_MAX: usize = 1_000_000_000;
+/// The most bytes that may be set to be kept of a channel, an exbibyte.
+const HISTORY_BYTES_MAX: usize = 1 << 60;
 /// The most bytes that a message may be allowed to have; packets carry lengths of 32 bits.
 const MESSAGE_BYTES_MAX: usize = 1 << 30;
 
@@ -184,11 +185,15 @@ keys! {
     pub struct ChannelRule needs ["pattern"] {
         /// The names that this rule is for: * stands for any run of characters, / included.
         pattern: ChannelPattern = ChannelPattern::example();
-        /// Whether messages are kept on disk. This version keeps no channel on disk.
-        durable: bool = false, none_is_durable;
-        /// How many messages are kept for those who come later. 0: none.
+        /// Whether messages are kept on disk, in data_dir: a message is acknowledged and
+        /// delivered once it is there, and is still there after a crash.
+        durable: bool = false;
+        /// How many messages are kept for those who come later. 0: none, or, on a durable
+        /// channel, no limit by their number.
         history_messages: usize = 0, within(0..=COUNT_MAX);
-        /// How long a message is kept for those who come later.
+        /// How many bytes of messages a durable channel keeps. 0: no limit by bytes.
+        history_bytes: usize = 0, within(0..=HISTORY_BYTES_MAX);
+        /// How long a message is kept for those who come later, on disk too.
         history_ttl: Duration = Duration::from_secs(60 * 60), within(DURATION_MIN..=DURATION_MAX);
         /// The content that is taken: "any", "json", or "text".
         format: ContentFormat = ContentFormat::Any;

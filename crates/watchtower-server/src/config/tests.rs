@@ -71,6 +71,7 @@ fn the_defaults_are_those_of_the_specification() {
             pattern: "orders/*".parse().unwrap(),
             durable: false,
             history_messages: 0,
+            history_bytes: 0,
             history_ttl: seconds(3_600),
             format: ContentFormat::Any,
         }],
@@ -281,10 +282,6 @@ fn a_bad_value_is_named_with_its_line_what_came_and_what_would_be_right() {
             "2: channels.pattern: got \"07\", expected a pattern that names can match, such as \
              \"orders/*\" (a channel name of digits is a number from 0 to 4294967295 without \
              leading zeros)",
-        ),
-        (
-            "[[channels]]\npattern = \"a\"\ndurable = true",
-            "3: channels.durable: got true, expected false: this version keeps no channel on disk",
         ),
         (
             "[http]\ncors_origins = [\n  \"https://a.example\",\n  \"*\",\n]",
@@ -517,4 +514,16 @@ proptest! {
         text.insert_str(cut, &inserted);
         let _ = load_file(&text);
     }
+}
+
+#[test]
+fn a_durable_channel_needs_a_data_directory() {
+    let text = "[[channels]]\npattern = \"a/*\"\ndurable = true\n";
+    assert_eq!(
+        complaint(text),
+        "channels.durable = true for \"a/*\", but data_dir is empty: set data_dir to the folder that the \
+         messages are to be kept in"
+    );
+    let config = load_file(&format!("data_dir = \"/somewhere\"\n{text}")).unwrap();
+    assert!(config.channels[0].durable);
 }

@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
 use utoipa::ToSchema;
-use watchtower_hub::{ChannelName, Refused};
+use watchtower_hub::{ChannelName, NotKept, Refused};
 use watchtower_protocols::websocket::HandshakeError;
 
 use super::answer;
@@ -59,13 +59,15 @@ pub enum ErrorCode {
     Internal,
     /// A limit of the server is reached.
     LimitReached,
+    /// A message on a durable channel that is not on disk.
+    NotKept,
     /// The server is shutting down.
     Draining,
 }
 
 impl ErrorCode {
     /// Every code, by status.
-    pub const ALL: [ErrorCode; 21] = [
+    pub const ALL: [ErrorCode; 22] = [
         ErrorCode::BadRequest,
         ErrorCode::InvalidJson,
         ErrorCode::InvalidField,
@@ -86,6 +88,7 @@ impl ErrorCode {
         ErrorCode::HeaderTooLarge,
         ErrorCode::Internal,
         ErrorCode::LimitReached,
+        ErrorCode::NotKept,
         ErrorCode::Draining,
     ];
 
@@ -162,6 +165,11 @@ impl ErrorCode {
             Self::LimitReached => {
                 (S::SERVICE_UNAVAILABLE, "limit_reached", "a limit of the server is reached")
             }
+            Self::NotKept => (
+                S::SERVICE_UNAVAILABLE,
+                "not_kept",
+                "a channel is durable, and the message could not be kept on disk; nothing was sent, and `Retry-After` says when to try again",
+            ),
             Self::Draining => (S::SERVICE_UNAVAILABLE, "draining", "the server is shutting down"),
         }
     }
@@ -200,6 +208,8 @@ pub(crate) enum ApiError {
     TooManyRequests { wait: Duration },
     #[error("{0}")]
     LimitReached(String),
+    #[error("{0}")]
+    NotKept(String),
     #[error("the server is shutting down")]
     Draining,
     #[error("{0}")]
@@ -247,6 +257,7 @@ impl ApiError {
             ApiError::TooLarge { .. } => ErrorCode::TooLarge,
             ApiError::TooManyRequests { .. } => ErrorCode::TooManyRequests,
             ApiError::LimitReached(_) => ErrorCode::LimitReached,
+            ApiError::NotKept(_) => ErrorCode::NotKept,
             ApiError::Draining => ErrorCode::Draining,
             ApiError::Handshake(error) => match error.status() {
                 StatusCode::UPGRADE_REQUIRED => ErrorCode::UpgradeRequired,
@@ -271,6 +282,8 @@ impl From<Refused> for ApiError {
             Refused::TooLarge { limit, .. } => ApiError::TooLarge { what: "content", limit },
             Refused::BadContent { channel, accepts } => ApiError::BadContent { channel, accepts },
             Refused::Limit { .. } => ApiError::LimitReached(refused.to_string()),
+            Refused::NotKept { reason: NotKept::Closed, .. } => ApiError::Draining,
+            Refused::NotKept { .. } => ApiError::NotKept(refused.to_string()),
             Refused::Closed => ApiError::Draining,
         }
     }
@@ -289,7 +302,12 @@ impl IntoResponse for ApiError {
         if let ApiError::Handshake(error) = &self {
             response.headers_mut().extend(error.headers());
         }
-        if let ApiError::TooManyRequests { wait } = self {
+        let wait = match self {
+            ApiError::TooManyRequests { wait } => Some(wait),
+            ApiError::NotKept(_) => Some(Duration::from_secs(1)),
+            _ => None,
+        };
+        if let Some(wait) = wait {
             // Whole seconds: not earlier than it helps.
             let seconds = wait.as_millis().div_ceil(1000).max(1) as u64;
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));

@@ -16,7 +16,7 @@ use http::request::Parts;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
-use watchtower_hub::{ChannelName, Content, Epoch, JSON_DEPTH_MAX, Position, SenderId};
+use watchtower_hub::{ChannelName, Content, JSON_DEPTH_MAX, Position, SenderId};
 
 use super::HttpState;
 use super::error::ApiError;
@@ -206,8 +206,14 @@ impl Parameters {
                 "must be an epoch:offset for each channel, separated by commas in the order of `channels`";
             ApiError::field("since", problem)
         };
-        let positions: Option<Vec<_>> = listed.split(',').map(position).collect();
+        let positions: Option<Vec<_>> = listed.split(',').map(Position::of_client).collect();
         positions.filter(|positions| positions.len() == channels).map(Some).ok_or_else(wrong)
+    }
+
+    /// One position, of one channel.
+    pub(super) fn position(&self, name: &'static str) -> Result<Option<Position>, ApiError> {
+        let wrong = || ApiError::field(name, "must be an epoch:offset");
+        self.get(name).map(|text| Position::of_client(text).ok_or_else(wrong)).transpose()
     }
 
     pub(super) fn limit(&self) -> Result<Option<usize>, ApiError> {
@@ -239,22 +245,6 @@ pub(super) fn event_name(event: String) -> Result<String, ApiError> {
         return Err(ApiError::field("event", problem));
     }
     Ok(event)
-}
-
-/// Reads `epoch:offset`. An epoch is opaque to clients: what no epoch looks
-/// like is an unknown one, not an error.
-pub(super) fn position(text: &str) -> Option<Position> {
-    let (_, offset) = text.rsplit_once(':')?;
-    if offset.is_empty() || !offset.bytes().all(|byte| byte.is_ascii_digit()) {
-        return None;
-    }
-    Some(Position::parse(text).unwrap_or_else(nowhere))
-}
-
-/// A position that no log has: whoever was there is told so, and given all
-/// that there is.
-pub(super) fn nowhere() -> Position {
-    Position { epoch: Epoch::from_bits(0), offset: u64::MAX }
 }
 
 /// The same, each once, in order.

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::Response;
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use http::StatusCode;
 use serde::Serialize;
 use utoipa::ToSchema;
-use watchtower_hub::{Entry, Timestamp};
+use watchtower_hub::{History, HistoryQuery, Span, Timestamp};
 use watchtower_protocols::http::write_message;
 
 use super::error::{ApiError, ErrorAnswer};
@@ -36,11 +36,12 @@ pub(super) struct PresentSender {
     since: String,
 }
 
-/// Read what a channel keeps.
+/// Read what a channel keeps, in pages.
 ///
 /// An answer holds at most as many messages and bytes as a stream may fall
-/// behind (`limits.lag_messages`, `limits.lag_bytes`): ask again with the last
-/// one's position as `since` for more.
+/// behind (`limits.lag_messages`, `limits.lag_bytes`). For what comes later, ask
+/// again with `last` as `since`; for what came earlier, with `first` as
+/// `before`. Direct messages are left out.
 #[utoipa::path(
     get,
     path = "/channels/{channel}/history",
@@ -48,8 +49,9 @@ pub(super) struct PresentSender {
     params(
         ("channel" = Channel, Path, description = "The channel"),
         ("sender" = u32, Query, description = "A registered sender"),
-        ("since" = Option<String>, Query, description = "`epoch:offset`: what follows this position", example = "9f2c61c05e7a4d3b:12"),
-        ("limit" = Option<u64>, Query, description = "At most so many: the first after `since`, without it the last"),
+        ("since" = Option<String>, Query, description = "`epoch:offset`: the first messages after this position", example = "9f2c61c05e7a4d3b:12"),
+        ("before" = Option<String>, Query, description = "`epoch:offset`: the last messages before this position. Not together with `since`", example = "9f2c61c05e7a4d3b:12"),
+        ("limit" = Option<u64>, Query, description = "At most so many: the last ones, unless there is `since`"),
     ),
     responses(
         (status = 200, description = "What is kept; empty for a channel without history", body = HistoryAnswer),
@@ -63,39 +65,50 @@ pub(super) async fn history(
     parameters: Parameters,
 ) -> Result<Response, ApiError> {
     state.known(parameters.sender()?)?;
-    let since = parameters.since(1)?.and_then(|positions| positions.first().copied());
+    let span = span(&parameters)?;
     let limits = &state.config().limits;
-    let limit = parameters.limit()?.unwrap_or(usize::MAX).min(limits.lag_messages);
-    let Some((epoch, entries)) = state.hub.history(&channel, since, limit, state.now()) else {
-        return Ok(json_answer(StatusCode::OK, r#"{"epoch":null,"messages":[]}"#));
+    let page = HistoryQuery {
+        span,
+        messages_max: parameters.limit()?.unwrap_or(usize::MAX).min(limits.lag_messages),
+        bytes_max: limits.lag_bytes as u64,
     };
-    let mut json = BytesMut::from(format!(r#"{{"epoch":"{epoch}","messages":["#).as_str());
-    for (index, entry) in within(&entries, limits.lag_bytes, since.is_some()).iter().enumerate() {
+    Ok(match state.hub.history(&channel, &page, state.now()) {
+        Some(history) => json_answer(StatusCode::OK, history_json(&history)),
+        None => json_answer(StatusCode::OK, nothing_json(span)),
+    })
+}
+
+fn span(parameters: &Parameters) -> Result<Span, ApiError> {
+    match (parameters.position("since")?, parameters.position("before")?) {
+        (None, None) => Ok(Span::Last),
+        (Some(seen), None) => Ok(Span::After(seen)),
+        (None, Some(seen)) => Ok(Span::Before(seen)),
+        (Some(_), Some(_)) => Err(ApiError::field("before", "excludes `since`")),
+    }
+}
+
+fn history_json(history: &History) -> Bytes {
+    let &History { epoch, recovered, first, last, more_before, more_after, .. } = history;
+    let head = format!(
+        r#"{{"epoch":"{epoch}","recovered":{recovered},"first":"{epoch}:{first}","last":"{epoch}:{last}","more":{{"before":{more_before},"after":{more_after}}},"messages":["#
+    );
+    let mut json = BytesMut::from(head.as_str());
+    for (index, entry) in history.entries.iter().enumerate() {
         if index > 0 {
             json.extend_from_slice(b",");
         }
         write_message(entry, &mut json);
     }
     json.extend_from_slice(b"]}");
-    Ok(json_answer(StatusCode::OK, json.freeze()))
+    json.freeze()
 }
 
-/// The first or the last of the entries, so many that their content is not
-/// above `bytes_max`; one at least, if there is one.
-fn within(entries: &[Entry], bytes_max: usize, first: bool) -> &[Entry] {
-    let mut bytes = 0;
-    let mut fits = |entry: &Entry| {
-        let is_first = bytes == 0;
-        bytes += entry.content().bytes().len().max(1);
-        is_first || bytes <= bytes_max
-    };
-    if first {
-        let count = entries.iter().take_while(|entry| fits(entry)).count();
-        &entries[..count]
-    } else {
-        let count = entries.iter().rev().take_while(|entry| fits(entry)).count();
-        &entries[entries.len() - count..]
-    }
+/// The history of a channel that there is not: nobody was at a position in it.
+fn nothing_json(span: Span) -> String {
+    let recovered = span == Span::Last;
+    format!(
+        r#"{{"epoch":null,"recovered":{recovered},"first":null,"last":null,"more":{{"before":false,"after":false}},"messages":[]}}"#
+    )
 }
 
 /// Read who is in a channel.

@@ -66,8 +66,31 @@ pub(super) struct HistoryAnswer {
     /// The incarnation of the channel's log; `null` when there is no such
     /// channel.
     epoch: Option<String>,
+    /// Whether nothing is missing between `since` or `before` and these
+    /// messages: `false` when that position is unknown, or what comes next to
+    /// it is not kept any more.
+    recovered: bool,
+    /// Where these messages begin: as `before`, it asks for what came earlier.
+    #[schema(example = "9f2c61c05e7a4d3b:12")]
+    first: Option<String>,
+    /// Where these messages end: as `since`, it asks for what comes later.
+    #[schema(example = "9f2c61c05e7a4d3b:15")]
+    last: Option<String>,
+    /// Whether there is more to ask for.
+    #[schema(inline)]
+    more: More,
     /// In order.
     messages: Vec<Message>,
+}
+
+/// Whether a channel keeps more than an answer holds.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it describes what the route writes")]
+struct More {
+    /// Whether there are messages before `first`.
+    before: bool,
+    /// Whether there are messages after `last`.
+    after: bool,
 }
 
 /// The beginning of the description.

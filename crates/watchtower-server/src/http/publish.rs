@@ -123,6 +123,7 @@ struct Outgoing {
         (status = 401, description = "The sender is missing or not registered", body = ErrorAnswer),
         (status = 413, description = "The content or the body is above the limit", body = ErrorAnswer),
         (status = 500, description = "Broadcast failed", body = ErrorAnswer),
+        (status = 503, description = "A channel is durable, and the message could not be kept", body = ErrorAnswer),
     )
 )]
 pub(super) async fn broadcast(
@@ -132,7 +133,7 @@ pub(super) async fn broadcast(
     body: WholeBody,
 ) -> Result<Response, ApiError> {
     if let Some(kind) = BodyKind::of(&headers) {
-        return publish(&state, kind.outgoing(&parameters, &body)?);
+        return publish(&state, kind.outgoing(&parameters, &body)?).await;
     }
     let request: BroadcastRequest<'_> = body.json()?;
     publish(
@@ -145,6 +146,7 @@ pub(super) async fn broadcast(
             sender: request.sender.sender()?,
         },
     )
+    .await
 }
 
 /// Send a message to some who have joined the channels: to all of them in all
@@ -160,6 +162,7 @@ pub(super) async fn broadcast(
         (status = 401, description = "The sender is missing or not registered", body = ErrorAnswer),
         (status = 413, description = "The content or the body is above the limit", body = ErrorAnswer),
         (status = 500, description = "Sending failed", body = ErrorAnswer),
+        (status = 503, description = "A channel is durable, and the message could not be kept", body = ErrorAnswer),
     )
 )]
 pub(super) async fn send(State(state): State<Arc<HttpState>>, body: WholeBody) -> Result<Response, ApiError> {
@@ -174,6 +177,7 @@ pub(super) async fn send(State(state): State<Arc<HttpState>>, body: WholeBody) -
             sender: request.sender.sender()?,
         },
     )
+    .await
 }
 
 /// A body that is the content itself.
@@ -217,7 +221,7 @@ impl BodyKind {
     }
 }
 
-fn publish(state: &HttpState, outgoing: Outgoing) -> Result<Response, ApiError> {
+async fn publish(state: &HttpState, outgoing: Outgoing) -> Result<Response, ApiError> {
     let Outgoing { channels, sender, event, content, receivers } = outgoing;
     let mut message = Publish::new(content).by(sender);
     if let Some(event) = &event {
@@ -226,7 +230,7 @@ fn publish(state: &HttpState, outgoing: Outgoing) -> Result<Response, ApiError> 
     if let Some(receivers) = &receivers {
         message = message.to(receivers);
     }
-    let positions = state.hub.publish_all(&channels, message, state.now())?;
+    let positions = state.hub.publish_all(&channels, message, state.now())?.await?;
     let published = |(channel, position): (_, watchtower_hub::Position)| Published {
         channel: ChannelJson(channel),
         offset: position.offset,

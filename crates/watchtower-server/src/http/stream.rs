@@ -19,7 +19,7 @@ use watchtower_protocols::packets::{PACKET_FORMAT, PacketFormat};
 
 use super::HttpState;
 use super::error::{ApiError, ErrorAnswer};
-use super::extract::{Parameters, nowhere, position};
+use super::extract::Parameters;
 use super::takeover::Takeover;
 use crate::metrics::ByForm;
 
@@ -173,19 +173,16 @@ fn starts(state: &HttpState, parameters: &Parameters, headers: &HeaderMap) -> Re
 /// nothing about the others: these start with all that is kept, and say
 /// `recovered: false`, so that nothing is skipped in silence.
 fn seen(state: &HttpState, channels: &[ChannelName], id: &HeaderValue) -> Vec<Position> {
-    let positions: Option<Vec<_>> = id.to_str().ok().and_then(|id| id.split(',').map(position).collect());
+    let positions: Option<Vec<_>> =
+        id.to_str().ok().and_then(|id| id.split(',').map(Position::of_client).collect());
     match positions.as_deref() {
         Some(positions) if positions.len() == channels.len() => positions.to_vec(),
         Some(&[one]) => {
-            let now = state.now();
             // An epoch is random: it belongs to one channel alone.
-            let is_here = |channel| {
-                let history = state.hub.history(channel, None, 0, now);
-                history.is_some_and(|(epoch, _)| epoch == one.epoch)
-            };
-            channels.iter().map(|channel| if is_here(channel) { one } else { nowhere() }).collect()
+            let is_here = |channel| state.hub.epoch(channel) == Some(one.epoch);
+            channels.iter().map(|channel| if is_here(channel) { one } else { Position::NOWHERE }).collect()
         }
-        _ => vec![nowhere(); channels.len()],
+        _ => vec![Position::NOWHERE; channels.len()],
     }
 }
 

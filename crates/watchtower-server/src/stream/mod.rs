@@ -62,7 +62,8 @@ pub(crate) struct Drive<W, S, G = Guest> {
     /// Whether something may have happened besides publications: input, the
     /// timer, what the session is closed for.
     is_poked: bool,
-    /// Whether what was read waits until the client takes its answers.
+    /// Whether what was read waits until the client takes its answers, or
+    /// until there are some.
     is_held: bool,
     /// What the wire did not take yet.
     unsent: Bytes,
@@ -188,7 +189,8 @@ impl<W: Wire, S: StreamSession, G> Drive<W, S, G> {
         if self.partial.is_empty() {
             self.partial = Vec::new();
         }
-        self.is_held = self.answers.len() >= ANSWERS_BYTES_MAX && !self.partial.is_empty();
+        self.is_held = !self.partial.is_empty()
+            && (self.answers.len() >= ANSWERS_BYTES_MAX || self.session.is_waiting());
         self.pause = self.session.pause().map(|pause| Timer::at(Instant::now() + pause));
         match result {
             Err(Close) => self.flush_and_close(),
@@ -214,7 +216,14 @@ impl<W: Wire, S: StreamSession, G> Drive<W, S, G> {
 
     /// Not while the client has to wait, or leaves too many answers unread.
     fn may_read(&self) -> bool {
-        self.pause.is_none() && self.answers.len() < ANSWERS_BYTES_MAX
+        self.pause.is_none() && self.answers.len() < ANSWERS_BYTES_MAX && !self.session.is_waiting()
+    }
+
+    /// Has the client told what became of what it published; whether that is
+    /// all of it. What comes later pokes the session.
+    fn is_answered(&mut self) -> bool {
+        let cx = &mut Context::from_waker(&self.poker);
+        self.session.poll_answered(cx, clock::now(), &mut self.answers).is_ready()
     }
 
     /// Reads once; whether there may be more.
@@ -288,6 +297,8 @@ impl<W: Wire, S: StreamSession, G> Drive<W, S, G> {
             self.say_last_words();
             return (batch, false);
         }
+        // Before what was published is looked for, so that nothing comes between.
+        let is_answered = self.phase == Phase::Open || self.is_answered();
         let format = self.session.format();
         let drained = self.session.session().drain(format, Some(cx.waker()), CHUNK_BYTES, &mut batch);
         self.is_poked |= batch.poked;
@@ -296,7 +307,9 @@ impl<W: Wire, S: StreamSession, G> Drive<W, S, G> {
             self.session.lagging(&mut self.answers);
             self.flush_and_close();
         } else if batch.frames.is_empty() {
-            self.say_last_words();
+            if is_answered {
+                self.say_last_words();
+            }
         } else if let Phase::Ending { bytes_left, .. } = &mut self.phase {
             *bytes_left = bytes_left.saturating_sub(batch.bytes.max(1));
             more = true; // the last words at least
@@ -319,6 +332,8 @@ impl<W: Wire, S: StreamSession, G> Drive<W, S, G> {
             && pause.poll(cx).is_ready()
         {
             self.take(&[]);
+            // What it published may be answered by now.
+            self.is_poked = true;
             return Poll::Ready(());
         }
         if self.timer.is_none() {
@@ -380,6 +395,7 @@ impl<W: Wire, S: StreamSession, G> Drive<W, S, G> {
         let poker = self.poker.clone();
         let poked_cx = &mut Context::from_waker(&poker);
         self.is_poked = false;
+        self.is_answered();
         if self.session.poll_close(poked_cx, &mut self.answers).is_ready() {
             self.flush_and_close();
             return Poll::Ready(Ok(()));
@@ -447,6 +463,10 @@ impl<W: Wire, S: StreamSession, G> Drive<W, S, G> {
         }
         if matches!(self.phase, Phase::Ending { .. } | Phase::Flushing) {
             ready!(self.poll_output(cx))?;
+            if matches!(self.phase, Phase::Ending { .. }) {
+                // Something that it published is not answered yet.
+                return Poll::Pending;
+            }
             ready!(self.wire.poll_shutdown(cx))?;
             self.phase = Phase::Lingering { discarded: 0 };
             // From here on nothing is drained, so nobody is poked.

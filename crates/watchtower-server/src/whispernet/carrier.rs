@@ -13,7 +13,7 @@ use futures_util::FutureExt;
 use parking_lot::Mutex;
 use tokio::task::consume_budget;
 use tokio::time::timeout;
-use watchtower_hub::{ChannelName, Content, ContentKind, Hub, Message, Position, Publish, Refused, SenderId};
+use watchtower_hub::{ChannelName, Content, Hub, Message, Position, Publish, Refused, SenderId};
 use watchtower_whisper::protocol::{Notice, Shown, Unsaid};
 use watchtower_whisper::{Event, Events, Peer};
 
@@ -45,13 +45,24 @@ pub(super) struct Carrier {
     /// Invariant: what is behind the reader is taken out, and how far it may be
     /// behind is the hub's limit.
     own: Mutex<VecDeque<Position>>,
+    /// Held while it is not known yet where a message stands, so that it is not
+    /// taken for somebody else's: on a durable channel it can be read before.
+    publishing: tokio::sync::Mutex<()>,
     counts: Counts,
 }
 
 impl Carrier {
     pub(super) fn new(hub: Hub, channel: ChannelName, peer: Peer, nick: &str, counts: Counts) -> Carrier {
-        let (nick, pseudonyms, own) = (nick.to_owned(), RandomState::new(), Mutex::default());
-        Carrier { hub, channel, peer, nick, pseudonyms, own, counts }
+        Carrier {
+            hub,
+            channel,
+            peer,
+            nick: nick.to_owned(),
+            pseudonyms: RandomState::new(),
+            own: Mutex::default(),
+            publishing: tokio::sync::Mutex::default(),
+            counts,
+        }
     }
 
     /// Says to the peers what is published on the channel, for ever. What is
@@ -97,6 +108,7 @@ impl Carrier {
 
     /// [model: projection]
     async fn say(&self, message: &Message) {
+        drop(self.publishing.lock().await);
         if self.is_own(message.position()) {
             return;
         }
@@ -144,7 +156,7 @@ impl Carrier {
     pub(super) async fn to_channel(&self, events: &mut Events) {
         loop {
             match events.next().await {
-                Ok(Some(Event::Shown(shown))) => self.publish(&shown),
+                Ok(Some(Event::Shown(shown))) => self.publish(&shown).await,
                 Ok(Some(Event::Notice(notice))) => log(&notice),
                 Ok(Some(Event::Warning(warning))) => tracing::warn!("whispernet: {warning}"),
                 // A file in parts, which are put together by who saves files.
@@ -158,26 +170,33 @@ impl Carrier {
     }
 
     /// [model: projection]
-    fn publish(&self, shown: &Shown) {
+    async fn publish(&self, shown: &Shown) {
         // From before this start: it was published when it was said.
         if shown.addr.as_deref() == Some(&*self.peer.address().to_string()) {
             return self.counts.unpublished("own", 1);
         }
-        let content = match &shown.file {
-            Some(file) => Content::binary(file.contents.clone()),
-            None => Content::text(&*shown.body),
+        let name = || Content::text(&*shown.body);
+        let result = match &shown.file {
+            None => self.publish_content(name()).await,
+            Some(file) => match self.publish_content(Content::binary(file.contents.clone())).await {
+                Err(Refused::TooLarge { .. } | Refused::BadContent { .. }) => {
+                    self.counts.unpublished("file", 1);
+                    // Its name at least.
+                    self.publish_content(name()).await
+                }
+                result => result,
+            },
         };
-        let kind = content.kind();
-        match self.hub.publish(&self.channel, Publish::new(content), clock::now()) {
-            Ok(position) => self.own.lock().push_back(position),
-            // Its name at least.
-            Err(Refused::TooLarge { .. } | Refused::BadContent { .. }) if kind == ContentKind::Binary => {
-                self.counts.unpublished("file", 1);
-                let named = Shown { file: None, ..shown.clone() };
-                self.publish(&named);
-            }
-            Err(refused) => self.counts.unpublished(reason(&refused), 1),
+        if let Err(refused) = result {
+            self.counts.unpublished(reason(&refused), 1);
         }
+    }
+
+    async fn publish_content(&self, content: Content) -> Result<(), Refused> {
+        let _publishing = self.publishing.lock().await;
+        let position = self.hub.publish(&self.channel, Publish::new(content), clock::now())?.await?;
+        self.own.lock().push_back(position);
+        Ok(())
     }
 }
 
@@ -186,6 +205,7 @@ fn reason(refused: &Refused) -> &'static str {
         Refused::TooLarge { .. } => "too_large",
         Refused::BadContent { .. } => "bad_content",
         Refused::Limit { .. } => "limit",
+        Refused::NotKept { .. } => "not_kept",
         _ => "refused",
     }
 }

@@ -51,8 +51,8 @@ use self::writer::{Writer, new_segment, too_large};
 use crate::error::at;
 use crate::state::{Asked, Trim};
 use crate::{
-    Change, Done, Ends, Key, Kind, Notice, Observer, OpenError, Page, ReadError, ReadLimit, Record, Store,
-    message_bytes,
+    Change, Done, Ends, Key, Kind, Notice, Observer, OpenError, Page, ReadError, ReadLimit, Record, Refused,
+    Store, message_bytes,
 };
 
 /// What a change counts for in the queue besides the bytes in it: about what it
@@ -149,9 +149,35 @@ impl DiskStore {
         Ok(store)
     }
 
-    fn push(&self, asked: Vec<Asked>, bytes: usize, done: Done) {
-        self.queue.push(Submission { asked, bytes, done });
+    /// As [`submit`](Store::submit), but what is known at once is returned: from
+    /// within this call `done` is never told anything.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused::TooLarge`], [`Refused::Behind`] or [`Refused::Closed`], with
+    /// `done`, which was not told.
+    pub fn offer(&self, changes: Vec<Change>, done: Done) -> Result<(), (Refused, Done)> {
+        let mut bytes = 0;
+        for change in &changes {
+            let change_bytes = change_bytes(change);
+            if let Some(refused) = too_large(change_bytes) {
+                return Err((refused, done));
+            }
+            bytes += change_bytes;
+        }
+        let asked = changes.into_iter().map(Asked::Change).collect();
+        self.queue.push(Submission { asked, bytes, done })
     }
+
+    /// How much waits to be written, in bytes.
+    pub fn pending_bytes(&self) -> usize {
+        self.queue.bytes()
+    }
+}
+
+/// Tells who asked at once.
+fn tell((refused, done): (Refused, Done)) {
+    done(Err(refused));
 }
 
 fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
@@ -160,15 +186,7 @@ fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> std::io::Result<Joi
 
 impl Store for DiskStore {
     fn submit(&self, changes: Vec<Change>, done: Done) {
-        let mut bytes = 0;
-        for change in &changes {
-            let change_bytes = change_bytes(change);
-            if let Some(refused) = too_large(change_bytes) {
-                return done(Err(refused));
-            }
-            bytes += change_bytes;
-        }
-        self.push(changes.into_iter().map(Asked::Change).collect(), bytes, done);
+        self.offer(changes, done).unwrap_or_else(tell);
     }
 
     fn trim(&self, channel: &ChannelName, epoch: Epoch, first: u64, done: Done) -> Result<(), ReadError> {
@@ -179,7 +197,8 @@ impl Store for DiskStore {
             }
             None => Trim { epoch, first: first.min(log.next), dropped: log.total, oldest: log.oldest },
         };
-        self.push(vec![Asked::Trim(channel.clone(), trim)], CHANGE_BYTES, done);
+        let asked = vec![Asked::Trim(channel.clone(), trim)];
+        self.queue.push(Submission { asked, bytes: CHANGE_BYTES, done }).unwrap_or_else(tell);
         Ok(())
     }
 
@@ -207,6 +226,11 @@ impl Store for DiskStore {
         self.queue.close();
         self.shared.tidy.close();
         for thread in std::mem::take(&mut *self.threads.lock()) {
+            // Who is told something by one of them may let go of the store, and
+            // be the last to do so: it does not wait for itself.
+            if thread.thread().id() == thread::current().id() {
+                continue;
+            }
             // A thread that panicked has said so itself, and all that waited
             // for it was answered.
             let _ = thread.join();

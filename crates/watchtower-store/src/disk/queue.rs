@@ -38,7 +38,8 @@ impl Queue {
         Queue { state: Mutex::default(), came: Condvar::new(), bytes_max }
     }
 
-    pub(super) fn push(&self, submission: Submission) {
+    /// Adds to what waits, or says why not and gives back who is to be told.
+    pub(super) fn push(&self, submission: Submission) -> Result<(), (Refused, Done)> {
         let mut state = self.state.lock();
         let Submission { bytes, .. } = submission;
         let refused = if state.is_closed {
@@ -55,10 +56,14 @@ impl Queue {
             if is_enough {
                 self.came.notify_one();
             }
-            return;
+            return Ok(());
         };
-        drop(state);
-        (submission.done)(Err(refused));
+        Err((refused, submission.done))
+    }
+
+    /// How much waits, in bytes.
+    pub(super) fn bytes(&self) -> usize {
+        self.state.lock().bytes
     }
 
     /// Waits for something, then up to `patience` for as many as `wanted`, and

@@ -5,6 +5,8 @@ pub(crate) mod bench;
 pub(crate) mod channels;
 pub(crate) mod config;
 pub(crate) mod describe;
+pub(crate) mod history;
+mod line;
 mod notice;
 pub(crate) mod original;
 pub(crate) mod publish;
@@ -30,6 +32,7 @@ pub(crate) fn run(command: Command) -> Result<(), Failure> {
         Command::Register(register) => register.run(),
         Command::Pub(publish) => publish.run(),
         Command::Sub(subscribe) => subscribe.run(),
+        Command::History(history) => history.run(),
         Command::Channels(channels) => channels.run(),
         #[cfg(target_os = "linux")]
         Command::Bench(bench) => bench.run(),

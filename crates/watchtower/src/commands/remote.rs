@@ -1,7 +1,9 @@
 //! What the client commands share: which server, over which protocol, and as whom.
 
 use clap::{Args, ValueEnum};
-use watchtower_client::{ChannelName, Client, ClientError, DEFAULT_SERVER, Options, Protocol, SenderId};
+use watchtower_client::{
+    ChannelName, Client, ClientError, DEFAULT_SERVER, Options, Position, Protocol, SenderId,
+};
 
 use crate::failure::Failure;
 
@@ -91,6 +93,11 @@ pub(crate) fn channel_name(text: &str) -> Result<ChannelName, String> {
     ChannelName::parse(text).map_err(|error| error.to_string())
 }
 
+/// For clap: a position in a channel.
+pub(crate) fn position(text: &str) -> Result<Position, String> {
+    Position::parse(text).ok_or_else(|| "a position is EPOCH:OFFSET, such as 9f2c61c05e7a4d3b:12".to_owned())
+}
+
 fn sender_id(text: &str) -> Result<SenderId, String> {
     let number = text.parse().ok().and_then(SenderId::new);
     number.ok_or_else(|| "a sender's id is a number from 1 to 4294967295".to_owned())
@@ -104,6 +111,8 @@ impl From<ClientError> for Failure {
             | ClientError::Url { .. }
             | ClientError::NamedChannel { .. }
             | ClientError::CannotList { .. }
+            | ClientError::CannotReadHistory { .. }
+            | ClientError::CannotResume { .. }
             | ClientError::CannotRegister { .. } => Self::Usage(error.to_string()),
             // Its sources are in its message already.
             _ => Self::Other(anyhow::Error::msg(error.to_string())),

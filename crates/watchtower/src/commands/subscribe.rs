@@ -1,11 +1,12 @@
 //! `watchtower sub`.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 
 use clap::Args;
-use watchtower_client::{ChannelName, Message, SenderId, Subscription};
+use watchtower_client::{ChannelName, ClientError, Position, Protocol, Resumed, Subscription};
 
-use super::remote::{AsSender, Remote, channel_name, protocol_for};
+use super::line::{LineForm, line};
+use super::remote::{AsSender, Remote, channel_name, position, protocol_for};
 use crate::failure::Failure;
 use crate::signals::Signals;
 use crate::{output, runtime};
@@ -16,12 +17,16 @@ Each message is one line: the channel, the sender (- for none), the content. Lin
 content are escaped, so that a message stays one line, and on a terminal all control characters.
 --json prints messages whole, in the form of the HTTP streams.
 
+--since goes on after a position, an EPOCH:OFFSET as --json shows them: what the channel keeps after
+it comes first. Whether something is missing is said on standard error. Over http and webrocket.
+
 Says on standard error when it is subscribed. Ends on Ctrl-C, or when the reader of its output is
 gone.
 
 Examples:
   watchtower sub 5
   watchtower sub 5 6 clock --json
+  watchtower sub 5 --since 9f2c61c05e7a4d3b:12
   watchtower sub 5 | head -n 1
   watchtower sub news --server ws://127.0.0.1:9772/echo")]
 pub(crate) struct Subscribe {
@@ -31,23 +36,22 @@ pub(crate) struct Subscribe {
     /// Print a JSON object a line.
     #[arg(long)]
     json: bool,
+    /// Go on after this EPOCH:OFFSET; for several channels a list with commas, in their order.
+    #[arg(long, value_name = "POSITION", value_delimiter = ',', value_parser = position)]
+    since: Vec<Position>,
     #[command(flatten)]
     who: AsSender,
     #[command(flatten)]
     remote: Remote,
 }
 
-/// How a message becomes a line.
-#[derive(Debug, Clone, Copy)]
-struct LineForm {
-    json: bool,
-    /// Whether control characters would reach a terminal.
-    terminal: bool,
-}
-
 impl Subscribe {
     pub(crate) fn run(self) -> Result<(), Failure> {
-        let form = LineForm { json: self.json, terminal: io::stdout().is_terminal() };
+        if !self.since.is_empty() && self.since.len() != self.channels.len() {
+            let problem = "--since has as many positions as there are channels, in their order";
+            return Err(Failure::Usage(problem.to_owned()));
+        }
+        let form = LineForm::for_output(self.json);
         runtime::for_client()?.block_on(async {
             let mut signals = Signals::to_stop()?;
             let subscription = tokio::select! {
@@ -59,15 +63,38 @@ impl Subscribe {
     }
 
     async fn subscribe(self) -> Result<Subscription, Failure> {
-        let protocol = protocol_for(&self.channels);
+        let is_new = self.since.is_empty();
+        let protocol = if is_new { protocol_for(&self.channels) } else { Protocol::Http };
+        self.refuse_what_cannot_resume(protocol)?;
         let client = self.remote.connect_as(&self.who, protocol).await?;
-        let subscription = client.subscribe(&self.channels).await?;
+        let subscription = if is_new {
+            client.subscribe(&self.channels).await?
+        } else {
+            client.subscribe_since(&self.channels, &self.since).await?
+        };
         let names: Vec<String> = self.channels.iter().map(ToString::to_string).collect();
         let names = names.join(", ");
         let sender = subscription.sender().map(|sender| format!(" as sender {sender}")).unwrap_or_default();
         // Beside the point of the command: it goes on where standard error is closed.
         let _ = writeln!(io::stderr(), "subscribed to {names}{sender}");
+        for resumed in subscription.resumed().iter().filter(|resumed| !resumed.recovered) {
+            let Resumed { channel, position, .. } = resumed;
+            let _ = writeln!(
+                io::stderr(),
+                "{channel}: going on after {position}, since what came after the position that was asked \
+                 for is not kept: messages may be missing, and others come again"
+            );
+        }
         Ok(subscription)
+    }
+
+    /// Before anybody is registered.
+    fn refuse_what_cannot_resume(&self, otherwise: Protocol) -> Result<(), Failure> {
+        let protocol = self.remote.protocol(otherwise);
+        if !self.since.is_empty() && matches!(protocol, Protocol::Tcp | Protocol::Udp) {
+            return Err(ClientError::CannotResume { protocol }.into());
+        }
+        Ok(())
     }
 }
 
@@ -93,101 +120,4 @@ async fn follow(
     }
     subscription.leave().await;
     Ok(())
-}
-
-fn line(message: &Message, form: LineForm) -> Vec<u8> {
-    let LineForm { json, terminal } = form;
-    if json {
-        let json = message.to_json();
-        return if terminal { json_for_terminal(&json).into() } else { json.into() };
-    }
-    let sender = message.sender.map(SenderId::get);
-    let sender = sender.map_or_else(|| "-".to_owned(), |sender| sender.to_string());
-    let mut line = format!("{} {sender} ", message.channel).into_bytes();
-    let content = message.content.bytes();
-    if terminal {
-        line.extend(for_terminal(&String::from_utf8_lossy(content)).bytes());
-        return line;
-    }
-    for byte in content {
-        match byte {
-            b'\n' => line.extend(b"\\n"),
-            b'\r' => line.extend(b"\\r"),
-            byte => line.push(*byte),
-        }
-    }
-    line
-}
-
-/// Text that moves no cursor and changes no colour.
-fn for_terminal(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    for c in text.chars() {
-        if c.is_control() {
-            shown.extend(c.escape_default());
-        } else {
-            shown.push(c);
-        }
-    }
-    shown
-}
-
-/// JSON escapes the control characters of ASCII by itself; what is left stands within strings.
-fn json_for_terminal(json: &str) -> String {
-    let mut shown = String::with_capacity(json.len());
-    for c in json.chars() {
-        match c {
-            '\u{7f}'..='\u{9f}' => shown.push_str(&format!("\\u{:04x}", u32::from(c))),
-            c => shown.push(c),
-        }
-    }
-    shown
-}
-
-#[cfg(test)]
-mod tests {
-    use watchtower_client::Content;
-
-    use super::*;
-
-    fn check(content: Content, json: bool, terminal: bool, expected: &[u8]) {
-        let message = Message {
-            channel: ChannelName::from(5),
-            sender: SenderId::new(72),
-            direct: false,
-            content,
-            event: None,
-            position: None,
-            time: None,
-        };
-        let line = line(&message, LineForm { json, terminal });
-        assert_eq!(line, expected, "{:?}", String::from_utf8_lossy(&line));
-    }
-
-    #[test]
-    fn a_message_is_one_line_of_channel_sender_and_content() {
-        check(Content::text("hello"), false, false, b"5 72 hello");
-        check(Content::text("hello"), false, true, b"5 72 hello");
-        check(Content::text("a\r\nb\tc\\"), false, false, b"5 72 a\\r\\nb\tc\\");
-        check(Content::binary(vec![0xff, b'\n', 0]), false, false, b"5 72 \xff\\n\x00");
-    }
-
-    #[test]
-    fn nothing_in_a_message_reaches_a_terminal_as_a_control_character() {
-        let hostile = Content::text("\u{1b}[2J\u{7}\u{7f}\u{9b}31m\n");
-        check(hostile.clone(), false, true, b"5 72 \\u{1b}[2J\\u{7}\\u{7f}\\u{9b}31m\\n");
-        check(Content::binary(vec![0xff, 0x1b]), false, true, "5 72 \u{fffd}\\u{1b}".as_bytes());
-        check(
-            hostile,
-            true,
-            true,
-            br#"{"channel":5,"sender":72,"message":"\u001b[2J\u0007\u007f\u009b31m\n"}"#,
-        );
-    }
-
-    #[test]
-    fn json_goes_to_a_program_as_it_is() {
-        let expected = "{\"channel\":5,\"sender\":72,\"message\":\"\u{9b}\"}";
-        check(Content::text("\u{9b}"), true, false, expected.as_bytes());
-    }
 }

@@ -35,7 +35,7 @@ const KEEP_VARIABLES: &str = "unset SERVER_PORT; export -p > .variables";
 /// The binary, whose client is told the server: the one that it would reach has another port here.
 const AS_CLIENT_OF_THE_SERVER: &str = concat!(
     "#!/bin/sh\n",
-    "case $1 in pub | sub | register | channels) set -- \"$@\" --server 127.0.0.1:$SERVER_PORT ;; esac\n",
+    "case $1 in pub | sub | register | channels | history) set -- \"$@\" --server 127.0.0.1:$SERVER_PORT ;; esac\n",
     "exec ",
     env!("CARGO_BIN_EXE_watchtower"),
     " \"$@\"\n"

@@ -9,8 +9,14 @@ use super::*;
 fn the_codes_and_commands_are_those_of_the_page() {
     // [webrocket: commands]
     let codes = ErrorCode::ALL.map(ErrorCode::name);
-    let page =
-        ["invalid_data", "invalid_credentials", "access_denied", "invalid_channel_name", "invalid_channel"];
+    let page = [
+        "invalid_data",
+        "invalid_credentials",
+        "access_denied",
+        "invalid_channel_name",
+        "invalid_channel",
+        "not_kept",
+    ];
     assert_eq!(codes, page);
     let commands = CommandName::ALL.map(CommandName::name);
     assert_eq!(commands, ["auth", "subscribe", "unsubscribe", "publish", "logout", "disconnect"]);
@@ -314,7 +320,7 @@ fn a_binary_message_is_invalid_data_whatever_is_in_it() {
 
 #[test]
 fn further_fields_of_other_commands_than_publish_mean_nothing() {
-    check(r#"{"subscribe": {"channel": "a", "since": "x", "n": {"b": [1]}}}"#, &[OK]);
+    check(r#"{"subscribe": {"channel": "a", "from": "x", "n": {"b": [1]}}}"#, &[OK]);
     check(r#"{"unsubscribe": {"n": 1, "channel": "hello"}}"#, &[OK]);
     check(r#"{"auth": {"user": "u", "access": "read-only", "secret": "r"}}"#, &[OK]);
 }

@@ -7,7 +7,7 @@ use http::StatusCode;
 
 use super::super::{Activity, Command, CommandName, Event, Json, Malformed, Namespace, Observer, Reply};
 use super::*;
-use crate::websocket::{Incoming, MessageKind, Outgoing};
+use crate::websocket::{Incoming, MessageKind};
 
 fn within(namespace: &str) -> HubOptions {
     let foreign_namespaces = ["x", "y"].map(|text| Namespace::parse(text).unwrap()).into();
@@ -184,15 +184,18 @@ impl Codec for Terse {
     fn decode<'a>(&self, message: Incoming<'a>) -> Result<Command<'a>, Malformed> {
         let Incoming::Binary(bytes) = message else { return Err(Malformed { command: None }) };
         match bytes {
-            [b's', channel @ ..] => Ok(Command::Subscribe { channel: String::from_utf8_lossy(channel) }),
+            [b's', channel @ ..] => {
+                Ok(Command::Subscribe { channel: String::from_utf8_lossy(channel), since: None })
+            }
             [b'a', ..] => Ok(Command::Auth { access: Access::None, secret: "".into() }),
             [b'p', ..] => Err(Malformed { command: Some(CommandName::Publish) }),
             _ => Err(Malformed { command: None }),
         }
     }
 
-    fn reply(&self, reply: Reply) -> Outgoing<'static> {
-        Outgoing::Binary(if reply == Reply::Ok { b"+" } else { b"-" })
+    fn reply(&self, reply: &Reply, out: &mut BytesMut) -> MessageKind {
+        out.extend_from_slice(if *reply == Reply::Ok { b"+" } else { b"-" });
+        MessageKind::Binary
     }
 
     fn encode(&self, event: &Event<'_>, out: &mut BytesMut) -> MessageKind {
@@ -213,7 +216,7 @@ fn another_codec_serves_the_same_hub_in_its_own_words() {
     for refused in [&b"s"[..], b"a", b"p", b"?"] {
         assert_eq!(terse.send_frames(&frame(BINARY, refused)), [binary("-")]);
     }
-    let mut page = Page::visit(&core, &WebRocket::with_codec(Json, 8, open_to_all()));
+    let mut page = Page::visit(&core, &WebRocket::with_codec(Json, 16, open_to_all()));
     let publish = r#"{"publish": {"event": "e", "channel": "hello", "data": "x", "n": 1}}"#;
     assert_eq!(page.send(publish), [OK]);
     assert_eq!(terse.read(), [binary("hellox")]);

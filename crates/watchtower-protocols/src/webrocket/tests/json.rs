@@ -130,8 +130,13 @@ fn further_fields_reach_subscribers_of_webrocket_alone() {
     core.configure(Settings { channels: vec![rule], ..Settings::default() });
     let mut page = Page::open(&core, options()).after(&[WRITE, HELLO]);
     page.send(r#"{"publish": {"event": "e", "channel": "hello", "data": {"a": 1}, "x": 2}}"#);
-    let (_, entries) = core.history(&name("hello"), None, 1, NOW).unwrap();
-    let [entry] = &entries[..] else { panic!("{entries:?}") };
+    let last = watchtower_hub::HistoryQuery {
+        span: watchtower_hub::Span::Last,
+        messages_max: 1,
+        bytes_max: u64::MAX,
+    };
+    let history = core.history(&name("hello"), &last, NOW).unwrap();
+    let [entry] = &history.entries[..] else { panic!("{history:?}") };
     assert_eq!(entry.content().bytes(), r#"{"a": 1}"#);
     assert_eq!(entry.event(), Some("e"));
 }

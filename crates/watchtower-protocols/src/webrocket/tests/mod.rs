@@ -7,6 +7,7 @@ mod commands;
 mod hostile;
 mod hubs;
 mod json;
+mod since;
 
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicU64, Ordering};

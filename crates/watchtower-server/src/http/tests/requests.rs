@@ -350,7 +350,7 @@ async fn content_or_a_body_above_the_limit_is_413() {
 
 /// [http: history]
 #[tokio::test]
-async fn history_is_the_first_after_since_or_the_last() {
+async fn history_is_the_first_after_since_or_the_last_or_those_before() {
     let server = server().await;
     let sender = server.joined(&["7", "5", "kept/a b"]);
     for text in ["a", "b", "c", "d"] {
@@ -358,7 +358,7 @@ async fn history_is_the_first_after_since_or_the_last() {
     }
     let history =
         async |query: &str| server.get(&format!("/channels/7/history?sender={sender}{query}")).await;
-    let expected = |offsets: &[u64]| {
+    let expected = |offsets: &[u64], covers: (u64, u64), recovered: bool, more: (bool, bool)| {
         let message = |&offset: &u64| {
             let text = ["", "a", "b", "c", "d"][offset as usize];
             format!(
@@ -366,19 +366,35 @@ async fn history_is_the_first_after_since_or_the_last() {
             )
         };
         let messages: Vec<_> = offsets.iter().map(message).collect();
-        format!(r#"{{"epoch":"0000000000000049","messages":[{}]}}"#, messages.join(","))
+        let (first, last) = covers;
+        let (before, after) = more;
+        format!(
+            r#"{{"epoch":"0000000000000049","recovered":{recovered},"first":"0000000000000049:{first}","last":"0000000000000049:{last}","more":{{"before":{before},"after":{after}}},"messages":[{}]}}"#,
+            messages.join(",")
+        )
     };
-    history("").await.is(200, &expected(&[2, 3, 4]));
-    history("&limit=2").await.is(200, &expected(&[3, 4]));
-    history("&limit=0").await.is(200, &expected(&[]));
-    history("&limit=99999999999999999999").await.is(200, &expected(&[2, 3, 4]));
-    history("&since=0000000000000049:2").await.is(200, &expected(&[3, 4]));
-    history("&since=0000000000000049:2&limit=1").await.is(200, &expected(&[3]));
-    history("&since=0000000000000049:4").await.is(200, &expected(&[]));
-    history("&since=another:4").await.is(200, &expected(&[2, 3, 4]));
+    let all = expected(&[2, 3, 4], (2, 4), true, (false, false));
+    history("").await.is(200, &all);
+    history("&limit=2").await.is(200, &expected(&[3, 4], (3, 4), true, (true, false)));
+    history("&limit=0").await.is(200, &expected(&[], (5, 4), true, (true, false)));
+    history("&limit=99999999999999999999").await.is(200, &all);
+    let since = async |rest: &str| history(&format!("&since=0000000000000049:{rest}")).await;
+    since("2").await.is(200, &expected(&[3, 4], (3, 4), true, (true, false)));
+    since("2&limit=1").await.is(200, &expected(&[3], (3, 3), true, (true, true)));
+    since("4").await.is(200, &expected(&[], (5, 4), true, (true, false)));
+    since("0").await.is(200, &expected(&[2, 3, 4], (2, 4), false, (false, false)));
+    let before = async |rest: &str| history(&format!("&before=0000000000000049:{rest}")).await;
+    before("4").await.is(200, &expected(&[2, 3], (2, 3), true, (false, true)));
+    before("4&limit=1").await.is(200, &expected(&[3], (3, 3), true, (true, true)));
+    before("2").await.is(200, &expected(&[], (2, 1), false, (false, true)));
+    let unknown = expected(&[2, 3, 4], (2, 4), false, (false, false));
+    history("&since=another:4").await.is(200, &unknown);
+    history("&before=another:4").await.is(200, &unknown);
     for (query, field) in [
         ("&since=4", "`since`"),
         ("&since=", "`since`"),
+        ("&before=4", "`before`"),
+        ("&since=another:4&before=another:5", "`before`"),
         ("&limit=x", "`limit`"),
         ("&limit=-1", "`limit`"),
         ("&limit=", "`limit`"),
@@ -388,8 +404,16 @@ async fn history_is_the_first_after_since_or_the_last() {
     let of = async |channel: &str| server.get(&format!("/channels/{channel}/history?sender={sender}")).await;
     // A channel without history, one that nobody has joined, and a name with
     // a space and a slash in it.
-    of("5").await.is(200, r#"{"epoch":"000000000000004a","messages":[]}"#);
-    of("6").await.is(200, r#"{"epoch":null,"messages":[]}"#);
+    let nothing = |epoch: &str, recovered: bool, first: &str, last: &str| {
+        format!(
+            r#"{{"epoch":{epoch},"recovered":{recovered},"first":{first},"last":{last},"more":{{"before":false,"after":false}},"messages":[]}}"#
+        )
+    };
+    let epoch = r#""000000000000004a""#;
+    of("5").await.is(200, &nothing(epoch, true, r#""000000000000004a:1""#, r#""000000000000004a:0""#));
+    of("6").await.is(200, &nothing("null", true, "null", "null"));
+    let gone = server.get(&format!("/channels/6/history?sender={sender}&since=another:4")).await;
+    gone.is(200, &nothing("null", false, "null", "null"));
     server.publish("kept/a b", "x");
     assert!(of("kept%2Fa%20b").await.body.contains(r#""channel":"kept/a b","offset":1,"#));
     of("07").await.refuses(400, "invalid_field", "`channel`");

@@ -1,0 +1,180 @@
+//! What a channel keeps for those who come later, a page at a time.
+//!
+//! Knows neither how positions are written nor who may ask.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::Channel;
+use crate::log::{Entry, Place};
+use crate::{Epoch, Position};
+
+/// Which part of what is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Span {
+    /// The last messages.
+    Last,
+    /// The first ones after a position.
+    After(Position),
+    /// The last ones before a position.
+    Before(Position),
+}
+
+/// A part of what is kept, and how much of it at most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HistoryQuery {
+    /// Which.
+    pub span: Span,
+    /// How many messages at most.
+    pub messages_max: usize,
+    /// How many bytes of content at most; a message that is longer comes alone.
+    pub bytes_max: u64,
+}
+
+/// What a channel keeps from one offset to another, both included: all of it but
+/// direct messages, which are between their sender and receivers alone.
+#[derive(Debug)]
+pub struct History {
+    /// The incarnation of the log.
+    pub epoch: Epoch,
+    /// Whether nothing is missing between the position that was asked for and
+    /// this: `false` when the log is another one, does not reach so far, or
+    /// does not keep what comes next to it any more.
+    pub recovered: bool,
+    /// In order.
+    pub entries: Vec<Entry>,
+    /// The first offset that this covers: what was kept earlier is before it.
+    pub first: u64,
+    /// The last offset that this covers, the one before `first` when there is
+    /// none: what comes later is after it.
+    pub last: u64,
+    /// Whether there are messages for everyone before this.
+    pub more_before: bool,
+    /// Whether there are messages for everyone after this.
+    pub more_after: bool,
+}
+
+impl Channel {
+    /// A page of what history keeps at this moment ([http: channels/history]).
+    pub(crate) fn history(&self, page: &HistoryQuery) -> History {
+        let state = self.lock();
+        let oldest = state.oldest.as_ref().unwrap_or(&state.end).clone();
+        let next = state.end.offset();
+        drop(state);
+        let first = oldest.offset();
+        let stretch = Stretch { epoch: self.epoch, oldest, next };
+        match page.span {
+            // The log goes as far as `next - 1`: who was further was elsewhere.
+            Span::After(seen) if seen.epoch == self.epoch && seen.offset < next => {
+                let from = seen.offset + 1;
+                stretch.first_from(from.max(first), from >= first, page)
+            }
+            Span::Before(seen) if seen.epoch == self.epoch && seen.offset <= next => {
+                let until = seen.offset.max(1);
+                stretch.last_until(until, until > first || until == 1, page)
+            }
+            Span::After(_) => stretch.first_from(first, false, page),
+            Span::Before(_) => stretch.last_until(next, false, page),
+            Span::Last => stretch.last_until(next, true, page),
+        }
+    }
+}
+
+/// What is kept at a moment: from `oldest` on, before the offset `next`.
+struct Stretch {
+    epoch: Epoch,
+    oldest: Arc<Place>,
+    next: u64,
+}
+
+impl Stretch {
+    /// The places whose messages are for everyone.
+    fn for_everyone(&self) -> impl Iterator<Item = &Arc<Place>> {
+        let places = std::iter::successors(Some(&self.oldest), |place| place.next());
+        let kept = places.take_while(|place| place.offset() < self.next);
+        kept.filter(|place| place.message().is_some_and(|message| !message.is_direct()))
+    }
+
+    /// The first messages from the offset `from` on.
+    fn first_from(&self, from: u64, recovered: bool, page: &HistoryQuery) -> History {
+        let mut taken = Taken::default();
+        let (mut more_before, mut more_after) = (false, false);
+        for place in self.for_everyone() {
+            if place.offset() < from {
+                more_before = true;
+                continue;
+            }
+            taken.push(place);
+            more_after = taken.are_above(page);
+            if more_after {
+                taken.places.pop_back();
+                break;
+            }
+        }
+        let last = if more_after { taken.last().unwrap_or(from - 1) } else { self.next - 1 };
+        let entries = taken.into_entries();
+        History { epoch: self.epoch, recovered, entries, first: from, last, more_before, more_after }
+    }
+
+    /// The last messages before the offset `until`.
+    fn last_until(&self, until: u64, recovered: bool, page: &HistoryQuery) -> History {
+        let mut taken = Taken::default();
+        let (mut more_before, mut more_after) = (false, false);
+        for place in self.for_everyone() {
+            if place.offset() >= until {
+                more_after = true;
+                break;
+            }
+            taken.push(place);
+            while taken.are_above(page) {
+                taken.pop_first();
+                more_before = true;
+            }
+        }
+        let all = self.oldest.offset().min(until);
+        let first = if more_before { taken.first().unwrap_or(until) } else { all };
+        let entries = taken.into_entries();
+        History { epoch: self.epoch, recovered, entries, first, last: until - 1, more_before, more_after }
+    }
+}
+
+/// Successive places with messages for everyone.
+#[derive(Default)]
+struct Taken<'a> {
+    places: VecDeque<&'a Arc<Place>>,
+    /// The bytes of their content.
+    bytes: u64,
+}
+
+impl<'a> Taken<'a> {
+    fn push(&mut self, place: &'a Arc<Place>) {
+        self.bytes += content_bytes(place);
+        self.places.push_back(place);
+    }
+
+    fn pop_first(&mut self) {
+        self.bytes -= self.places.pop_front().map_or(0, content_bytes);
+    }
+
+    /// Whether they are more than a page holds.
+    fn are_above(&self, page: &HistoryQuery) -> bool {
+        let count = self.places.len();
+        count > page.messages_max || (count > 1 && self.bytes > page.bytes_max)
+    }
+
+    fn first(&self) -> Option<u64> {
+        self.places.front().map(|place| place.offset())
+    }
+
+    fn last(&self) -> Option<u64> {
+        self.places.back().map(|place| place.offset())
+    }
+
+    fn into_entries(self) -> Vec<Entry> {
+        self.places.into_iter().filter_map(Entry::at).collect()
+    }
+}
+
+fn content_bytes(place: &Arc<Place>) -> u64 {
+    place.message().map_or(0, |message| message.content().bytes().len() as u64)
+}
