@@ -103,13 +103,22 @@ impl Server {
 
     /// A counter, as `/metrics` shows it.
     pub(crate) fn metric(&self, name: &str) -> u64 {
+        self.shown_metric(name).unwrap_or_else(|| panic!("no {name}"))
+    }
+
+    /// The same for one that is shown once it has counted something.
+    pub(crate) fn metric_or_zero(&self, name: &str) -> u64 {
+        self.shown_metric(name).unwrap_or(0)
+    }
+
+    fn shown_metric(&self, name: &str) -> Option<u64> {
         let mut stream = TcpStream::connect(self.tcp).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         let line = answer.lines().find_map(|line| line.strip_prefix(&format!("watchtower_{name} ")));
-        line.unwrap_or_else(|| panic!("no {name} in {answer}")).parse().unwrap()
+        line.map(|value| value.parse().unwrap())
     }
 
     /// The memory that it holds, in bytes.

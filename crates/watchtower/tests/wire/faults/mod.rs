@@ -5,5 +5,6 @@ mod clock;
 mod descriptors;
 mod floods;
 mod pausing;
+mod refusals;
 mod stopping;
 mod storm;
