@@ -88,6 +88,7 @@ impl Http {
         drain: impl Future<Output = ()>,
     ) -> (Tap<IO>, Bytes, Option<Onward>) {
         let builder = self.builder();
+        let state = self.state.clone();
         let for_requests = takeover.clone();
         let service = service_fn(move |mut request: http::Request<Incoming>| {
             request.extensions_mut().insert(for_requests.clone());
@@ -115,7 +116,11 @@ impl Http {
         });
         let onward = onward.await;
         let parts = connection.into_parts();
-        (parts.io.into_inner(), parts.read_buf, onward)
+        let tap = parts.io.into_inner();
+        if let Some(status) = tap.refused {
+            state.count(status);
+        }
+        (tap, parts.read_buf, onward)
     }
 
     fn builder(&self) -> http1::Builder {

@@ -117,6 +117,11 @@ impl HttpState {
         registered.then_some(sender).ok_or(ApiError::UnknownSender)
     }
 
+    /// Counts an answer.
+    fn count(&self, status: StatusCode) {
+        self.metrics.http_requests.get_or_create(&ByStatus { status: status.as_u16() }).inc();
+    }
+
     fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
     }
@@ -185,8 +190,7 @@ impl Http {
                 self.route(request).await
             }
         };
-        let status = ByStatus { status: response.status().as_u16() };
-        self.state.metrics.http_requests.get_or_create(&status).inc();
+        self.state.count(response.status());
         let headers = response.headers_mut();
         headers.insert(SERVER_NAME, HeaderValue::from_static("Watchtower"));
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));

@@ -115,6 +115,8 @@ pub(super) struct Tap<IO> {
     takeover: Takeover,
     /// What is written in place of an answer of hyper's own.
     refusal: Bytes,
+    /// With which status hyper refused something by itself.
+    pub(super) refused: Option<StatusCode>,
     /// Whether the client has said that it sends no more.
     pub(super) at_end: bool,
     /// While the client takes nothing: when that has been for too long.
@@ -123,7 +125,7 @@ pub(super) struct Tap<IO> {
 
 impl<IO: AsyncRead + AsyncWrite + Unpin> Tap<IO> {
     pub(super) fn new(io: IO, read_already: Bytes, takeover: Takeover) -> Tap<IO> {
-        Tap { io, read_already, takeover, refusal: Bytes::new(), at_end: false, stalled: None }
+        Tap { io, read_already, takeover, refusal: Bytes::new(), refused: None, at_end: false, stalled: None }
     }
 
     /// The connection, and what was read of it that hyper has not looked at.
@@ -133,8 +135,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Tap<IO> {
 
     /// Whether hyper writes an answer of its own; then ours is to be written.
     fn replaces(&mut self, written: &[u8]) -> bool {
-        let Some(ours) = own_refusal(written) else { return false };
+        let Some((status, ours)) = own_refusal(written) else { return false };
         self.refusal = ours;
+        self.refused = Some(status);
         true
     }
 
@@ -168,7 +171,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Tap<IO> {
 /// Such an answer is a lone head without a body, and without the name that
 /// each of our answers has in its head. A later part of one of our answers
 /// cannot be taken for it: their bodies hold no CR.
-fn own_refusal(written: &[u8]) -> Option<Bytes> {
+fn own_refusal(written: &[u8]) -> Option<(StatusCode, Bytes)> {
     let status = written.strip_prefix(b"HTTP/1.1 ").or_else(|| written.strip_prefix(b"HTTP/1.0 "))?;
     let (status, head) = status.split_at_checked(3)?;
     let name = SERVER_NAME.as_bytes();
@@ -187,7 +190,7 @@ fn own_refusal(written: &[u8]) -> Option<Bytes> {
     )
     .into_bytes();
     answer.extend_from_slice(&body);
-    Some(answer.into())
+    Some((status, answer.into()))
 }
 
 impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncRead for Tap<IO> {
@@ -259,7 +262,8 @@ mod tests {
     #[test]
     fn only_an_answer_that_hyper_makes_by_itself_is_replaced() {
         let ours = own_refusal(b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
-        let ours = ours.expect("hyper's own");
+        let (status, ours) = ours.expect("hyper's own");
+        assert_eq!(status, StatusCode::BAD_REQUEST);
         assert!(ours.starts_with(b"HTTP/1.1 400 Bad Request\r\nx-server-name: Watchtower\r\n"));
         assert!(ours.ends_with(br#"{"error":"bad_request","message":"what came is not HTTP"}"#));
         for kept in [

@@ -66,7 +66,12 @@ fn requests() -> Vec<Abuse> {
     };
     let deep = format!(r#"{{"channels":[1],"sender":5,"message":{}{}}}"#, "[".repeat(450), "]".repeat(450));
     let shared = |what, sent: String, told, counted| at(Door::Shared, what, sent, told, counted);
-    let served = r#"connections_total{protocol="http"}"#;
+    let answered = |status: u16| match status {
+        400 => r#"http_requests_total{status="400"}"#,
+        408 => r#"http_requests_total{status="408"}"#,
+        413 => r#"http_requests_total{status="413"}"#,
+        _ => r#"http_requests_total{status="431"}"#,
+    };
     vec![
         shared(
             "a head without end",
@@ -74,23 +79,13 @@ fn requests() -> Vec<Abuse> {
             b"",
             "connections_silent_total",
         ),
-        shared("no HTTP", "GET nonsense\r\n\r\n".to_owned(), b"HTTP/1.1 400 ", served),
-        shared("a long head", get(format!("X: {}\r\n", "y".repeat(20_000))), b"HTTP/1.1 431 ", served),
-        shared("spaces", get(format!("X: {}y\r\n", " ".repeat(32_000))), b"HTTP/1.1 431 ", served),
-        shared("many headers", get("X: y\r\n".repeat(200)), b"HTTP/1.1 431 ", served),
-        shared(
-            "a body that never comes",
-            post(900, ""),
-            b"HTTP/1.1 408 ",
-            r#"http_requests_total{status="408"}"#,
-        ),
-        shared("a long body", post(5_000_000, ""), b"HTTP/1.1 413 ", r#"http_requests_total{status="413"}"#),
-        shared(
-            "a deep body",
-            post(deep.len(), &deep),
-            b"HTTP/1.1 400 ",
-            r#"http_requests_total{status="400"}"#,
-        ),
+        shared("no HTTP", "GET nonsense\r\n\r\n".to_owned(), b"HTTP/1.1 400 ", answered(400)),
+        shared("a long head", get(format!("X: {}\r\n", "y".repeat(20_000))), b"HTTP/1.1 431 ", answered(431)),
+        shared("spaces", get(format!("X: {}y\r\n", " ".repeat(32_000))), b"HTTP/1.1 431 ", answered(431)),
+        shared("many headers", get("X: y\r\n".repeat(200)), b"HTTP/1.1 431 ", answered(431)),
+        shared("a body that never comes", post(900, ""), b"HTTP/1.1 408 ", answered(408)),
+        shared("a long body", post(5_000_000, ""), b"HTTP/1.1 413 ", answered(413)),
+        shared("a deep body", post(deep.len(), &deep), b"HTTP/1.1 400 ", answered(400)),
     ]
 }
 
