@@ -130,6 +130,7 @@ fn a_channel_that_is_left_unread_over_and_over_delivers_what_is_new_at_last() {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "it is about time, and the hub has no part in it")]
 fn channels_whose_names_were_chosen_to_collide_are_found_as_fast_as_others() {
     const NAMES: usize = 1_500;
     // In a table of a hash that everybody can compute they all come to one place.
