@@ -6,7 +6,11 @@ use std::process::ExitCode;
 
 use watchtower_fuzz::{TARGETS, Target, corpus};
 
-const USAGE: &str = "watchtower-fuzz targets | unpack TARGET FOLDER | pack TARGET FOLDER";
+const USAGE: &str = "watchtower-fuzz targets | unpack TARGET FOLDER | add TARGET FOLDER";
+
+/// The longest input that is added to a corpus, in bytes: what is found is mostly short, and a
+/// corpus is to stay a file that can be read.
+const ADDED_BYTES_MAX: usize = 96;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -17,7 +21,7 @@ fn main() -> ExitCode {
             Ok(())
         }
         ["unpack", name, folder] => target(name).and_then(|target| unpack(target, folder.as_ref())),
-        ["pack", name, folder] => target(name).and_then(|target| pack(target, folder.as_ref())),
+        ["add", name, folder] => target(name).and_then(|target| add(target, folder.as_ref())),
         _ => Err(USAGE.to_owned()),
     };
     match done {
@@ -48,14 +52,18 @@ fn unpack(target: Target, folder: &Path) -> Result<(), String> {
     Ok(())
 }
 
-/// Makes the files of a folder the target's corpus.
-fn pack(target: Target, folder: &Path) -> Result<(), String> {
+/// Adds the files of a folder that are short to the target's corpus.
+fn add(target: Target, folder: &Path) -> Result<(), String> {
     let failed = |error| format!("{}: {error}", folder.display());
-    let entries: Result<Vec<_>, _> = fs::read_dir(folder).map_err(failed)?.collect();
-    let inputs: Result<Vec<_>, _> =
-        entries.map_err(failed)?.iter().map(|entry| fs::read(entry.path())).collect();
+    let mut inputs = corpus::parse(target.corpus)?;
+    for entry in fs::read_dir(folder).map_err(failed)? {
+        let input = fs::read(entry.map_err(failed)?.path()).map_err(failed)?;
+        if input.len() <= ADDED_BYTES_MAX {
+            inputs.push(input);
+        }
+    }
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(format!("{}.txt", target.name));
-    write(&file, &corpus::render(&inputs.map_err(failed)?))
+    write(&file, &corpus::render(&inputs))
 }
 
 fn write(file: &PathBuf, text: &str) -> Result<(), String> {

@@ -1,8 +1,8 @@
 //! HTTP in memory, for a fuzzer. For tests of this workspace: no part of the interface.
 
 use std::net::Ipv4Addr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
@@ -45,7 +45,9 @@ impl Answers {
             let hub = Hub::new(Settings::default(), Box::new(Counting(AtomicU64::new(72))));
             let calls_nobody =
                 CallbackSettings { subscriptions_max: 0, ..CallbackSettings::new(SigningKey::new("tower")) };
-            let network = Network::of_this_machine().expect("TLS");
+            // Read once: it takes longer than all else here.
+            static NETWORK: LazyLock<Network> = LazyLock::new(|| Network::of_this_machine().expect("TLS"));
+            let network = NETWORK.clone();
             let callbacks = Callbacks::new(hub.clone(), Arc::new(MessageJson), network, calls_nobody);
             Http::new(HttpState::new(
                 hub,
