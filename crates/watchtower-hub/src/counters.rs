@@ -36,6 +36,8 @@ pub(crate) struct Counters {
     pub(crate) lagging_closed: Counter,
     pub(crate) lagging_skipped: Counter,
     pub(crate) senders_expired: Counter,
+    pub(crate) unreadable: Counter,
+    pub(crate) pages: Counter,
     pub(crate) sessions: AtomicUsize,
     pub(crate) subscriptions: AtomicUsize,
 }
@@ -55,6 +57,11 @@ pub struct Counts {
     pub lagging_skipped: u64,
     /// Senders that were forgotten after their time.
     pub senders_expired: u64,
+    /// Messages of durable channels that subscriptions missed since they could
+    /// not be read any more: each time that somebody missed one.
+    pub unreadable: u64,
+    /// Pages of durable logs that were read for subscriptions.
+    pub pages: u64,
     /// Channels that there are.
     pub channels: usize,
     /// Senders that are registered.
@@ -74,6 +81,8 @@ impl Counters {
             lagging_closed: self.lagging_closed.sum(),
             lagging_skipped: self.lagging_skipped.sum(),
             senders_expired: self.senders_expired.sum(),
+            unreadable: self.unreadable.sum(),
+            pages: self.pages.sum(),
             channels,
             senders,
             sessions: self.sessions.load(Ordering::Relaxed),

@@ -13,7 +13,8 @@ use crate::inner::Inner;
 use crate::reader::Link;
 use crate::session::Session;
 use crate::{
-    ChannelName, Epoch, Ledger, Position, Publish, Published, Refused, SenderId, Settings, Timestamp,
+    ChannelName, Epoch, Ledger, NotRead, Position, Publish, Published, Refused, SenderId, Settings, Soon,
+    Timestamp,
 };
 
 /// Where the hub's ids come from: the operating system's generator, or a seed
@@ -210,15 +211,20 @@ impl Hub {
     /// The incarnation of the channel's log; `None` when there is no such
     /// channel.
     pub fn epoch(&self, channel: &ChannelName) -> Option<Epoch> {
-        self.0.channels.pin().get(channel).map(|channel| channel.epoch)
+        let in_memory = self.0.channels.pin().get(channel).map(|channel| channel.epoch);
+        in_memory.or_else(|| self.0.log(channel).map(|ends| ends.epoch))
     }
 
     /// A page of what the channel keeps; `None` when there is no such channel.
-    /// Takes time in proportion to all that it keeps.
-    pub fn history(&self, channel: &ChannelName, page: &HistoryQuery, now: Timestamp) -> Option<History> {
-        let channel = self.0.channels.pin().get(channel).cloned()?;
-        channel.trim_history(&mut channel.lock(), now);
-        Some(channel.history(page))
+    /// It is there at once, save where a durable log has to be read. Takes time
+    /// in proportion to all that is kept in memory.
+    pub fn history(
+        &self,
+        channel: &ChannelName,
+        page: &HistoryQuery,
+        now: Timestamp,
+    ) -> Option<Soon<History, NotRead>> {
+        self.0.history(channel, page, now)
     }
 
     /// Who is in the channel, sorted by id; `None` when there is no such

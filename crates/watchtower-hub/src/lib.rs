@@ -12,10 +12,12 @@
 mod agenda;
 mod allowance;
 mod bell;
+mod catch_up;
 mod channel;
 mod counters;
 mod error;
 mod few;
+mod history;
 mod hub;
 mod idle;
 mod ids;
@@ -49,4 +51,4 @@ pub use name::{ChannelName, InvalidName, NAME_BYTES_MAX};
 pub use publish::Publish;
 pub use session::{Batch, Drained, Session};
 pub use settings::{Accepts, ChannelRule, Limits, Settings};
-pub use soon::{Published, Soon};
+pub use soon::{Abandoned, Published, Soon};

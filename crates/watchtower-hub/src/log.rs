@@ -18,6 +18,10 @@ use crate::{Format, Message};
 /// about the memory of its place in the log.
 pub(crate) const ENTRY_BYTES: u64 = 256;
 
+/// What stands for the bytes before places that are in no channel's chain:
+/// whoever is there is behind by nothing that is in memory.
+const DETACHED: u64 = u64::MAX;
+
 /// The longest run, in bytes: about what a socket takes in one write.
 const RUN_BYTES_MAX: usize = 64 * 1024;
 
@@ -25,7 +29,7 @@ const RUN_BYTES_MAX: usize = 64 * 1024;
 #[derive(Debug)]
 pub(crate) struct Place {
     offset: u64,
-    /// The bytes of all messages before this place.
+    /// The bytes of all messages before this place, or [`DETACHED`].
     bytes_before: u64,
     filled: OnceLock<Filled>,
     runs: Runs,
@@ -84,14 +88,38 @@ impl Place {
         Place::empty(offset, 0)
     }
 
-    fn empty(offset: u64, bytes_before: u64) -> Arc<Place> {
-        Arc::new(Place {
-            offset,
-            bytes_before,
-            filled: OnceLock::new(),
-            runs: Runs::default(),
-            covered: AtomicU64::new(0),
+    /// An empty place of that offset that is in no channel's chain, and will never
+    /// be filled: what is there is to be read from the ledger.
+    pub(crate) fn detached(offset: u64) -> Arc<Place> {
+        Place::empty(offset, DETACHED)
+    }
+
+    /// A chain of messages that were read from the ledger, in the order of their
+    /// offsets, which ends with `end`.
+    pub(crate) fn chain(messages: Vec<Message>, end: Arc<Place>) -> Arc<Place> {
+        messages.into_iter().rev().fold(end, |next, message| {
+            let bytes_before = match next.bytes_before {
+                DETACHED => DETACHED,
+                bytes => bytes.saturating_sub(message.bytes() + ENTRY_BYTES),
+            };
+            let offset = message.offset;
+            Place::new(offset, bytes_before, OnceLock::from(Filled { message, next }))
         })
+    }
+
+    fn empty(offset: u64, bytes_before: u64) -> Arc<Place> {
+        Place::new(offset, bytes_before, OnceLock::new())
+    }
+
+    fn new(offset: u64, bytes_before: u64, filled: OnceLock<Filled>) -> Arc<Place> {
+        let (runs, covered) = (Runs::default(), AtomicU64::new(0));
+        Arc::new(Place { offset, bytes_before, filled, runs, covered })
+    }
+
+    /// Whether this is in no channel's chain, so that what follows has to be read
+    /// from the ledger.
+    pub(crate) fn is_detached(&self) -> bool {
+        self.bytes_before == DETACHED
     }
 
     /// The number of the message that is here, or will be.

@@ -15,7 +15,7 @@ use crate::hub::{Hub, WhenLagging};
 use crate::inner::Inner;
 use crate::log::{Entry, Place};
 use crate::reader::Link;
-use crate::subscription::{Step, Subscription, Visit};
+use crate::subscription::{Step, Stop, Subscription, Visit};
 use crate::{ChannelName, Format, Position, Publish, Published, Refused, SenderId, Timestamp};
 
 /// Frames on their way to one client, in order.
@@ -234,11 +234,16 @@ impl Session {
         }
         while let Some(key) = reader.ready.pop() {
             let Some(subscription) = reader.get(key) else { continue };
-            if subscription.read(visit) {
-                subscription.queued = false;
-            } else {
-                reader.ready.push(key);
-                return (Drained::More, poked);
+            match subscription.read(visit) {
+                Stop::AtEnd => subscription.queued = false,
+                Stop::Full => {
+                    reader.ready.push(key);
+                    return (Drained::More, poked);
+                }
+                Stop::AtPage => {
+                    subscription.queued = false;
+                    self.hub.ask_page(&self.link, key, subscription);
+                }
             }
         }
         (Drained::All, poked)
@@ -343,12 +348,13 @@ impl Session {
     }
 
     /// Joins an owned sender to a channel and delivers here from `start` on,
-    /// whatever was delivered to it before, or missed. Where another sender has
-    /// brought the session here already, what is for all goes on where it is.
+    /// whatever was delivered before, or missed. What this session delivers of
+    /// the channel to other senders goes on from there too. Where that is not
+    /// kept, nothing is lost that would have been delivered without.
     ///
     /// # Errors
     ///
-    /// As [`attach`](Self::attach), and [`Refused::Limit`].
+    /// As [`join`](Self::join).
     pub fn follow(
         &self,
         sender: SenderId,
@@ -361,12 +367,17 @@ impl Session {
         self.hub.enter(Some(&self.link), &sender, channel, now, |channel, state| {
             state.member(sender.id, self.link.protocol, now);
             // First, since what is ended next may be what keeps it.
-            let (from, recovered) = channel.start(state, start);
-            state.take_up(sender.id);
-            if let Some(slot) = state.slot_of(sender.id, &self.link) {
-                state.unsubscribe(sender.id, slot, &self.hub.counters);
+            let (mut from, recovered) = self.hub.start(channel, state, start);
+            let missed = state.take_up(sender.id);
+            let (mut senders, unread) = state.end_reading(channel, &self.link, &self.hub.counters);
+            senders.retain(|other| *other != sender.id);
+            if !recovered {
+                let unread = unread.into_iter().chain(missed).chain([from]);
+                from = unread.min_by_key(|place| place.offset()).unwrap_or_else(|| state.end().clone());
             }
-            state.subscribe(channel, &self.link, Some(sender.id), &from, &self.hub.counters)?;
+            for id in [sender.id].into_iter().chain(senders) {
+                state.subscribe(channel, &self.link, Some(id), &from, &self.hub.counters)?;
+            }
             Ok(Joined { position: Position { epoch: channel.epoch, offset: from.offset() - 1 }, recovered })
         })
     }
@@ -388,7 +399,7 @@ impl Session {
         sender.touch(now);
         self.hub.enter(None, &sender, channel, now, |channel, state| {
             state.member(sender.id, self.link.protocol, now);
-            let (from, recovered) = channel.start(state, start);
+            let (from, recovered) = self.hub.start(channel, state, start);
             state.subscribe(channel, &self.link, Some(sender.id), &from, &self.hub.counters)?;
             Ok(Joined { position: Position { epoch: channel.epoch, offset: from.offset() - 1 }, recovered })
         })

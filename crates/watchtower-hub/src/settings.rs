@@ -90,6 +90,9 @@ pub struct ChannelRule {
     /// How many messages stay in memory for those who come later. On a durable
     /// channel the ledger keeps them, and 0 sets no limit.
     pub history_messages: usize,
+    /// How many bytes of messages the ledger of a durable channel keeps; 0 sets no
+    /// limit. The hub does not look at it.
+    pub history_bytes: u64,
     /// How long they stay.
     pub history_ttl: Duration,
     /// Which content is accepted ([model: projection]).
@@ -115,6 +118,7 @@ impl Default for ChannelRule {
             pattern: "*".to_owned(),
             durable: false,
             history_messages: 0,
+            history_bytes: 0,
             history_ttl: Duration::from_secs(3600),
             accepts: Accepts::Any,
         }
@@ -123,7 +127,7 @@ impl Default for ChannelRule {
 
 impl Settings {
     /// The rule for a channel.
-    pub(crate) fn rule(&self, name: &ChannelName) -> ChannelRule {
+    pub fn rule(&self, name: &ChannelName) -> ChannelRule {
         let name = name.to_string();
         self.channels.iter().find(|rule| matches(&rule.pattern, &name)).cloned().unwrap_or_default()
     }

@@ -10,7 +10,7 @@ use std::task::{Context, Poll, Waker};
 
 use parking_lot::Mutex;
 
-use crate::{Position, Refused};
+use crate::{NotRead, Position, Refused};
 
 /// Where a message stands, or several do: known at once, save on durable
 /// channels, where it is known when they are kept ([model: promises]).
@@ -32,11 +32,31 @@ struct Answer<T, E>(Mutex<State<T, E>>);
 
 struct State<T, E> {
     result: Option<Result<T, E>>,
+    is_given: bool,
     waker: Option<Waker>,
 }
 
-/// What gives a [`Soon`] its result.
-pub(crate) struct Promise<T, E>(Arc<Answer<T, E>>);
+/// What gives a [`Soon`] its result. One that is let go of gives the error for
+/// that.
+pub(crate) struct Promise<T, E: Abandoned>(Arc<Answer<T, E>>);
+
+/// An error that says that nobody will give a result any more.
+pub trait Abandoned {
+    /// That error.
+    fn abandoned() -> Self;
+}
+
+impl Abandoned for Refused {
+    fn abandoned() -> Refused {
+        Refused::Closed
+    }
+}
+
+impl Abandoned for NotRead {
+    fn abandoned() -> NotRead {
+        NotRead::Closed
+    }
+}
 
 impl<T, E> Soon<T, E> {
     /// A result that is there.
@@ -45,8 +65,11 @@ impl<T, E> Soon<T, E> {
     }
 
     /// One that comes, and what gives it.
-    pub(crate) fn awaited() -> (Soon<T, E>, Promise<T, E>) {
-        let answer = Arc::new(Answer(Mutex::new(State { result: None, waker: None })));
+    pub(crate) fn awaited() -> (Soon<T, E>, Promise<T, E>)
+    where
+        E: Abandoned,
+    {
+        let answer = Arc::new(Answer(Mutex::new(State { result: None, is_given: false, waker: None })));
         (Soon(Outcome::Awaited(answer.clone())), Promise(answer))
     }
 
@@ -80,10 +103,26 @@ impl<T, E> Soon<T, E> {
     }
 }
 
-impl<T, E> Promise<T, E> {
+impl<T, E: Abandoned> Promise<T, E> {
     /// Gives the result, and wakes who waits for it.
     pub(crate) fn keep(self, result: Result<T, E>) {
-        let mut state = self.0.0.lock();
+        self.0.give(result);
+    }
+}
+
+impl<T, E: Abandoned> Drop for Promise<T, E> {
+    fn drop(&mut self) {
+        self.0.give(Err(E::abandoned()));
+    }
+}
+
+impl<T, E> Answer<T, E> {
+    /// Gives the first result that there is.
+    fn give(&self, result: Result<T, E>) {
+        let mut state = self.0.lock();
+        if std::mem::replace(&mut state.is_given, true) {
+            return;
+        }
         state.result = Some(result);
         let waker = state.waker.take();
         drop(state);
@@ -144,7 +183,10 @@ mod tests {
         assert_eq!(Published::known(Ok(7)).now().unwrap(), Ok(7));
         let (soon, promise) = Published::awaited();
         let soon = soon.now().unwrap_err();
-        promise.keep(Err(Refused::Closed));
-        assert_eq!(soon.now().unwrap(), Err::<(), _>(Refused::Closed));
+        promise.keep(Err(Refused::TooLarge { bytes: 2, limit: 1 }));
+        assert_eq!(soon.now().unwrap(), Err::<(), _>(Refused::TooLarge { bytes: 2, limit: 1 }));
+        let (soon, promise) = Published::<()>::awaited();
+        drop(promise);
+        assert_eq!(soon.now().unwrap(), Err(Refused::Closed));
     }
 }

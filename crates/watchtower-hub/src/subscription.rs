@@ -26,6 +26,8 @@ pub(crate) struct Subscription {
     pub(crate) cursor: Option<Arc<Place>>,
     /// Whether its key is in `Reader::ready`.
     pub(crate) queued: bool,
+    /// While a page is being read from the ledger: what tells it from others.
+    page: Option<Arc<PageMark>>,
     /// What is read a second time. `None` while it rests.
     again: Option<Box<Again>>,
     /// The senders that it delivers to, each from an offset on; none for a
@@ -41,6 +43,21 @@ struct Again {
     until: u64,
     /// Those senders, and the first offset that each has not been handed.
     late: FewMap<SenderId, u64>,
+}
+
+/// A page that was asked for.
+#[derive(Debug)]
+pub(crate) struct PageMark;
+
+/// Why a subscription stopped reading.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stop {
+    /// It has read all there is, and rests.
+    AtEnd,
+    /// There was no room for more.
+    Full,
+    /// What follows has to be read from the ledger.
+    AtPage,
 }
 
 /// What became of the message at a place.
@@ -73,28 +90,31 @@ impl Subscription {
             next: from.offset(),
             cursor: None,
             queued: false,
+            page: None,
             again: None,
             senders: FewMap::default(),
         }
     }
 
-    /// Hands out what there is; whether that was all, so that the subscription
-    /// rests.
-    pub(crate) fn read(&mut self, visit: &mut impl Visit) -> bool {
-        let Some(start) = self.cursor.take() else { return true };
+    /// Hands out what there is.
+    pub(crate) fn read(&mut self, visit: &mut impl Visit) -> Stop {
+        let Some(start) = self.cursor.take() else { return Stop::AtEnd };
         // What `start` holds keeps all places after it: no counting on the way.
         let mut place = &start;
         if self.again.is_some() {
             match self.read_again(place, visit) {
                 Some(first_unread) => place = first_unread,
-                None => return false,
+                None => return Stop::Full,
             }
         }
         loop {
             if place.is_empty() {
                 self.next = place.offset();
+                if place.is_detached() {
+                    return Stop::AtPage;
+                }
                 if self.set.rest(self.slot, || place.is_empty()) {
-                    return true;
+                    return Stop::AtEnd;
                 }
                 continue;
             }
@@ -103,9 +123,29 @@ impl Subscription {
                 Step::One => place = place.next().unwrap_or(place),
                 Step::Full => {
                     self.stop_at(place);
-                    return false;
+                    return Stop::Full;
                 }
             }
+        }
+    }
+
+    /// Notes that the page from `next` on is asked for, and returns what tells it
+    /// from others.
+    pub(crate) fn ask_page(&mut self) -> Arc<PageMark> {
+        self.page.insert(Arc::new(PageMark)).clone()
+    }
+
+    /// Whether this page is the one that it waits for, which it does no longer.
+    pub(crate) fn take_page(&mut self, mark: &Arc<PageMark>) -> bool {
+        self.page.take_if(|page| Arc::ptr_eq(page, mark)).is_some()
+    }
+
+    /// Where it reads on; `end` is the end of the log.
+    fn place(&self, end: &Arc<Place>) -> Arc<Place> {
+        match &self.cursor {
+            Some(cursor) => cursor.clone(),
+            None if self.page.is_some() => Place::detached(self.next),
+            None => end.clone(),
         }
     }
 
@@ -126,10 +166,15 @@ impl Subscription {
             }
             place = next;
         }
+        if place.offset() < again.until && place.is_detached() {
+            // It goes on with the next page.
+            self.again = Some(again);
+        }
         Some(place)
     }
 
     fn stop_at(&mut self, place: &Arc<Place>) {
+        self.page = None;
         self.next = place.offset();
         self.cursor = Some(place.clone());
     }
@@ -169,7 +214,7 @@ impl Subscription {
     /// all rings answered.
     pub(crate) fn add(&mut self, sender: SenderId, from: &Arc<Place>, end: &Arc<Place>) -> bool {
         self.senders.insert(sender, from.offset());
-        let cursor = self.cursor.as_ref().unwrap_or(end).clone();
+        let cursor = self.place(end);
         let until = self.again.as_ref().map_or(0, |again| again.until).max(cursor.offset());
         if from.offset() >= until {
             return false;
@@ -190,12 +235,12 @@ impl Subscription {
     /// Delivers to this sender no longer. Returns what it was not handed.
     pub(crate) fn remove(&mut self, sender: SenderId, end: &Arc<Place>) -> Arc<Place> {
         let heard_from = self.senders.remove(sender).unwrap_or_default();
-        let cursor = self.cursor.as_ref().unwrap_or(end);
-        let Some(again) = &mut self.again else { return Place::seek(cursor, heard_from).clone() };
+        let cursor = self.place(end);
+        let Some(again) = &mut self.again else { return Place::seek(&cursor, heard_from).clone() };
         let unread = again.late.remove(sender).unwrap_or(heard_from.max(again.until));
-        let place = Place::seek(cursor, unread).clone();
+        let place = Place::seek(&cursor, unread).clone();
         if again.late.is_empty() {
-            let first_unread = Place::seek(cursor, again.until).clone();
+            let first_unread = Place::seek(&cursor, again.until).clone();
             self.again = None;
             self.stop_at(&first_unread);
         }

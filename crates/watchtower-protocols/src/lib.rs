@@ -8,6 +8,9 @@
 pub mod http;
 mod json;
 pub mod packets;
+#[cfg(test)]
+#[path = "../../watchtower-hub/tests/model/shelf.rs"]
+mod shelf;
 pub mod stream;
 mod unanswered;
 pub mod webrocket;

@@ -19,6 +19,8 @@ use watchtower_protocols::packets::{ErrorCode, ErrorCounts, Transport};
 use watchtower_protocols::webrocket::LoginFailures;
 use watchtower_protocols::websocket::InflationCounts;
 
+use crate::ledger::DiskCounts;
+
 /// The counters of one server. Adding to one is an atomic addition.
 #[derive(Debug)]
 pub(crate) struct Metrics {
@@ -51,6 +53,8 @@ pub(crate) struct Metrics {
     pub(crate) udp_too_large: Counter,
     /// Datagrams that the system did not send.
     pub(crate) udp_unsent: Counter,
+    /// What became of what is kept on disk.
+    pub(crate) disk: DiskCounts,
 }
 
 /// A label: which protocol.
@@ -102,6 +106,7 @@ impl Default for Metrics {
             inflation: Arc::default(),
             udp_too_large: Counter::default(),
             udp_unsent: Counter::default(),
+            disk: DiskCounts::default(),
         };
         let m = &metrics;
         m.show_from_the_start();
@@ -131,6 +136,11 @@ impl Metrics {
     /// Shows what `hub` counts.
     pub(crate) fn show_hub(&self, hub: Hub) {
         self.registry.lock().register_collector(Box::new(HubCounts(hub)));
+    }
+
+    /// Shows what is read when it is asked for.
+    pub(crate) fn collect(&self, collector: Box<dyn Collector>) {
+        self.registry.lock().register_collector(collector);
     }
 
     /// Shows what another part counts.
@@ -185,6 +195,12 @@ impl Collector for HubCounts {
             ("sessions_lagging_closed", "Sessions closed since they fell behind", counts.lagging_closed),
             ("messages_skipped", "Messages skipped for sessions that fell behind", counts.lagging_skipped),
             ("senders_expired", "Senders forgotten after their time", counts.senders_expired),
+            ("durable_pages_read", "Pages of durable channels read for those behind", counts.pages),
+            (
+                "durable_messages_missed",
+                "Messages of durable channels that could not be read, for each who missed one",
+                counts.unreadable,
+            ),
         ];
         show_counts(&counters, &mut encoder)?;
         let gauges = [

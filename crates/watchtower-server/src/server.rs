@@ -86,7 +86,12 @@ impl Shared {
     fn new(config: Config, additions: &Additions) -> Result<Shared, StartError> {
         let tls = Tls::new(&config.tls)?;
         let failed = |why: &dyn fmt::Display| StartError::Setup { what: "callbacks", why: why.to_string() };
-        let ledger = config.data_dir.as_deref().map(DiskLedger::open).transpose()?.map(Arc::new);
+        let metrics = Arc::new(Metrics::default());
+        let open = |data_dir| DiskLedger::open(data_dir, settings(&config), metrics.disk.clone());
+        let ledger = config.data_dir.as_deref().map(open).transpose()?.map(Arc::new);
+        if let Some(ledger) = &ledger {
+            metrics.collect(ledger.collector());
+        }
         let hub = match ledger.clone() {
             Some(ledger) => Hub::with_ledger(settings(&config), Box::new(SystemEntropy), ledger),
             None => Hub::new(settings(&config), Box::new(SystemEntropy)),
@@ -95,7 +100,6 @@ impl Shared {
         let callbacks =
             Callbacks::new(hub.clone(), Arc::new(MessageJson), network, callback_settings(&config))
                 .map_err(|error| failed(&error))?;
-        let metrics = Arc::new(Metrics::default());
         metrics.show_hub(hub.clone());
         metrics.register(|registry| callbacks.metrics().register(registry));
         let registrations = Arc::new(RequestLimiter::new());
@@ -174,6 +178,7 @@ fn settings(config: &Config) -> Settings {
         pattern: rule.pattern.as_str().to_owned(),
         durable: rule.durable,
         history_messages: rule.history_messages,
+        history_bytes: rule.history_bytes as u64,
         history_ttl: rule.history_ttl,
         accepts: match rule.format {
             ContentFormat::Any => Accepts::Any,

@@ -55,35 +55,70 @@ pub struct History {
 }
 
 impl Channel {
-    /// A page of what history keeps at this moment ([http: channels/history]).
-    pub(crate) fn history(&self, page: &HistoryQuery) -> History {
+    /// A page of what history keeps in memory at this moment
+    /// ([http: channels/history]). `first` is the first offset that is kept,
+    /// which in a durable log may be before those in memory.
+    pub(crate) fn history(&self, first: Option<u64>, page: &HistoryQuery) -> (History, Part) {
         let state = self.lock();
-        let oldest = state.oldest.as_ref().unwrap_or(&state.end).clone();
+        let oldest = state.tail();
         let next = state.end.offset();
         drop(state);
-        let first = oldest.offset();
-        let stretch = Stretch { epoch: self.epoch, oldest, next };
-        match page.span {
-            // The log goes as far as `next - 1`: who was further was elsewhere.
-            Span::After(seen) if seen.epoch == self.epoch && seen.offset < next => {
-                let from = seen.offset + 1;
-                stretch.first_from(from.max(first), from >= first, page)
-            }
-            Span::Before(seen) if seen.epoch == self.epoch && seen.offset <= next => {
-                let until = seen.offset.max(1);
-                stretch.last_until(until, until > first || until == 1, page)
-            }
-            Span::After(_) => stretch.first_from(first, false, page),
-            Span::Before(_) => stretch.last_until(next, false, page),
-            Span::Last => stretch.last_until(next, true, page),
-        }
+        let first = first.unwrap_or(oldest.offset());
+        let part = Part::of(page.span, self.epoch, first, next);
+        let stretch = Stretch { epoch: self.epoch, oldest, first, next };
+        let history = match part.edge {
+            Edge::From(from) => stretch.first_from(from, part.recovered, page),
+            Edge::Until(until) => stretch.last_until(until, part.recovered, page),
+        };
+        (history, part)
     }
 }
 
-/// What is kept at a moment: from `oldest` on, before the offset `next`.
+/// What a query is about, in a log that keeps certain offsets.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Part {
+    pub(crate) edge: Edge,
+    /// The offsets that are kept: the first, and the one after the last.
+    pub(crate) first: u64,
+    pub(crate) next: u64,
+    pub(crate) recovered: bool,
+}
+
+/// Where a page begins or ends.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Edge {
+    /// It has the first messages from this offset on.
+    From(u64),
+    /// It has the last ones before this offset.
+    Until(u64),
+}
+
+impl Part {
+    fn of(span: Span, epoch: Epoch, first: u64, next: u64) -> Part {
+        let (edge, recovered) = match span {
+            // The log goes as far as `next - 1`: who was further was elsewhere.
+            Span::After(seen) if seen.epoch == epoch && seen.offset < next => {
+                let from = seen.offset + 1;
+                (Edge::From(from.max(first)), from >= first)
+            }
+            Span::Before(seen) if seen.epoch == epoch && seen.offset <= next => {
+                let until = seen.offset.max(1);
+                (Edge::Until(until), until > first || until == 1)
+            }
+            Span::After(_) => (Edge::From(first), false),
+            Span::Before(_) => (Edge::Until(next), false),
+            Span::Last => (Edge::Until(next), true),
+        };
+        Part { edge, first, next, recovered }
+    }
+}
+
+/// What is kept at a moment: from `first` on, before the offset `next`; of that
+/// from `oldest` on in memory.
 struct Stretch {
     epoch: Epoch,
     oldest: Arc<Place>,
+    first: u64,
     next: u64,
 }
 
@@ -98,7 +133,7 @@ impl Stretch {
     /// The first messages from the offset `from` on.
     fn first_from(&self, from: u64, recovered: bool, page: &HistoryQuery) -> History {
         let mut taken = Taken::default();
-        let (mut more_before, mut more_after) = (false, false);
+        let (mut more_before, mut more_after) = (self.first < self.oldest.offset().min(from), false);
         for place in self.for_everyone() {
             if place.offset() < from {
                 more_before = true;
@@ -131,7 +166,7 @@ impl Stretch {
                 more_before = true;
             }
         }
-        let all = self.oldest.offset().min(until);
+        let all = self.first.min(until);
         let first = if more_before { taken.first().unwrap_or(until) } else { all };
         let entries = taken.into_entries();
         History { epoch: self.epoch, recovered, entries, first, last: until - 1, more_before, more_after }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::kept::{Hold, Share};
+use super::kept::{Hold, Kept, Share};
 use super::{Presence, State};
 use crate::counters::Counters;
 use crate::log::Place;
@@ -30,8 +30,17 @@ pub(crate) struct Member {
 #[derive(Debug)]
 struct Away {
     owned: bool,
-    hold: Hold,
+    unread: Unread,
     until: Timestamp,
+}
+
+/// From where on somebody has not read.
+#[derive(Debug)]
+enum Unread {
+    /// It is kept in memory.
+    Held(Hold),
+    /// It is in a durable log.
+    At(u64),
 }
 
 /// How long, and with what share, a join outlives its session.
@@ -77,18 +86,21 @@ impl State {
     /// Keeps a join whose session ended, from `place` on.
     pub(crate) fn put_away(&mut self, sender: SenderId, owned: bool, place: &Arc<Place>, keep: Keep) {
         let Some(member) = self.members.get_mut(&sender) else { return };
-        let mut hold = self.kept.hold(place, keep.share);
+        let mut unread = match self.durable {
+            Some(_) => Unread::At(place.offset()),
+            None => Unread::Held(self.kept.hold(place, keep.share)),
+        };
         match member.away.iter_mut().find(|away| away.owned == owned) {
             // Of several streams the one that saw least counts: it is the log
             // that is kept, and each says itself where it was.
             Some(away) => {
-                if self.kept.offset(&hold) < self.kept.offset(&away.hold) {
-                    std::mem::swap(&mut hold, &mut away.hold);
+                if unread.offset(&self.kept) < away.unread.offset(&self.kept) {
+                    std::mem::swap(&mut unread, &mut away.unread);
                 }
-                self.kept.give_back(&hold);
+                unread.give_back(&mut self.kept);
                 away.until = keep.until;
             }
-            None => member.away.push(Away { owned, hold, until: keep.until }),
+            None => member.away.push(Away { owned, unread, until: keep.until }),
         }
     }
 
@@ -96,8 +108,10 @@ impl State {
     pub(crate) fn take_up(&mut self, sender: SenderId) -> Option<Arc<Place>> {
         let member = self.members.get_mut(&sender)?;
         let index = member.away.iter().position(|away| away.owned)?;
-        let away = member.away.swap_remove(index);
-        self.kept.give_back(&away.hold)
+        match member.away.swap_remove(index).unread {
+            Unread::Held(hold) => self.kept.give_back(&hold),
+            Unread::At(offset) => Some(self.place_at(offset)),
+        }
     }
 
     /// Ends the joins of `sender` whose time is over; whether it is gone from
@@ -105,7 +119,7 @@ impl State {
     pub(crate) fn expire_away(&mut self, sender: SenderId, now: Timestamp) -> bool {
         let Some(member) = self.members.get_mut(&sender) else { return false };
         for away in member.away.extract_if(.., |away| away.until <= now) {
-            self.kept.give_back(&away.hold);
+            away.unread.give_back(&mut self.kept);
         }
         self.remove_if_gone(sender)
     }
@@ -132,7 +146,22 @@ impl State {
             self.unsubscribe(sender, slot, counters);
         }
         for away in self.members.remove(&sender).into_iter().flat_map(|member| member.away) {
-            self.kept.give_back(&away.hold);
+            away.unread.give_back(&mut self.kept);
+        }
+    }
+}
+
+impl Unread {
+    fn offset(&self, kept: &Kept) -> u64 {
+        match self {
+            Unread::Held(hold) => kept.offset(hold),
+            Unread::At(offset) => *offset,
+        }
+    }
+
+    fn give_back(&self, kept: &mut Kept) {
+        if let Unread::Held(hold) = self {
+            kept.give_back(hold);
         }
     }
 }

@@ -21,6 +21,7 @@ use parking_lot::{Mutex, MutexGuard};
 use rustc_hash::FxHashMap;
 
 use self::durable::Durable;
+pub(crate) use self::history::{Edge, Part};
 pub use self::history::{History, HistoryQuery, Span};
 use self::kept::Kept;
 pub(crate) use self::kept::Share;
@@ -37,7 +38,7 @@ use crate::message::{Frames, event_name};
 use crate::publish::{Draft, Receivers};
 use crate::settings::{Accepts, ChannelRule};
 use crate::{
-    Audience, ChannelName, Content, ContentKind, Epoch, Limits, Message, Position, Refused, SenderId,
+    Audience, ChannelName, Content, ContentKind, Ends, Epoch, Limits, Message, Position, Refused, SenderId,
     Timestamp,
 };
 
@@ -287,12 +288,18 @@ impl Channel {
         Some(message.time().after(self.history.age_max))
     }
 
-    /// Where a subscription starts, and whether that is what was asked for.
-    pub(crate) fn start(&self, state: &State, start: Start) -> (Arc<Place>, bool) {
+    /// Where a subscription starts, and whether that is what was asked for. `ends`
+    /// are those of a durable channel's log.
+    pub(crate) fn start(&self, state: &State, start: Start, ends: Option<&Ends>) -> (Arc<Place>, bool) {
         let Start::After(seen) = start else { return (state.end.clone(), true) };
         let wanted = if seen.epoch == self.epoch { seen.offset.saturating_add(1) } else { u64::MAX };
         if wanted == state.end.offset() {
             return (state.end.clone(), true);
+        }
+        if let Some(ends) = ends {
+            let first = self.first_kept(ends);
+            let is_kept = first <= wanted && wanted < state.end.offset();
+            return (state.place_at(if is_kept { wanted } else { first }), is_kept);
         }
         let history = state.oldest.as_ref();
         if wanted < state.end.offset() {
@@ -309,9 +316,35 @@ impl Channel {
     }
 }
 
+impl Channel {
+    /// The first message of a durable log that is still to be shown, though more
+    /// may be there.
+    pub(crate) fn first_kept(&self, ends: &Ends) -> u64 {
+        ends.first.max(ends.next.saturating_sub(self.history.messages_max))
+    }
+
+    /// Since when messages of a durable log are still to be shown.
+    pub(crate) fn kept_since(&self, now: Timestamp) -> Timestamp {
+        let ttl = u64::try_from(self.rule.history_ttl.as_millis()).unwrap_or(u64::MAX);
+        Timestamp::from_millis(now.as_millis().saturating_sub(ttl).saturating_add(1))
+    }
+}
+
 impl State {
+    /// Where a durable log is read from an offset on: in memory, as far as it is
+    /// there.
+    pub(crate) fn place_at(&self, offset: u64) -> Arc<Place> {
+        let tail = self.tail();
+        if tail.offset() <= offset { Place::seek(&tail, offset).clone() } else { Place::detached(offset) }
+    }
+
     pub(crate) fn end(&self) -> &Arc<Place> {
         &self.end
+    }
+
+    /// The first place of a durable log that is in memory.
+    pub(crate) fn tail(&self) -> Arc<Place> {
+        self.oldest.as_ref().unwrap_or(&self.end).clone()
     }
 
     /// Where those are put away who may not have received all that they were

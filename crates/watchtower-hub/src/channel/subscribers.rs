@@ -67,7 +67,7 @@ impl State {
             self.sets.push(Arc::new(IdleSet::new()));
         }
         let set = self.sets[set_index].clone();
-        let rests = from.is_empty();
+        let rests = from.is_empty() && !from.is_detached();
         if rests {
             set.insert(slot);
         } else {
@@ -82,7 +82,7 @@ impl State {
         if link.is_resumed_by_position() {
             self.trail.get_or_insert_default().add_reader();
         }
-        self.slots[slot as usize] = Some(Slot { link: link.clone(), key, woken_at: from.offset() });
+        self.slots[slot as usize] = Some(Slot { link: link.clone(), key, woken_at: woken_at(from) });
         if let Some(sender) = sender {
             self.member_slots(sender).push(slot);
         }
@@ -96,7 +96,7 @@ impl State {
     /// Has a session read on that was put back.
     fn put_back(&mut self, slot: u32, to: &Arc<Place>) {
         let Some(Some(slot)) = self.slots.get_mut(slot as usize) else { return };
-        slot.woken_at = slot.woken_at.min(to.offset());
+        slot.woken_at = slot.woken_at.min(woken_at(to));
         slot.link.bell.ring(Ring { key: slot.key, start: to.clone() });
     }
 
@@ -110,6 +110,25 @@ impl State {
         self.members.get(&sender)?.slots.iter().find(is_link).copied()
     }
 
+    /// Whether that slot is this subscription's.
+    pub(crate) fn has_slot(&self, slot: u32, link: &Arc<Link>, key: u32) -> bool {
+        self.slot(slot).is_some_and(|slot| slot.key == key && Arc::ptr_eq(&slot.link, link))
+    }
+
+    /// Has a session read on at a place.
+    pub(crate) fn ring(&self, slot: u32, place: &Arc<Place>) {
+        if let Some(slot) = self.slot(slot) {
+            slot.link.bell.ring(Ring { key: slot.key, start: place.clone() });
+        }
+    }
+
+    /// Notes that a subscription is no further behind than this.
+    pub(crate) fn woken_at(&mut self, slot: u32, place: &Place) {
+        if let Some(Some(slot)) = self.slots.get_mut(slot as usize) {
+            slot.woken_at = place.offset();
+        }
+    }
+
     fn slot(&self, slot: u32) -> Option<&Slot> {
         self.slots.get(slot as usize)?.as_ref()
     }
@@ -121,6 +140,24 @@ impl State {
             member.slots.retain(|other| *other != slot);
         }
         self.release(slot, Some(sender), counters)
+    }
+
+    /// Ends what a session reads here, and returns for whom it did, and what they
+    /// were not handed yet.
+    pub(crate) fn end_reading(
+        &mut self,
+        channel: &Arc<Channel>,
+        link: &Arc<Link>,
+        counters: &Counters,
+    ) -> (Vec<SenderId>, Vec<Arc<Place>>) {
+        let mut reader = link.reader.lock();
+        let found = reader.find(channel).and_then(|key| reader.get(key));
+        let Some((slot, senders)) = found.map(|found| (found.slot, found.senders())) else {
+            return (Vec::new(), Vec::new());
+        };
+        drop(reader);
+        let unread = senders.iter().map(|sender| self.unsubscribe(*sender, slot, counters)).collect();
+        (senders, unread)
     }
 
     /// Takes `sender`, if any, from those that this slot's subscription delivers
@@ -181,6 +218,12 @@ impl State {
             }
         }
     }
+}
+
+/// How far behind a subscription can be that is told to read from here: who reads
+/// from the ledger is not lagging.
+fn woken_at(place: &Place) -> u64 {
+    if place.is_detached() { u64::MAX } else { place.offset() }
 }
 
 /// The places of the bits that are set.

@@ -7,7 +7,7 @@ use watchtower_hub::{
 };
 
 use crate::shelf::Shelf;
-use crate::support::{Client, NOW, at_once, five, joined, later, text};
+use crate::support::{Client, NOW, at_once, durable, five, joined, kept_by, later, text};
 
 fn offset(published: &mut Published) -> Option<Result<u64, Refused>> {
     match published.poll_with(Waker::noop()) {
@@ -27,7 +27,7 @@ fn failed() -> NotKept {
 #[test]
 fn a_message_is_acknowledged_and_delivered_once_it_is_kept_and_not_before() {
     let shelf = Shelf::default();
-    let hub = shelf.hub(Limits::default());
+    let hub = durable(&shelf, Limits::default());
     let (client, sender) = joined(&hub);
     let mut published = hub.publish(&five(), text(sender, "x"), NOW).unwrap();
     assert_eq!((offset(&mut published), client.read()), (None, String::new()));
@@ -41,7 +41,7 @@ fn a_message_is_acknowledged_and_delivered_once_it_is_kept_and_not_before() {
 #[test]
 fn several_are_under_way_at_once_and_are_answered_and_delivered_in_order() {
     let shelf = Shelf::default();
-    let hub = shelf.hub(Limits::default());
+    let hub = durable(&shelf, Limits::default());
     let (client, sender) = joined(&hub);
     let publish = |words| hub.publish(&five(), text(sender, words), NOW).unwrap();
     let mut all = ["a", "b", "c"].map(publish);
@@ -58,7 +58,7 @@ fn several_are_under_way_at_once_and_are_answered_and_delivered_in_order() {
 #[test]
 fn what_was_refused_takes_no_offset_nor_does_what_was_submitted_behind_it() {
     let shelf = Shelf::default();
-    let hub = shelf.hub(Limits::default());
+    let hub = durable(&shelf, Limits::default());
     let (client, sender) = joined(&hub);
     let publish = |words| hub.publish(&five(), text(sender, words), NOW);
     let mut all = ["a", "b", "c"].map(|words| publish(words).unwrap());
@@ -78,7 +78,7 @@ fn what_was_refused_takes_no_offset_nor_does_what_was_submitted_behind_it() {
 #[test]
 fn what_is_refused_at_once_gives_its_offset_to_the_next() {
     let shelf = Shelf::default();
-    let hub = shelf.hub(Limits::default());
+    let hub = durable(&shelf, Limits::default());
     let (_client, sender) = joined(&hub);
     let publish = |words| hub.publish(&five(), text(sender, words), NOW);
     let mut first = publish("a").unwrap();
@@ -94,13 +94,13 @@ fn what_is_refused_at_once_gives_its_offset_to_the_next() {
 #[test]
 fn a_broadcast_is_kept_by_one_submission_and_reaches_all_channels_or_none() {
     let shelf = Shelf::default();
-    let durable = |pattern: &str, durable| ChannelRule {
+    let rule = |pattern: &str, durable| ChannelRule {
         pattern: pattern.to_owned(),
         durable,
         ..ChannelRule::default()
     };
-    let rules = vec![durable("5", true), durable("6", false), durable("7", true)];
-    let hub = shelf.hub_with(Settings { channels: rules, ..Settings::default() });
+    let rules = vec![rule("5", true), rule("6", false), rule("7", true)];
+    let hub = kept_by(&shelf, Settings { channels: rules, ..Settings::default() });
     let client = Client::new(&hub);
     let channels = [7, 6, 5].map(|number: u32| number.into());
     let sender = client.session.register(NOW).unwrap();
@@ -138,18 +138,18 @@ fn a_channel_goes_on_where_its_log_ends_after_a_restart_and_after_it_was_unused(
         shelf.keep_all();
         published.now().unwrap().unwrap()
     };
-    let hub = shelf.hub(Limits::default());
+    let hub = durable(&shelf, Limits::default());
     let first = published(&hub, NOW);
     // It leaves memory, and is there all the same.
     hub.tick(later(400));
     assert_eq!((hub.counts().channels, hub.has_channel(&five()), hub.channels()), (0, true, vec![five()]));
     let second = published(&hub, later(400));
     assert_eq!(second, Position { epoch: first.epoch, offset: 2 });
-    let hub = shelf.hub(Limits::default());
+    let hub = durable(&shelf, Limits::default());
     assert!(hub.has_channel(&five()));
     assert_eq!(published(&hub, NOW), Position { epoch: first.epoch, offset: 3 });
     // A guest may publish where there is a log, whether it is in memory or not.
-    let hub = shelf.hub(Limits::default());
+    let hub = durable(&shelf, Limits::default());
     let guest = hub.register(NOW).unwrap();
     hub.publish(&five(), Publish::new(Content::text("y")).by_guest(guest), NOW).unwrap();
 }
@@ -157,7 +157,7 @@ fn a_channel_goes_on_where_its_log_ends_after_a_restart_and_after_it_was_unused(
 #[test]
 fn a_channel_stays_in_memory_while_something_of_it_is_under_way() {
     let shelf = Shelf::default();
-    let hub = shelf.hub(Limits::default());
+    let hub = durable(&shelf, Limits::default());
     let mut published = hub.publish(&five(), Publish::new(Content::text("x")), NOW).unwrap();
     hub.tick(later(400));
     let _client = joined(&hub);

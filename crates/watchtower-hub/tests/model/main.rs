@@ -2,6 +2,7 @@
 //! interface alone.
 
 mod behind;
+mod catching_up;
 mod closing;
 mod costs;
 mod durable;

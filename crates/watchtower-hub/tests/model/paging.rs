@@ -2,7 +2,8 @@
 
 use proptest::prelude::*;
 use watchtower_hub::{
-    ChannelRule, Epoch, History, HistoryQuery, Hub, Position, SenderId, Settings, Span, Timestamp,
+    ChannelRule, Epoch, History, HistoryQuery, Hub, NotRead, Position, SenderId, Settings, Soon, Span,
+    Timestamp,
 };
 
 use crate::support::{Client, NOW, five, hub_with, joined, say, text};
@@ -23,18 +24,23 @@ fn position(hub: &Hub, offset: u64) -> Position {
     Position { epoch: hub.epoch(&five()).unwrap(), offset }
 }
 
-fn page(hub: &Hub, span: Span, messages_max: usize) -> History {
-    hub.history(&five(), &HistoryQuery { span, messages_max, bytes_max: u64::MAX }, NOW).unwrap()
+/// A page that is there at once, as from all channels that are not durable.
+pub(crate) fn known(history: Option<Soon<History, NotRead>>) -> History {
+    history.expect("there is a channel").now().expect("nothing is waited for").expect("it is read")
 }
 
-fn offsets(history: &History) -> Vec<u64> {
+fn page(hub: &Hub, span: Span, messages_max: usize) -> History {
+    known(hub.history(&five(), &HistoryQuery { span, messages_max, bytes_max: u64::MAX }, NOW))
+}
+
+pub(crate) fn offsets(history: &History) -> Vec<u64> {
     history.entries.iter().map(|entry| entry.position().offset).collect()
 }
 
 /// The offsets of all that channel 5 keeps.
 pub(crate) fn kept(hub: &Hub, now: Timestamp) -> Vec<u64> {
     let all = HistoryQuery { span: Span::Last, messages_max: usize::MAX, bytes_max: u64::MAX };
-    offsets(&hub.history(&five(), &all, now).unwrap())
+    offsets(&known(hub.history(&five(), &all, now)))
 }
 
 /// The offsets, from where to where, whether it is what was asked for, and
@@ -123,8 +129,7 @@ fn a_page_is_bounded_in_bytes_and_holds_one_message_all_the_same() {
     for words in ["aaa", "bbb", "cccccccccc"] {
         say(&hub, from, words);
     }
-    let page =
-        |span| hub.history(&five(), &HistoryQuery { span, messages_max: 9, bytes_max: 6 }, NOW).unwrap();
+    let page = |span| known(hub.history(&five(), &HistoryQuery { span, messages_max: 9, bytes_max: 6 }, NOW));
     check(&page(Span::After(position(&hub, 0))), &[1, 2], (1, 2), true, (false, true));
     check(&page(Span::Last), &[3], (3, 3), true, (true, false));
     check(&page(Span::Before(position(&hub, 3))), &[1, 2], (1, 2), true, (false, true));

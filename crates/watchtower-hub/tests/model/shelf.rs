@@ -1,14 +1,15 @@
 //! A ledger that answers when it is told to, as a store would judge.
+//!
+//! The tests of protocols include this file too: it knows the hub's interface
+//! alone.
+#![allow(dead_code, reason = "each suite uses its part")]
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use watchtower_hub::{
-    Appended, ChannelName, ChannelRule, Ends, Epoch, Hub, Ledger, Limits, Message, NotKept, NotRead, Page,
-    Position, ReadLimit, Settings, WasRead,
+    Appended, ChannelName, Ends, Epoch, Ledger, Message, NotKept, NotRead, Page, Position, ReadLimit, WasRead,
 };
-
-use crate::support::{NOW, Seeded};
 
 /// See the module. Clones are the same.
 #[derive(Clone, Default)]
@@ -39,18 +40,6 @@ impl Log {
 impl Shelf {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap()
-    }
-
-    /// A hub with this ledger, in which all channels are durable.
-    pub(crate) fn hub(&self, limits: Limits) -> Hub {
-        let rule = ChannelRule { durable: true, ..ChannelRule::default() };
-        self.hub_with(Settings { limits, channels: vec![rule], ..Settings::default() })
-    }
-
-    pub(crate) fn hub_with(&self, settings: Settings) -> Hub {
-        let hub = Hub::with_ledger(settings, Box::new(Seeded::default()), Arc::new(self.clone()));
-        hub.tick(NOW);
-        hub
     }
 
     /// From now on everything that is submitted is refused at once.

@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use watchtower_hub::{
-    Batch, ChannelName, ChannelRule, Content, Drained, Entropy, Format, FormatId, Hub, Message, Publish,
-    Published, Refused, SenderId, Session, Settings, Timestamp, WhenLagging,
+    Batch, ChannelName, ChannelRule, Content, Drained, Entropy, Format, FormatId, Hub, Limits, Message,
+    Publish, Published, Refused, SenderId, Session, Settings, Timestamp, WhenLagging,
 };
+
+use crate::shelf::Shelf;
 
 /// Numbers without end; good enough to tell ids apart.
 #[derive(Default)]
@@ -93,6 +95,18 @@ pub(crate) fn later(seconds: u64) -> Timestamp {
 
 pub(crate) fn hub_with(settings: Settings) -> Hub {
     let hub = Hub::new(settings, Box::new(Seeded(AtomicU64::new(1))));
+    hub.tick(NOW);
+    hub
+}
+
+/// A hub with this ledger, in which all channels are durable.
+pub(crate) fn durable(shelf: &Shelf, limits: Limits) -> Hub {
+    let rule = ChannelRule { durable: true, ..ChannelRule::default() };
+    kept_by(shelf, Settings { limits, channels: vec![rule], ..Settings::default() })
+}
+
+pub(crate) fn kept_by(shelf: &Shelf, settings: Settings) -> Hub {
+    let hub = Hub::with_ledger(settings, Box::new(Seeded::default()), Arc::new(shelf.clone()));
     hub.tick(NOW);
     hub
 }

@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use watchtower_hub::{
-    Batch, ChannelName, Content, Drained, Format, Hub, NotKept, Publish, Refused, SenderId, Session,
-    Timestamp, WhenLagging,
+    Batch, ChannelName, Content, Drained, Format, Hub, NotKept, Position, Publish, Refused, SenderId,
+    Session, Start, Timestamp, WhenLagging,
 };
 
 use super::format::PACKET_FORMAT;
@@ -111,8 +111,8 @@ impl Desk {
                 let receivers: Vec<u32> = receivers.collect();
                 self.publish(known(sender)?, channel, Some(&receivers), content, now)
             }
-            ClientPacket::Follow { .. } => {
-                Err((ErrorCode::Refused, "this server keeps no channel to follow"))
+            ClientPacket::Follow { sender, channel, offset } => {
+                self.follow(known(sender)?, channel, offset, now)
             }
         }
     }
@@ -129,6 +129,15 @@ impl Desk {
             Ok(None) => {}
             Err((code, text)) => self.refuse(code, text, out),
         }
+    }
+
+    fn follow(&self, sender: SenderId, channel: u32, offset: u64, now: Timestamp) -> Answer {
+        let name = ChannelName::from(channel);
+        // A packet has no room for an epoch: the log that there is, is meant.
+        let epoch = self.session.hub().epoch(&name);
+        let start = epoch.map_or(Start::End, |epoch| Start::After(Position { epoch, offset }));
+        self.session.follow(sender, &name, start, now).map_err(|refused| code(&refused))?;
+        Ok(Some(channel))
     }
 
     /// How long the answer is.
@@ -228,8 +237,9 @@ fn code(refused: &Refused) -> (ErrorCode, &'static str) {
 
 /// Whether whoever sent the packet knows an id that he may use.
 fn shows_id(packet: &ClientPacket<'_>, answer: &Answer) -> bool {
-    use ClientPacket::{Direct, Join, Leave, Message};
-    let names_id = matches!(packet, Join { .. } | Leave { .. } | Message { .. } | Direct { .. });
+    use ClientPacket::{Direct, Follow, Join, Leave, Message};
+    let names_id =
+        matches!(packet, Join { .. } | Leave { .. } | Message { .. } | Direct { .. } | Follow { .. });
     names_id && !matches!(answer, Err((ErrorCode::UnknownSender, _)))
 }
 

@@ -3,6 +3,7 @@
 //! order in which a driver writes is [`Stream::send`]'s.
 
 mod bounds;
+mod durable;
 mod properties;
 
 use std::net::{IpAddr, Ipv4Addr};
@@ -16,6 +17,7 @@ use watchtower_hub::{
 
 use super::frame::ERROR_TEXT_BYTES_MAX;
 use super::{Admission, Options, PACKET_FORMAT, PacketPeer, PacketStream, Registrar};
+use crate::shelf::Shelf;
 use crate::stream::{Close, StreamSession};
 
 const ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -66,6 +68,14 @@ impl Tower {
             errors: Arc::default(),
         };
         Tower { hub: Hub::new(settings, Box::new(Counting(AtomicU64::new(5)))), options }
+    }
+
+    /// Every channel is durable, and kept there.
+    fn keeping(shelf: &Shelf) -> Tower {
+        let rule = ChannelRule { durable: true, ..ChannelRule::default() };
+        let settings = Settings { channels: vec![rule], ..Settings::default() };
+        let entropy = Box::new(Counting(AtomicU64::new(5)));
+        Tower { hub: Hub::with_ledger(settings, entropy, Arc::new(shelf.clone())), ..Tower::new() }
     }
 
     fn closed() -> Tower {
@@ -203,6 +213,10 @@ fn leave(sender: u32, channel: u32) -> Vec<u8> {
     ids(b'L', sender, channel)
 }
 
+fn follow(sender: u32, channel: u32, offset: u64) -> Vec<u8> {
+    [ids(b'F', sender, channel), offset.to_le_bytes().to_vec()].concat()
+}
+
 fn sized(content: &[u8]) -> Vec<u8> {
     [&u32::try_from(content.len()).unwrap().to_le_bytes()[..], content].concat()
 }
@@ -242,7 +256,8 @@ const LIMIT: &str = "a limit of the server is reached";
 const TOO_LARGE_UDP: &str = "content above the limit";
 const UNKNOWN_UDP: &str = "unknown packet";
 const PARTIAL_UDP: &str = "the datagram ends within a packet";
-const NO_LOG: &str = "this server keeps no channel to follow";
+const DISK: &str = "the channel is durable, and the disk refused the message";
+const AGAIN: &str = "the message was not kept: try again";
 
 /// A new client of this server that sends `input` reads `expected`, whether it
 /// sends it in one piece or byte by byte; whether it is then still connected.
@@ -301,12 +316,6 @@ fn the_secret_registers_where_nothing_else_does() {
 fn a_keep_alive_is_acknowledged_with_zero() {
     check(Tower::new, b"K", b"A\0\0\0\0", true);
     check(Tower::new, b"KKK", &ack(0).repeat(3), true);
-}
-
-#[test]
-fn a_channel_that_is_not_kept_cannot_be_followed() {
-    let follow = [ids(b'F', 5, 1), 0u64.to_le_bytes().to_vec()].concat();
-    check_error(Tower::new, &[b"R"], &follow, 5, NO_LOG, true);
 }
 
 #[test]
@@ -854,7 +863,7 @@ fn every_error_is_answered_over_udp_as_over_tcp() {
         (say(5, 2, "{}"), 3, NOT_JOINED),
         (leave(5, 2), 3, NOT_JOINED),
         (b"S\x01x".to_vec(), 5, "wrong secret"),
-        ([ids(b'F', 5, 1), vec![0; 8]].concat(), 5, NO_LOG),
+        (follow(99, 1, 0), 2, UNKNOWN),
         (whisper(5, 1, &[99], "{}"), 6, NO_RECEIVER),
         (say(5, 1, "{"), 7, BAD_CONTENT),
     ] {
@@ -957,7 +966,7 @@ fn a_registration_alone_proves_nothing_about_an_address() {
     assert!(!peer.0.is_registered());
     assert_eq!(peer.send(&[b'K'; 9]), ack(0));
     assert_eq!(peer.send(&[join(0, 1), b"KK".to_vec()].concat()), error(2, UNKNOWN));
-    assert_eq!(peer.send(&[ids(b'F', id, 1), vec![0; 8], b"KK".to_vec()].concat()), error(5, NO_LOG));
+    assert_eq!(peer.send(&[follow(0, 1, 0), b"KK".to_vec()].concat()), error(2, UNKNOWN));
     assert!(!peer.0.is_registered());
     assert_eq!(peer.send(&join(id, 1)), ack(1));
     assert!(peer.0.is_registered());
@@ -984,7 +993,8 @@ fn the_texts_of_errors_are_short_and_printable() {
         TOO_LARGE_UDP,
         UNKNOWN_UDP,
         PARTIAL_UDP,
-        NO_LOG,
+        DISK,
+        AGAIN,
     ] {
         assert!(text.len() <= ERROR_TEXT_BYTES_MAX && text.is_ascii(), "{text}");
     }

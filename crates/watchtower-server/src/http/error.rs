@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
 use utoipa::ToSchema;
-use watchtower_hub::{ChannelName, NotKept, Refused};
+use watchtower_hub::{ChannelName, NotKept, NotRead, Refused};
 use watchtower_protocols::websocket::HandshakeError;
 
 use super::answer;
@@ -285,6 +285,19 @@ impl From<Refused> for ApiError {
             Refused::NotKept { reason: NotKept::Closed, .. } => ApiError::Draining,
             Refused::NotKept { .. } => ApiError::NotKept(refused.to_string()),
             Refused::Closed => ApiError::Draining,
+        }
+    }
+}
+
+impl From<NotRead> for ApiError {
+    fn from(error: NotRead) -> ApiError {
+        match error {
+            NotRead::Behind => ApiError::LimitReached(error.to_string()),
+            NotRead::Closed => ApiError::Draining,
+            NotRead::NoLog | NotRead::Failed(_) => {
+                tracing::error!(%error, "a durable channel could not be read");
+                ApiError::Internal
+            }
         }
     }
 }

@@ -73,7 +73,7 @@ pub(super) async fn history(
         bytes_max: limits.lag_bytes as u64,
     };
     Ok(match state.hub.history(&channel, &page, state.now()) {
-        Some(history) => json_answer(StatusCode::OK, history_json(&history)),
+        Some(history) => json_answer(StatusCode::OK, history_json(&history.await?)),
         None => json_answer(StatusCode::OK, nothing_json(span)),
     })
 }

@@ -26,6 +26,10 @@ const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 pub(super) struct StatusAnswer {
     #[schema(example = "ok")]
     status: &'static str,
+    /// What does not work while everything else does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "nothing can be kept on disk: No space left on device (os error 28)")]
+    degraded: Option<String>,
 }
 
 /// Say what this is.
@@ -47,7 +51,7 @@ pub(super) async fn index() -> &'static str {
     responses((status = 200, description = "It runs", body = StatusAnswer))
 )]
 pub(super) async fn health() -> Response {
-    answer(StatusCode::OK, &StatusAnswer { status: "ok" })
+    answer(StatusCode::OK, &StatusAnswer { status: "ok", degraded: None })
 }
 
 /// Say whether the server wants requests.
@@ -64,7 +68,9 @@ pub(super) async fn ready(State(state): State<Arc<HttpState>>) -> Result<Respons
     if state.is_draining() {
         return Err(ApiError::Draining);
     }
-    Ok(answer(StatusCode::OK, &StatusAnswer { status: "ready" }))
+    let degraded =
+        state.metrics.disk.failing().map(|reason| format!("nothing can be kept on disk: {reason}"));
+    Ok(answer(StatusCode::OK, &StatusAnswer { status: "ready", degraded }))
 }
 
 /// Show what the server counts, in the text format of Prometheus.

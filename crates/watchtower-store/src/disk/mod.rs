@@ -32,6 +32,7 @@ mod writer;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 
 use parking_lot::{Mutex, RwLock};
@@ -125,7 +126,8 @@ impl DiskStore {
         let view =
             View { state, sealed: segments.into(), active: Arc::new(active), contents: Contents::default() };
         let tidy = Signal::new(segment_bytes / 2);
-        let shared = Arc::new(Shared { folder, id, seal, view: RwLock::new(view), tidy });
+        let shared =
+            Arc::new(Shared { folder, id, seal, view: RwLock::new(view), tidy, syncs: AtomicU64::new(0) });
         let queue = Arc::new(Queue::new(queue_bytes_max));
         let mut writer = Writer {
             shared: shared.clone(),
@@ -167,6 +169,11 @@ impl DiskStore {
         }
         let asked = changes.into_iter().map(Asked::Change).collect();
         self.queue.push(Submission { asked, bytes, done })
+    }
+
+    /// How often what was written was synced since the store was opened.
+    pub fn syncs(&self) -> u64 {
+        self.shared.syncs.load(Ordering::Relaxed)
     }
 
     /// How much waits to be written, in bytes.

@@ -6,6 +6,7 @@ use std::io;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use parking_lot::RwLock;
 use watchtower_hub::{ChannelName, Message};
@@ -26,6 +27,8 @@ pub(crate) struct Shared {
     pub(crate) seal: Seal,
     pub(crate) view: RwLock<View>,
     pub(crate) tidy: Signal,
+    /// How often the active segment was synced.
+    pub(crate) syncs: AtomicU64,
 }
 
 /// What there is, as of the last sync.

@@ -10,6 +10,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::codec;
@@ -171,6 +172,7 @@ impl Writer {
     fn write_synced(&self, out: &[u8]) -> io::Result<()> {
         let active = self.shared.view.read().active.clone();
         self.medium.write(&active.file, out, self.end)?;
+        self.shared.syncs.fetch_add(1, Ordering::Relaxed);
         self.medium.sync(&active.file)
     }
 

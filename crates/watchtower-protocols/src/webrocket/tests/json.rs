@@ -135,7 +135,7 @@ fn further_fields_reach_subscribers_of_webrocket_alone() {
         messages_max: 1,
         bytes_max: u64::MAX,
     };
-    let history = core.history(&name("hello"), &last, NOW).unwrap();
+    let history = core.history(&name("hello"), &last, NOW).unwrap().now().unwrap().unwrap();
     let [entry] = &history.entries[..] else { panic!("{history:?}") };
     assert_eq!(entry.content().bytes(), r#"{"a": 1}"#);
     assert_eq!(entry.event(), Some("e"));
