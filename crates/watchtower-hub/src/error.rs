@@ -71,7 +71,7 @@ pub enum Refused {
         /// Why.
         reason: NotKept,
     },
-    /// The session was closed.
-    #[error("the session is closed")]
+    /// The session is over, or the hub takes no more messages.
+    #[error("the session or the hub is closed")]
     Closed,
 }

@@ -216,6 +216,16 @@ impl Hub {
         self.0.publish_all(channels, message, now)
     }
 
+    /// Takes no more messages: all that is published from now on is refused with
+    /// [`Refused::Closed`]. What was taken before this returns is read by whoever
+    /// drains afterwards: so a server that ends calls this first, and nobody is
+    /// told of the end who has yet to hear what somebody else was acknowledged.
+    /// A durable channel's, which may still be on its way to the disk, is read
+    /// after the restart.
+    pub fn close(&self) {
+        self.0.end_publishing();
+    }
+
     /// Whether there is such a channel: one that somebody is in, or was until
     /// a short while ago, or whose history keeps something, or that is durable
     /// and has a log.

@@ -5,7 +5,7 @@
 //! then its bell. Nothing here is public; [`Hub`](crate::Hub) and
 //! [`Session`](crate::Session) are the doors.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use arc_swap::ArcSwap;
@@ -35,6 +35,8 @@ pub(crate) struct Inner {
     pub(crate) senders: papaya::HashMap<SenderId, Arc<Sender>, FxBuildHasher>,
     pub(crate) agenda: Agenda,
     pub(crate) counters: Counters,
+    /// Whether no more messages are taken.
+    pub(crate) is_closed: AtomicBool,
     /// The time of the last tick, for what ends without being told the time.
     now: AtomicU64,
 }
@@ -54,6 +56,7 @@ impl Inner {
             senders: papaya::HashMap::with_hasher(FxBuildHasher),
             agenda: Agenda::default(),
             counters: Counters::default(),
+            is_closed: AtomicBool::new(false),
             now: AtomicU64::new(0),
         })
     }

@@ -5,7 +5,7 @@
 //! channel's.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{Ordering, fence};
 
 use bytes::Bytes;
 
@@ -138,6 +138,7 @@ impl Inner {
             if state.retired {
                 continue;
             }
+            self.check_open()?;
             let content = channel.judge(&state, &draft, content)?;
             channel.judge_retained(&state, &draft, &content, &settings.limits, &self.counters)?;
             if state.is_durable() {
@@ -173,6 +174,7 @@ impl Inner {
             if states.iter().any(|state| state.retired) {
                 continue;
             }
+            self.check_open()?;
             let mut targets = Vec::with_capacity(found.len());
             for (channel, state) in found.iter().zip(states) {
                 let content = channel.judge(&state, &draft, content.clone())?;
@@ -190,6 +192,21 @@ impl Inner {
             }
             return Ok(Published::known(Ok(in_order(&positions))));
         }
+    }
+
+    /// Takes no more messages.
+    pub(crate) fn end_publishing(&self) {
+        self.is_closed.store(true, Ordering::SeqCst);
+        // Whoever found it open holds the lock of a channel. One that is made
+        // meanwhile, and missed here, is published on by those who find it closed.
+        fence(Ordering::SeqCst);
+        self.channels.pin().values().for_each(|channel| drop(channel.lock()));
+    }
+
+    /// Asked under the lock of a channel, before a message is put into it.
+    fn check_open(&self) -> Result<(), Refused> {
+        fence(Ordering::SeqCst);
+        if self.is_closed.load(Ordering::SeqCst) { Err(Refused::Closed) } else { Ok(()) }
     }
 
     fn draft<'a>(

@@ -336,6 +336,8 @@ impl Handle {
     /// again changes nothing.
     pub fn shutdown(&self) {
         self.0.http.drain();
+        // Before anybody is told: what is acknowledged is heard by all.
+        self.0.hub.close();
         self.0.shutdown.start();
     }
 

@@ -24,6 +24,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// Accepts until the server shuts down.
 pub(crate) async fn accept(listener: TcpListener, shared: Arc<Shared>, door: Door) {
     let mut shutdown = shared.shutdown.part();
+    let mut is_short = false;
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -31,6 +32,7 @@ pub(crate) async fn accept(listener: TcpListener, shared: Arc<Shared>, door: Doo
         };
         match accepted {
             Ok((socket, address)) => {
+                is_short = false;
                 if let Some(guest) = Guest::admit(&shared, address) {
                     let span = guest.span();
                     tokio::spawn(Arrival::new(guest, door).greet(socket).instrument(span));
@@ -41,7 +43,10 @@ pub(crate) async fn accept(listener: TcpListener, shared: Arc<Shared>, door: Doo
             Err(error) => {
                 // Usually too many open files: others must close theirs first.
                 shared.metrics.accepts_failed.inc();
-                tracing::warn!(%error, "cannot accept connections for the moment");
+                // Said once for each shortage, not for each try.
+                if !std::mem::replace(&mut is_short, true) {
+                    tracing::warn!(%error, "cannot accept connections for the moment");
+                }
                 tokio::time::sleep(PAUSE).await;
             }
         }

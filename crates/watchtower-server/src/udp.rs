@@ -16,7 +16,7 @@ use rustix::net::{MMsgHdr, SendAncillaryBuffer, SendFlags, SocketAddrAny};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use tokio::sync::Notify;
-use tokio::time::{Duration, MissedTickBehavior, interval};
+use tokio::time::{Duration, Instant, MissedTickBehavior, interval};
 use watchtower_hub::{Drained, Timestamp};
 use watchtower_protocols::packets::{PACKET_FORMAT, PacketPeer};
 
@@ -63,7 +63,7 @@ pub(crate) async fn serve(socket: UdpSocket, shared: Arc<Shared>, mut shutdown: 
             // An error here is about the socket as such, and shows up below.
             _ = driver.socket.readable() => driver.receive(&mut datagram),
             () = ready.changed.notified() => {}
-            _ = sweep.tick() => driver.sweep(clock::now()),
+            _ = sweep.tick() => driver.sweep(),
             () = shutdown.started() => break,
         }
         driver.deliver().await;
@@ -86,7 +86,7 @@ struct Driver {
 struct Peer {
     machine: PacketPeer,
     waker: Waker,
-    heard: Timestamp,
+    heard: Instant,
     _guest: Guest,
 }
 
@@ -148,7 +148,7 @@ impl Driver {
         };
         if let Some(peer) = self.peers.get_mut(&address) {
             peer.machine.receive(datagram, now, &mut answer);
-            peer.heard = now;
+            peer.heard = Instant::now();
             if peer.machine.has_unanswered() {
                 // It is answered by way of its waker.
                 peer.waker.wake_by_ref();
@@ -161,7 +161,7 @@ impl Driver {
                 let waker = Waker::from(Arc::new(PeerWaker { address, ready: self.ready.clone() }));
                 // Whatever came before there was a waker.
                 waker.wake_by_ref();
-                self.peers.insert(address, Peer { machine, waker, heard: now, _guest: guest });
+                self.peers.insert(address, Peer { machine, waker, heard: Instant::now(), _guest: guest });
             }
         }
         if let Some(publication) = publication {
@@ -279,9 +279,9 @@ impl Driver {
     /// Lets go of peers that were silent for too long ([packets: rules]), and
     /// of those whose ids have moved on: one id, shown from many addresses,
     /// must not take the places of all others.
-    fn sweep(&mut self, now: Timestamp) {
+    fn sweep(&mut self) {
         let idle = self.shared.config.load().udp_idle;
-        self.peers.retain(|_, peer| peer.machine.is_registered() && now.since(peer.heard) < idle);
+        self.peers.retain(|_, peer| peer.machine.is_registered() && peer.heard.elapsed() < idle);
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod behind;
 mod catching_up;
+mod closing;
 mod costs;
 mod counted;
 mod durable;

@@ -232,7 +232,7 @@ fn code(refused: &Refused) -> (ErrorCode, &'static str) {
             (ErrorCode::Refused, "the channel is durable, and the disk refused the message")
         }
         Refused::NotKept { .. } => (ErrorCode::Overloaded, "the message was not kept: try again"),
-        Refused::Closed => (ErrorCode::Overloaded, "the session is over"),
+        Refused::Closed => (ErrorCode::Overloaded, SHUTS_DOWN),
     }
 }
 

@@ -291,7 +291,7 @@ impl From<Refused> for ApiError {
             Refused::Limit { .. } => ApiError::LimitReached(refused.to_string()),
             Refused::NotKept { reason: NotKept::Closed, .. } => ApiError::Draining,
             Refused::NotKept { .. } => ApiError::NotKept(refused.to_string()),
-            Refused::Closed => ApiError::Internal,
+            Refused::Closed => ApiError::Draining,
         }
     }
 }

@@ -19,6 +19,8 @@ mod channels;
 mod connection;
 mod error;
 mod extract;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod head;
 mod history;
 mod openapi;

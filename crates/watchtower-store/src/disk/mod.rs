@@ -39,6 +39,8 @@ use parking_lot::{Mutex, RwLock};
 use watchtower_hub::{Audience, ChannelName, Epoch};
 
 pub use self::check::{FileReport, Report, check};
+#[cfg(feature = "fuzzing")]
+pub use self::codec::read_and_write;
 use self::contents::Contents;
 use self::folder::Folder;
 use self::medium::Medium;

@@ -66,10 +66,14 @@ impl Serve {
         let mut config = Config::load(&sources)?;
         config.check_files()?;
         let secret = config.fill_in_secret()?;
-        notice::of_secret(&config, &secret, log_format);
         let registers_without_secret = config.registers_without_secret();
         until_stopped(
-            Server::builder(config),
+            Server::builder(config.clone()),
+            || {
+                config.keep_secret(&secret)?;
+                notice::of_secret(&config, &secret, log_format);
+                Ok(())
+            },
             |server| notice::of_what_to_try(server.listeners(), registers_without_secret),
             || Config::load(&sources).map_err(Failure::from),
         )
@@ -93,16 +97,18 @@ impl Serve {
     }
 }
 
-/// Runs a server until a signal ends it. `welcome` speaks to the person at a terminal once it is
+/// Runs a server until a signal ends it. `bound` does what is to be done for a server alone that
+/// has its sockets, before anybody is told that it is ready; `welcome` speaks to the person at a terminal once it is
 /// ready; `reload` gives the configuration anew.
 pub(super) fn until_stopped(
     server: ServerBuilder,
+    bound: impl FnOnce() -> Result<(), Failure>,
     welcome: impl FnOnce(&Server),
     reload: impl Fn() -> Result<Config, Failure>,
 ) -> Result<(), Failure> {
     limits::raise_open_files();
     let runtime = runtime::for_server()?;
-    let served = runtime.block_on(serve(server, welcome, reload));
+    let served = runtime.block_on(serve(server, bound, welcome, reload));
     // What a second signal cut short is not waited for.
     runtime.shutdown_background();
     served
@@ -110,12 +116,14 @@ pub(super) fn until_stopped(
 
 async fn serve(
     server: ServerBuilder,
+    bound: impl FnOnce() -> Result<(), Failure>,
     welcome: impl FnOnce(&Server),
     reload: impl Fn() -> Result<Config, Failure>,
 ) -> Result<(), Failure> {
     // Before the sockets are open, so that no signal can end a server that has clients.
     let signals = Signals::to_stop_or_reload()?;
     let server = server.bind().await.map_err(anyhow::Error::from)?;
+    bound()?;
     let mut lines = String::new();
     for listener in server.listeners() {
         lines.push_str(&format!("listening {listener}\n"));

@@ -117,6 +117,20 @@ fn all_that_is_kept_is_for_its_owner_alone_and_what_others_may_read_is_told() {
 }
 
 #[test]
+fn a_server_that_cannot_listen_makes_no_secret() {
+    let folder = tempfile::tempdir().unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    for options in [&[][..], &["--data-dir", "data"]] {
+        let ended = run_in(folder.path(), &[&["serve", "--listen", &address], options].concat(), &[]);
+        assert_eq!((ended.code, ended.stdout.as_str()), (Some(1), ""));
+        assert_eq!(ended.stderr.lines().count(), 1, "{ended:?}");
+        assert!(ended.stderr.starts_with("watchtower: cannot listen on "), "{ended:?}");
+    }
+    assert!(!folder.path().join("data").exists());
+}
+
+#[test]
 fn as_json_every_line_on_standard_error_is_an_object() {
     let folder = tempfile::tempdir().unwrap();
     let (_, said) = serve(folder.path(), &["--log-format", "json"]).ended_by(Signal::TERM);

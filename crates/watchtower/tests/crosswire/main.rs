@@ -4,6 +4,7 @@
 
 mod callbacks;
 mod commands;
+mod foreign;
 mod http;
 mod messages;
 mod metrics;
