@@ -104,6 +104,39 @@ fn give_back(states: &mut [MutexGuard<'_, State>], refused: Refused) -> Refused 
     refused
 }
 
+impl Inner {
+    /// Submits a message of the server's own for a durable channel. Nobody waits
+    /// for it: what is not kept after all is counted, as a change of presence that
+    /// was left out.
+    ///
+    /// # Errors
+    ///
+    /// When it is known at once that it will not be kept.
+    pub(crate) fn submit_own(
+        &self,
+        channel: &Arc<Channel>,
+        state: &mut State,
+        draft: &Draft<'_>,
+        content: Content,
+    ) -> Result<(), NotKept> {
+        let Some(ledger) = &self.ledger else {
+            return Err(NotKept::Failed("there is no data directory".into()));
+        };
+        let offset = state.reserve(channel)?.map_or(0, |position| position.offset);
+        let message = channel.message(offset, draft, content);
+        let kept = vec![message.detached_copy()];
+        let (hub, channel) = (self.own.clone(), channel.clone());
+        let done = move |result: Result<(), NotKept>| {
+            let hub = hub.upgrade();
+            settle(hub.as_deref(), &channel, message, result.is_ok());
+            if let (Some(hub), Err(_)) = (hub, result) {
+                hub.counters.presence_left_out.add(1);
+            }
+        };
+        ledger.append(kept, Box::new(done)).inspect_err(|_| state.give_back())
+    }
+}
+
 impl<T, F: FnOnce(&[Position]) -> T> Submission<T, F> {
     /// What the ledger said.
     fn answer(self, result: Result<(), NotKept>) {

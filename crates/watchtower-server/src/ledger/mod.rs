@@ -1,10 +1,13 @@
-//! What durable channels are kept in: the store on disk, behind the hub's port.
+//! What outlives the server: the store on disk, behind the hub's port, and behind
+//! that of callbacks.
 //!
 //! Knows no channel's members and no protocol. Nothing here runs on a worker of
 //! the runtime but what does not wait.
 
 mod counts;
 mod readers;
+mod registry;
+mod restore;
 mod retention;
 
 use std::fmt;
@@ -17,14 +20,20 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use prometheus_client::collector::Collector;
 use watchtower_hub::{
-    Appended, ChannelName, Ends, Ledger, Message, NotKept, NotRead, Page, ReadLimit, Settings, WasRead,
+    Appended, ChannelName, Ends, Hub, Ledger, Message, NotKept, NotRead, Note, Page, ReadLimit, Settings,
+    Timestamp, WasRead,
 };
-use watchtower_store::{Change, DiskOptions, DiskStore, Notice, OpenError, Refused, Store};
+use watchtower_store::{
+    Callback, Change, DiskOptions, DiskStore, Key, Kind, Notice, OpenError, Record, Refused, Store,
+};
 
 pub(crate) use self::counts::DiskCounts;
 use self::counts::Show;
 use self::readers::Readers;
+use self::registry::Registry;
 use self::retention::Retainer;
+use crate::callbacks::delivery::SubscriptionId;
+use crate::callbacks::{self, Callbacks};
 
 /// The folder in `data_dir` that the store is in.
 const FOLDER: &str = "store";
@@ -41,6 +50,7 @@ const IN_USE_PAUSE: Duration = Duration::from_millis(50);
 pub(crate) struct DiskLedger {
     store: Arc<DiskStore>,
     readers: Readers,
+    registry: Registry,
     /// Drops what is kept no longer.
     retainer: Mutex<Option<Retainer>>,
     counts: DiskCounts,
@@ -71,7 +81,8 @@ impl DiskLedger {
         forget_empty(&store, settings.limits.channels_max);
         let readers = Readers::start(&store).map_err(cannot_start)?;
         let retainer = Retainer::start(store.clone(), settings).map_err(cannot_start)?;
-        Ok(DiskLedger { store, readers, retainer: Mutex::new(Some(retainer)), counts })
+        let registry = Registry::new(store.clone());
+        Ok(DiskLedger { store, readers, registry, retainer: Mutex::new(Some(retainer)), counts })
     }
 
     /// What shows its counts.
@@ -79,11 +90,49 @@ impl DiskLedger {
         Box::new(Show { counts: self.counts.clone(), store: self.store.clone() })
     }
 
+    /// Gives the hub the senders that there were, with their joins. To be called
+    /// before anybody is served.
+    pub(crate) fn restore(&self, hub: &Hub, now: Timestamp) {
+        let restored = restore::restore(&*self.store, hub, now);
+        let given_up = restored.given_up.len();
+        tracing::info!(
+            senders = restored.senders,
+            joins = restored.joins,
+            "taken up from the data directory"
+        );
+        if given_up > 0 {
+            tracing::warn!(
+                joins = given_up,
+                "joins were given up: limits.max_channels is reached, or their sender is gone"
+            );
+        }
+        restored.given_up.into_iter().for_each(|key| self.registry.change(key, None));
+    }
+
+    /// Takes up the callback subscriptions that there were, after their senders.
+    /// Needs a tokio runtime.
+    pub(crate) fn restore_callbacks(&self, callbacks: &Callbacks, now: Timestamp) {
+        for record in self.store.records(Kind::Callback, None, usize::MAX) {
+            let key = record.key();
+            if let Err(reason) = restore::restore_callback(record, callbacks, now) {
+                tracing::warn!(reason, "a callback subscription was given up");
+                self.registry.change(key, None);
+            }
+        }
+    }
+
+    /// Tries again what the disk refused of senders, joins and callbacks. To be called about once a
+    /// second.
+    pub(crate) fn retry(&self) {
+        self.registry.retry();
+    }
+
     /// Answers all that was submitted, and refuses what comes then. Waits for
     /// the disk.
     pub(crate) fn close(&self) {
         drop(self.retainer.lock().take());
         self.readers.close();
+        self.registry.close();
         self.store.close();
     }
 }
@@ -132,6 +181,29 @@ impl Ledger for DiskLedger {
 
     fn channels(&self, after: Option<&ChannelName>, limit: usize) -> Vec<(ChannelName, Ends)> {
         self.store.channels(after, limit)
+    }
+
+    fn note(&self, note: Note) {
+        self.registry.note(note);
+    }
+
+    fn when_kept(&self, done: Appended) {
+        self.registry.when_kept(done);
+    }
+}
+
+impl callbacks::Records for DiskLedger {
+    fn put(&self, record: &callbacks::Record) {
+        self.registry.put(Record::Callback(Callback {
+            id: record.id.to_bytes(),
+            sender: record.sender,
+            url: record.url.as_str().into(),
+            channels: record.channels.clone(),
+        }));
+    }
+
+    fn end(&self, id: SubscriptionId) {
+        self.registry.change(Key::Callback(id.to_bytes()), None);
     }
 }
 
@@ -209,7 +281,9 @@ fn tell(notice: &Notice, counts: &DiskCounts) {
             counts.damaged();
             tracing::warn!("{notice}");
         }
-        Notice::SetAside { .. } | Notice::Untidy { .. } => tracing::warn!("{notice}"),
+        Notice::Exposed { .. } | Notice::SetAside { .. } | Notice::Untidy { .. } => {
+            tracing::warn!("{notice}");
+        }
         Notice::Unfinished { .. } => tracing::info!("{notice}"),
     }
 }

@@ -8,6 +8,7 @@ mod durable;
 mod hostile;
 mod hubs;
 mod json;
+mod presence;
 mod since;
 
 use std::net::Ipv4Addr;
