@@ -142,8 +142,7 @@ impl Inner {
             let content = channel.judge(&state, &draft, content)?;
             channel.judge_retained(&state, &draft, &content, &settings.limits, &self.counters)?;
             if state.is_durable() {
-                let targets = [Target { channel: &channel, state, content }];
-                return self.submit(&draft, targets.into(), |positions| positions[0]);
+                return self.submit_one(Target { channel: &channel, state, content }, &draft);
             }
             let position = channel.append(&mut state, &draft, content, &settings.limits, &self.counters);
             self.watch_published(&channel, &mut state, now);
