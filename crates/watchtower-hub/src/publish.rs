@@ -137,7 +137,9 @@ impl Inner {
             if state.retired {
                 continue;
             }
-            let content = channel.judge(&state, &draft, content)?;
+            let content = channel
+                .judge(&state, &draft, content)
+                .inspect_err(|_| self.take_back(&channel, &mut state))?;
             if state.is_durable() {
                 let targets = [Target { channel: &channel, state, content }];
                 return self.submit(&draft, targets.into(), |positions| positions[0]);
@@ -165,17 +167,19 @@ impl Inner {
         let places: Vec<usize> = channels.iter().filter_map(|name| names.binary_search(&name).ok()).collect();
         let in_order = move |positions: &[Position]| places.iter().map(|&place| positions[place]).collect();
         loop {
-            let found: Vec<_> =
-                names.iter().map(|name| self.target(name, &draft, &settings)).collect::<Result<_, _>>()?;
-            let states: Vec<_> = found.iter().map(|channel| channel.lock()).collect();
+            let found = self.targets(&names, &draft, &settings)?;
+            let mut states: Vec<_> = found.iter().map(|channel| channel.lock()).collect();
             if states.iter().any(|state| state.retired) {
                 continue;
             }
-            let mut targets = Vec::with_capacity(found.len());
-            for (channel, state) in found.iter().zip(states) {
-                let content = channel.judge(&state, &draft, content.clone())?;
-                targets.push(Target { channel, state, content });
-            }
+            let judged = found.iter().zip(&states);
+            let judged = judged.map(|(channel, state)| channel.judge(state, &draft, content.clone()));
+            let contents = judged.collect::<Result<Vec<_>, _>>().inspect_err(|_| {
+                found.iter().zip(&mut states).for_each(|(channel, state)| self.take_back(channel, state));
+            })?;
+            let targets = found.iter().zip(states).zip(contents);
+            let targets = targets.map(|((channel, state), content)| Target { channel, state, content });
+            let targets: Vec<_> = targets.collect();
             if targets.iter().any(|target| target.state.is_durable()) {
                 return self.submit(&draft, targets, in_order);
             }
@@ -200,6 +204,25 @@ impl Inner {
             self.senders.pin().get(&sender).ok_or(Refused::UnknownSender(sender))?.touch(now);
         }
         Ok((draft, content))
+    }
+
+    /// The channels to publish on. When one is refused, none was made.
+    fn targets(
+        &self,
+        names: &[&ChannelName],
+        draft: &Draft<'_>,
+        settings: &Settings,
+    ) -> Result<Vec<Arc<Channel>>, Refused> {
+        let mut targets = Vec::with_capacity(names.len());
+        for name in names {
+            let target = self.target(name, draft, settings).inspect_err(|_| {
+                targets
+                    .iter()
+                    .for_each(|channel: &Arc<Channel>| self.take_back(channel, &mut channel.lock()));
+            })?;
+            targets.push(target);
+        }
+        Ok(targets)
     }
 
     /// A channel to publish on. A sender must have joined it, or name one that

@@ -56,6 +56,7 @@ impl Inner {
         finish: impl FnOnce(&[Position]) -> T + Send + 'static,
     ) -> Result<Published<T>, Refused> {
         let mut states = Vec::with_capacity(targets.len());
+        let mut channels = Vec::with_capacity(targets.len());
         let mut messages = Vec::with_capacity(targets.len());
         let mut kept = Vec::with_capacity(targets.len());
         let mut refused = None;
@@ -66,6 +67,7 @@ impl Inner {
                     let message = channel.message(offset, draft, content);
                     kept.extend(position.map(|_| message.detached_copy()));
                     messages.push((channel.clone(), message));
+                    channels.push(channel);
                     states.push(state);
                 }
                 Err(reason) => {
@@ -86,7 +88,10 @@ impl Inner {
             let Err(reason) = submitted else { return Ok(published) };
             refused = first.map(|channel| Refused::NotKept { channel, reason });
         }
-        states.iter_mut().for_each(|state| state.give_back());
+        for (channel, state) in channels.into_iter().zip(&mut states) {
+            state.give_back();
+            self.take_back(channel, state);
+        }
         Err(refused.unwrap_or(Refused::Closed))
     }
 }
@@ -118,10 +123,13 @@ fn settle(hub: Option<&Inner>, channel: &Arc<Channel>, message: Message, is_kept
     let offset = if state.is_durable() { message.offset } else { state.end().offset() };
     let message = Message { offset, ..message };
     let (position, time) = (message.position(), message.time);
-    if let (Some(hub), true) = (hub, is_kept) {
+    let Some(hub) = hub else { return position };
+    if is_kept {
         let settings = hub.settings.load();
         channel.append(&mut state, message, &settings.limits, &hub.counters);
         hub.watch_published(channel, &mut state, time);
+    } else {
+        hub.take_back(channel, &mut state);
     }
     position
 }

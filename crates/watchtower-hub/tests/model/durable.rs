@@ -176,3 +176,18 @@ fn without_a_ledger_nothing_is_published_on_a_durable_channel() {
     let refused = at_once(hub.publish(&five(), text(sender, "x"), NOW)).unwrap_err();
     assert!(matches!(refused, Refused::NotKept { .. }), "{refused}");
 }
+
+#[test]
+fn a_channel_that_was_made_for_a_message_that_is_not_kept_is_not_there() {
+    let shelf = Shelf::default();
+    let hub = shelf.hub(Limits::default());
+    let publish = || hub.publish(&five(), Publish::new(Content::text("x")), NOW);
+    shelf.refuse_at_once(Some(NotKept::Behind));
+    publish().unwrap_err();
+    assert_eq!(hub.counts().channels, 0);
+    shelf.refuse_at_once(None);
+    let mut published = publish().unwrap();
+    shelf.refuse(failed());
+    assert_eq!(offset(&mut published), refused(failed()));
+    assert_eq!(hub.counts().channels, 0);
+}
