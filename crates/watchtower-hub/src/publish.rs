@@ -146,10 +146,9 @@ impl Inner {
                 let targets = [Target { channel: &channel, state, content }];
                 return self.submit(&draft, targets.into(), |positions| positions[0]);
             }
-            let message = channel.message(state.end().offset(), &draft, content);
-            let position = channel.append(&mut state, message, &settings.limits, &self.counters);
+            let position = channel.append(&mut state, &draft, content, &settings.limits, &self.counters);
             self.watch_published(&channel, &mut state, now);
-            return Ok(Published::known(Ok(position)));
+            return Ok(Published::known(position));
         }
     }
 
@@ -190,11 +189,10 @@ impl Inner {
             }
             let mut positions = Vec::with_capacity(targets.len());
             for Target { channel, mut state, content } in targets {
-                let message = channel.message(state.end().offset(), &draft, content);
-                positions.push(channel.append(&mut state, message, &settings.limits, &self.counters));
+                positions.push(channel.append(&mut state, &draft, content, &settings.limits, &self.counters));
                 self.watch_published(channel, &mut state, now);
             }
-            return Ok(Published::known(Ok(in_order(&positions))));
+            return Ok(Published::known(in_order(&positions)));
         }
     }
 

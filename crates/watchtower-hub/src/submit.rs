@@ -49,6 +49,7 @@ impl Inner {
     /// Submits a message to the ledger for those of the channels that are
     /// durable. Once it is kept all get it, and where it stands is what `finish`
     /// makes of the positions, which are in the order of `targets`.
+    #[cold]
     pub(crate) fn submit<T: Send + 'static>(
         self: &Arc<Self>,
         draft: &Draft<'_>,
@@ -171,7 +172,7 @@ fn settle(hub: Option<&Inner>, channel: &Arc<Channel>, message: Message, is_kept
     let Some(hub) = hub else { return position };
     if is_kept {
         let settings = hub.settings.load();
-        channel.append(&mut state, message, &settings.limits, &hub.counters);
+        channel.append_message(&mut state, message, &settings.limits, &hub.counters);
         hub.watch_published(channel, &mut state, time);
     } else {
         hub.take_back(channel, &mut state);
