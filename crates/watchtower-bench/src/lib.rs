@@ -3,7 +3,7 @@
 //!
 //! One kind of bench is one module: [`fanout()`], from one publisher or many to many subscribers;
 //! [`scale()`], the same with more and more of them; [`latency()`] under one load after the other;
-//! [`churn()`] of connections; and [`idle()`] ones. The parts that any kind needs stand beside it: sockets that count what arrives (`load`), child
+//! [`churn()`] of connections; [`idle()`] ones; and [`durable()`], what is kept on disk. The parts that any kind needs stand beside it: sockets that count what arrives (`load`), child
 //! processes and what they cost (`process`), cores, the bare write loop that a server is held
 //! against ([`floor`]), and the [`Report`].
 //!
@@ -18,6 +18,7 @@
 mod churn;
 mod cores;
 mod doors;
+mod durable;
 mod error;
 mod fanout;
 pub mod floor;
@@ -32,9 +33,11 @@ mod run;
 mod scale;
 mod server;
 mod side;
+pub mod store_alone;
 mod topology;
 
 pub use churn::{ChurnCost, ChurnReport, churn};
+pub use durable::{Beside, DURABLE_PATH, DurableOptions, DurableReport, MEMORY_PATH, durable};
 pub use error::{Error, WireError};
 pub use fanout::fanout;
 pub use idle::{IdleReport, idle};

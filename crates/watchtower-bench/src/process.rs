@@ -62,7 +62,8 @@ impl Process {
         let failed =
             |reason: String| Error::Start { command: program.to_string_lossy().into_owned(), reason };
         let started = Instant::now();
-        let mut child = spawn(program, arguments, core)?.map_err(|error| failed(error.to_string()))?;
+        let spawned = spawn(program, arguments, core, Stdio::null(), Stdio::piped())?;
+        let mut child = spawned.map_err(|error| failed(error.to_string()))?;
         let complaints = child.stderr.take().map(keep_last_lines);
         let output = child.stdout.take().map(send_lines).unwrap_or_else(|| mpsc::channel().1);
         let heard = wait_until_ready(&output, started);
@@ -117,20 +118,39 @@ impl Drop for Process {
     }
 }
 
+/// Starts a command on a core of its own, if one is named, that is spoken with in lines.
+pub(crate) fn spawn_speaking(
+    command: &[OsString],
+    core: Option<usize>,
+    stdin: Stdio,
+    stderr: Stdio,
+) -> Result<Child, Error> {
+    let [program, arguments @ ..] = command else {
+        return Err(Error::Options("there is no command to start".into()));
+    };
+    let failed = |error: io::Error| Error::Start {
+        command: program.to_string_lossy().into_owned(),
+        reason: error.to_string(),
+    };
+    spawn(program, arguments, core, stdin, stderr)?.map_err(failed)
+}
+
 /// Spawns from a thread on the child's core: a child inherits it before its first thread starts.
 fn spawn(
     program: &OsString,
     arguments: &[OsString],
     core: Option<usize>,
+    stdin: Stdio,
+    stderr: Stdio,
 ) -> Result<io::Result<Child>, Error> {
     thread::scope(|scope| {
-        let spawning = scope.spawn(|| {
+        let spawning = scope.spawn(move || {
             core.map_or(Ok(()), pin_this_thread)?;
             Ok(Command::new(program)
                 .args(arguments)
-                .stdin(Stdio::null())
+                .stdin(stdin)
                 .stdout(Stdio::piped())
-                .stderr(Stdio::piped())
+                .stderr(stderr)
                 .spawn())
         });
         spawning.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))

@@ -1,5 +1,6 @@
 //! Why the hub refuses. Protocols turn these into their own codes.
 
+use crate::presence::PRESENCE_EVENT;
 use crate::{NotKept, SenderId};
 
 /// Why something was refused. A refused call has no effect.
@@ -46,6 +47,13 @@ pub enum Refused {
         channel: crate::ChannelName,
         /// What it accepts.
         accepts: &'static str,
+    },
+    /// The channel is told of presence by messages of this event name, which
+    /// nobody else may use there.
+    #[error("on channel {channel} the event name {PRESENCE_EVENT:?} is the server's")]
+    ReservedEvent {
+        /// The channel.
+        channel: crate::ChannelName,
     },
     /// A limit of the server is reached.
     #[error("the limit of {limit} {what} is reached")]

@@ -8,13 +8,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::channel::{History, HistoryQuery, Presence};
-use crate::counters::Counts;
+use crate::counters::{Counts, ProtocolCounts};
 use crate::inner::Inner;
 use crate::reader::Link;
 use crate::session::Session;
 use crate::{
-    ChannelName, Epoch, Ledger, NotRead, Position, Publish, Published, Refused, SenderId, Settings, Soon,
-    Timestamp,
+    ChannelName, Epoch, KeptSender, Ledger, NotKept, NotRead, Position, Publish, Published, Refused,
+    SenderId, Settings, Soon, Timestamp,
 };
 
 /// Where the hub's ids come from: the operating system's generator, or a seed
@@ -41,13 +41,13 @@ pub enum WhenLagging {
 impl Hub {
     /// An empty hub, which has no durable channels.
     pub fn new(settings: Settings, entropy: Box<dyn Entropy>) -> Hub {
-        Hub(Arc::new(Inner::new(settings, entropy, None)))
+        Hub(Inner::new(settings, entropy, None))
     }
 
     /// A hub whose durable channels are kept by `ledger`, with those that are
     /// there already.
     pub fn with_ledger(settings: Settings, entropy: Box<dyn Entropy>, ledger: Arc<dyn Ledger>) -> Hub {
-        Hub(Arc::new(Inner::new(settings, entropy, Some(ledger))))
+        Hub(Inner::new(settings, entropy, Some(ledger)))
     }
 
     /// Replaces the settings. Rules for channels apply to channels made from
@@ -68,15 +68,47 @@ impl Hub {
     ///
     /// [`Refused::Limit`] when there are too many.
     pub fn register(&self, now: Timestamp) -> Result<SenderId, Refused> {
-        Ok(self.0.register(now)?.id)
+        Ok(self.0.register(true, now)?.id)
     }
 
     /// Whether the sender is registered; notes that it is active.
     pub fn is_registered(&self, sender: SenderId, now: Timestamp) -> bool {
         self.0.sender(sender).is_ok_and(|sender| {
-            sender.touch(now);
+            self.0.touch(&sender, now);
             true
         })
+    }
+
+    /// Takes up a sender of an earlier process, as its ledger was told. It
+    /// expires when it would have; its joins that are not standing wait
+    /// `session_ttl` from now on for a session that takes them up, with what
+    /// comes meanwhile. To be called before anybody is served; limits of senders
+    /// do not count. One that is there already stays as it is.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused::Limit`], if there are too many channels: it is in those there
+    /// are.
+    pub fn restore(&self, sender: &KeptSender, now: Timestamp) -> Result<(), Refused> {
+        self.0.restore(sender, now)
+    }
+
+    /// Comes when all that has become of senders and their joins until now
+    /// outlives the process, or says why it does not; at once where nothing does.
+    /// It has its effect all the same.
+    pub fn kept(&self) -> Soon<(), NotKept> {
+        let Some(ledger) = &self.0.ledger else { return Soon::known(Ok(())) };
+        let (soon, promise) = Soon::awaited();
+        ledger.when_kept(Box::new(|result| promise.keep(result)));
+        soon
+    }
+
+    /// Says that the clock went from one time to another without that time
+    /// having passed: what senders did last moves with it, so that none of them
+    /// expires earlier or later for that. To be called before the next
+    /// [`tick`](Self::tick).
+    pub fn clock_jumped(&self, from: Timestamp, to: Timestamp) {
+        self.0.clock_jumped(from, to);
     }
 
     /// Forgets a sender at once: its joins end, with what they have not
@@ -92,8 +124,10 @@ impl Hub {
 
     /// Opens a session. `protocol` is what presence calls it.
     pub fn open(&self, protocol: &'static str, when_lagging: WhenLagging) -> Session {
+        let counters = self.0.counters.of_protocol(protocol);
+        counters.sessions.fetch_add(1, Ordering::Relaxed);
         self.0.counters.sessions.fetch_add(1, Ordering::Relaxed);
-        let link = Link::new(protocol, when_lagging == WhenLagging::Close);
+        let link = Link::new(counters, when_lagging == WhenLagging::Close);
         Session::new(self.0.clone(), Arc::new(link))
     }
 
@@ -105,7 +139,7 @@ impl Hub {
     /// [`Refused::UnknownSender`], or [`Refused::Limit`]; then none is joined.
     pub fn join(&self, sender: SenderId, channels: &[ChannelName], now: Timestamp) -> Result<(), Refused> {
         let sender = self.0.sender(sender)?;
-        sender.touch(now);
+        self.0.touch(&sender, now);
         let mut joined: Vec<&ChannelName> = Vec::new();
         for name in channels {
             let was_member = sender.lock().joins.contains_key(name);
@@ -133,7 +167,7 @@ impl Hub {
     /// [`Refused::UnknownSender`].
     pub fn leave(&self, sender: SenderId, channel: &ChannelName, now: Timestamp) -> Result<(), Refused> {
         let sender = self.0.sender(sender)?;
-        sender.touch(now);
+        self.0.touch(&sender, now);
         self.0.leave(&sender, channel, now);
         Ok(())
     }
@@ -227,6 +261,12 @@ impl Hub {
         self.0.history(channel, page, now)
     }
 
+    /// Whether there is such a channel, and it tells its subscribers of presence
+    /// ([`ChannelRule::presence_events`](crate::ChannelRule::presence_events)).
+    pub fn tells_presence(&self, channel: &ChannelName) -> bool {
+        self.0.channels.pin().get(channel).is_some_and(|channel| channel.rule.presence_events)
+    }
+
     /// Who is in the channel, sorted by id; `None` when there is no such
     /// channel.
     pub fn presence(&self, channel: &ChannelName) -> Option<Vec<Presence>> {
@@ -238,6 +278,17 @@ impl Hub {
     /// What the hub counted.
     pub fn counts(&self) -> Counts {
         self.0.counters.read(self.0.channels.len(), self.0.senders.len())
+    }
+
+    /// What the hub counted for each protocol that a session was opened with.
+    pub fn counts_by_protocol(&self) -> Vec<ProtocolCounts> {
+        self.0.counters.read_by_protocol()
+    }
+
+    /// How many messages this thread has published, and those others that its
+    /// counter is shared with: whoever finds it unchanged has published nothing.
+    pub fn published_by_this_thread(&self) -> u64 {
+        self.0.counters.published.of_this_thread()
     }
 
     /// Does what is due: ends joins, histories, senders and channels whose

@@ -7,7 +7,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::{ChannelName, Epoch, Message, Position, Timestamp};
+use crate::{ChannelName, Epoch, Message, Position, SenderId, Timestamp};
 
 /// Called once, when it is certain whether messages are kept.
 ///
@@ -55,9 +55,72 @@ pub trait Ledger: Send + Sync {
     /// What a channel's log holds; `None` if it has none.
     fn ends(&self, channel: &ChannelName) -> Option<Ends>;
 
+    /// How many channels have a log.
+    fn logs(&self) -> usize;
+
     /// The first `limit` channels after `after` that have a log, in the order of
     /// their names, and what these hold.
     fn channels(&self, after: Option<&ChannelName>, limit: usize) -> Vec<(ChannelName, Ends)>;
+
+    /// Notes what has become of a sender, so that [`Hub::restore`] can say it
+    /// after a restart. The last that was noted about the same thing counts; it
+    /// may come again. Never waits: whoever has to know that it is kept asks the
+    /// ledger itself. A ledger for logs alone does nothing.
+    ///
+    /// [`Hub::restore`]: crate::Hub::restore
+    fn note(&self, note: Note) {
+        let _ = note;
+    }
+
+    /// Tells `done`, from within this call or later, when all that was noted
+    /// until now is kept, or that it was refused. What was refused is tried
+    /// again all the same.
+    fn when_kept(&self, done: Appended) {
+        done(Ok(()));
+    }
+}
+
+/// What is to outlive the process besides messages.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Note {
+    /// A sender is registered. Said again when it is active, but not more often
+    /// than once a minute.
+    Registered {
+        /// Who.
+        sender: SenderId,
+        /// When it was last active.
+        last_active: Timestamp,
+    },
+    /// A sender is not registered any more. All its joins were noted as
+    /// [`Left`](Note::Left) before.
+    Forgotten(SenderId),
+    /// A sender is in a channel, by more than a stream that is open.
+    Joined(SenderId, KeptJoin),
+    /// A sender is in a channel no longer; it may never have been noted.
+    Left(SenderId, ChannelName),
+}
+
+/// A sender as it was noted, for [`Hub::restore`](crate::Hub::restore).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeptSender {
+    /// Who.
+    pub id: SenderId,
+    /// When it was last active.
+    pub last_active: Timestamp,
+    /// Where it is.
+    pub joins: Vec<KeptJoin>,
+}
+
+/// A sender's place in a channel that outlives the process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeptJoin {
+    /// Where.
+    pub channel: ChannelName,
+    /// Since when.
+    pub since: Timestamp,
+    /// Whether it stays until it is left ([`Hub::join`](crate::Hub::join)); else
+    /// it waits `session_ttl` for a session that takes it up.
+    pub standing: bool,
 }
 
 /// What a channel's log holds.

@@ -27,9 +27,11 @@ mod log;
 mod mailbox;
 mod message;
 mod name;
+mod presence;
 mod publish;
 mod reader;
 mod ready;
+mod registry;
 mod senders;
 mod session;
 mod settings;
@@ -39,16 +41,19 @@ mod subscription;
 mod sync;
 
 pub use channel::{History, HistoryQuery, Joined, Presence, Span, Start};
-pub use counters::Counts;
+pub use counters::{Counts, ProtocolCounts, RefusedCounts};
 pub use error::Refused;
 pub use hub::{Entropy, Hub, WhenLagging};
 pub use ids::{Epoch, Position, SenderId, Timestamp};
-pub use ledger::{Appended, Ends, Ledger, NotKept, NotRead, Page, ReadLimit, WasRead};
+pub use ledger::{
+    Appended, Ends, KeptJoin, KeptSender, Ledger, NotKept, NotRead, Note, Page, ReadLimit, WasRead,
+};
 pub use log::Entry;
 pub use mailbox::Mailbox;
 pub use message::{Audience, Content, ContentKind, Format, FormatId, JSON_DEPTH_MAX, Message};
 pub use name::{ChannelName, InvalidName, NAME_BYTES_MAX};
+pub use presence::PRESENCE_EVENT;
 pub use publish::Publish;
-pub use session::{Batch, Drained, Session};
+pub use session::{Backlog, Batch, Drained, Session};
 pub use settings::{Accepts, ChannelRule, Limits, Settings};
 pub use soon::{Abandoned, Published, Soon};

@@ -140,6 +140,7 @@ impl Inner {
             }
             self.check_open()?;
             let content = channel.judge(&state, &draft, content)?;
+            channel.judge_retained(&state, &draft, &content, &settings.limits, &self.counters)?;
             if state.is_durable() {
                 let targets = [Target { channel: &channel, state, content }];
                 return self.submit(&draft, targets.into(), |positions| positions[0]);
@@ -177,6 +178,7 @@ impl Inner {
             let mut targets = Vec::with_capacity(found.len());
             for (channel, state) in found.iter().zip(states) {
                 let content = channel.judge(&state, &draft, content.clone())?;
+                channel.judge_retained(&state, &draft, &content, &settings.limits, &self.counters)?;
                 targets.push(Target { channel, state, content });
             }
             if targets.iter().any(|target| target.state.is_durable()) {
@@ -213,9 +215,14 @@ impl Inner {
         now: Timestamp,
         settings: &Settings,
     ) -> Result<(Draft<'a>, Content), Refused> {
-        let (draft, content) = Draft::new(message, now, settings)?;
+        let drafted = Draft::new(message, now, settings);
+        let (draft, content) = drafted.inspect_err(|_| {
+            // Nothing but its length is judged there.
+            self.counters.refused.message_bytes.fetch_add(1, Ordering::Relaxed);
+        })?;
         if let Some(sender) = draft.sender {
-            self.senders.pin().get(&sender).ok_or(Refused::UnknownSender(sender))?.touch(now);
+            let senders = self.senders.pin();
+            self.touch(senders.get(&sender).ok_or(Refused::UnknownSender(sender))?, now);
         }
         Ok((draft, content))
     }

@@ -12,11 +12,20 @@ use crate::channel::Channel;
 use crate::reader::Link;
 use crate::{ChannelName, SenderId, Timestamp};
 
+/// How exactly a sender's last activity is known.
+const RESOLUTION_MILLIS: u64 = 1_000;
+/// How often it is noted for a next process.
+const NOTED_MILLIS: u64 = 60_000;
+
 #[derive(Debug)]
 pub(crate) struct Sender {
     pub(crate) id: SenderId,
+    /// Whether it is to outlive the process: not so if it is its session's alone.
+    pub(crate) is_kept: bool,
     /// Milliseconds; see [`Timestamp`].
     last_active: AtomicU64,
+    /// What of that was noted last.
+    noted: AtomicU64,
     state: Mutex<State>,
 }
 
@@ -40,21 +49,48 @@ pub(crate) struct State {
 }
 
 impl Sender {
-    pub(crate) fn new(id: SenderId, now: Timestamp) -> Sender {
-        Sender { id, last_active: AtomicU64::new(now.as_millis()), state: Mutex::default() }
+    /// One whose last activity is noted already, or never is.
+    pub(crate) fn new(id: SenderId, last_active: Timestamp, is_kept: bool) -> Sender {
+        let millis = || AtomicU64::new(last_active.as_millis());
+        Sender { id, is_kept, last_active: millis(), noted: millis(), state: Mutex::default() }
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock()
     }
 
-    /// Notes that the sender lives.
-    pub(crate) fn touch(&self, now: Timestamp) {
-        // A second's resolution: stores that change nothing would take the
-        // cache line from other cores.
-        if now.as_millis() >= self.last_active.load(Ordering::Relaxed) + 1_000 {
-            self.last_active.store(now.as_millis(), Ordering::Relaxed);
+    /// Notes that the sender lives; whether that is to be kept.
+    #[must_use]
+    pub(crate) fn touch(&self, now: Timestamp) -> bool {
+        // Stores that change little would take the cache line from other cores.
+        // A clock that was put back counts from there.
+        let now = now.as_millis();
+        if now.abs_diff(self.last_active.load(Ordering::Relaxed)) < RESOLUTION_MILLIS {
+            return false;
         }
+        self.last_active.store(now, Ordering::Relaxed);
+        let is_due = self.is_kept && now.abs_diff(self.noted.load(Ordering::Relaxed)) >= NOTED_MILLIS;
+        if is_due {
+            self.noted.store(now, Ordering::Relaxed);
+        }
+        is_due
+    }
+
+    /// The clock went from one time to another at once: what lies behind it goes
+    /// along when it goes forward, and what would lie ahead when it goes back.
+    /// Whether that changes anything.
+    pub(crate) fn move_with_clock(&self, from: Timestamp, to: Timestamp) -> bool {
+        let last = self.last_active();
+        let moved = match to >= from {
+            true if last <= from => last.after(to.since(from)),
+            false if last > to => {
+                Timestamp::from_millis(last.as_millis() - from.since(to).as_millis() as u64).min(to)
+            }
+            _ => return false,
+        };
+        self.last_active.store(moved.as_millis(), Ordering::Relaxed);
+        self.noted.store(moved.as_millis(), Ordering::Relaxed);
+        true
     }
 
     pub(crate) fn last_active(&self) -> Timestamp {

@@ -10,7 +10,7 @@ use std::task::{Context, Poll, Waker};
 
 use parking_lot::Mutex;
 
-use crate::{NotRead, Position, Refused};
+use crate::{NotKept, NotRead, Position, Refused};
 
 /// Where a message stands, or several do: known at once, save on durable
 /// channels, where it is known when they are kept ([model: promises]).
@@ -55,6 +55,12 @@ impl Abandoned for Refused {
 impl Abandoned for NotRead {
     fn abandoned() -> NotRead {
         NotRead::Closed
+    }
+}
+
+impl Abandoned for NotKept {
+    fn abandoned() -> NotKept {
+        NotKept::Closed
     }
 }
 

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::time::{MissedTickBehavior, interval, timeout};
-use watchtower_hub::{Accepts, ChannelName, ChannelRule, Hub, Limits, Publish, Published, Refused, Settings};
+use watchtower_hub::{
+    Accepts, ChannelName, ChannelRule, Hub, Limits, Publish, Published, Refused, Settings, Timestamp,
+};
 use watchtower_protocols::http::MessageJson;
 use watchtower_protocols::packets::{self, Admission, Registrar};
 use watchtower_protocols::webrocket::Observer;
@@ -18,14 +20,14 @@ use watchtower_store::OpenError;
 use crate::callbacks::address::AddressPolicy;
 use crate::callbacks::post::Network;
 use crate::callbacks::sign::SigningKey;
-use crate::callbacks::{CallbackSettings, Callbacks};
-use crate::clock::{self, SystemEntropy};
+use crate::callbacks::{CallbackSettings, Callbacks, Records};
+use crate::clock::{self, JumpWatch, SystemEntropy};
 use crate::config::{Config, ContentFormat};
 use crate::http::{Http, HttpState};
 use crate::inside::Subscriber;
 use crate::ledger::DiskLedger;
 use crate::listeners::{ListenerInfo, Listeners};
-use crate::metrics::Metrics;
+use crate::metrics::{ByProtocol, Metrics};
 use crate::request_limiter::RequestLimiter;
 use crate::shutdown::ShutdownControl;
 use crate::stream::Groups;
@@ -78,7 +80,11 @@ impl Registrar for Gate {
             Some(secret) => config.secret_key.matches(secret),
             None => config.registers_without_secret(),
         };
-        if is_granted { Admission::Granted } else { Admission::Refused }
+        if is_granted {
+            return Admission::Granted;
+        }
+        self.metrics.registrations_refused.get_or_create(&ByProtocol { protocol: "packets" }).inc();
+        Admission::Refused
     }
 }
 
@@ -96,9 +102,10 @@ impl Shared {
             Some(ledger) => Hub::with_ledger(settings(&config), Box::new(SystemEntropy), ledger),
             None => Hub::new(settings(&config), Box::new(SystemEntropy)),
         };
+        let records = ledger.clone().map(|ledger| ledger as Arc<dyn Records>);
         let network = Network::of_this_machine().map_err(|error| failed(&error))?;
         let callbacks =
-            Callbacks::new(hub.clone(), Arc::new(MessageJson), network, callback_settings(&config))
+            Callbacks::new(hub.clone(), Arc::new(MessageJson), network, callback_settings(&config), records)
                 .map_err(|error| failed(&error))?;
         metrics.show_hub(hub.clone());
         metrics.register(|registry| callbacks.metrics().register(registry));
@@ -112,7 +119,7 @@ impl Shared {
             registrations.clone(),
             clock::now,
         ));
-        let (websockets, http) = WebSockets::new(&config, &hub, http, additions, &metrics.login_failures);
+        let (websockets, http) = WebSockets::new(&config, &hub, http, additions, &metrics);
         Ok(Shared {
             hub,
             ledger,
@@ -131,6 +138,19 @@ impl Shared {
             shutdown: ShutdownControl::default(),
             config: ArcSwap::from_pointee(config),
         })
+    }
+
+    /// Takes up the senders and the callbacks of an earlier process. Needs a
+    /// tokio runtime.
+    fn restore(&self, now: Timestamp) {
+        let Some(ledger) = &self.ledger else { return };
+        ledger.restore(&self.hub, now);
+        ledger.restore_callbacks(&self.callbacks, now);
+    }
+
+    /// How many registrations were let through uncounted.
+    pub(crate) fn registrations_uncounted(&self) -> u64 {
+        self.gate.registrations.uncounted()
     }
 
     /// What the packet protocol is told of a client at `address`.
@@ -185,6 +205,8 @@ fn settings(config: &Config) -> Settings {
             ContentFormat::Json => Accepts::Json,
             ContentFormat::Text => Accepts::Text,
         },
+        presence_events: rule.presence_events,
+        retain: rule.retain,
     };
     Settings {
         limits: Limits {
@@ -192,6 +214,7 @@ fn settings(config: &Config) -> Settings {
             channels_max: config.limits.max_channels,
             channels_per_sender_max: config.limits.max_channels_per_sender,
             senders_max: config.limits.max_senders,
+            retained_bytes_max: config.limits.max_retained_bytes as u64,
             lag_bytes: config.limits.lag_bytes as u64,
             lag_messages: config.limits.lag_messages as u64,
         },
@@ -250,7 +273,9 @@ impl ServerBuilder {
     pub async fn bind(self) -> Result<Server, StartError> {
         let listeners = Listeners::bind(&self.config, self.with_shared_port)?;
         let shared = Arc::new(Shared::new(self.config, &self.additions)?);
+        shared.restore(clock::now());
         shared.hub.tick(clock::now());
+        shared.metrics.show_server(&shared);
         let whispernet = Whispernet::start(&shared.config.load(), &shared.hub, &shared.metrics).await?;
         let infos = listeners.infos().into_iter().chain(whispernet.as_ref().map(Whispernet::info)).collect();
         Ok(Server { shared, listeners, whispernet, infos })
@@ -400,6 +425,7 @@ impl Server {
             let sessions = shared.shutdown.tasks();
             tracing::warn!(sessions, ?grace, "the grace is over: the rest is cut off");
         }
+        shared.callbacks.save();
         if let Some(ledger) = shared.ledger.clone() {
             let closed = tokio::task::spawn_blocking(move || ledger.close()).await;
             debug_assert!(closed.is_ok(), "closing does not panic");
@@ -414,9 +440,20 @@ async fn tick(shared: Arc<Shared>) {
     let mut sweep = tokio::time::interval(SWEEP);
     sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut shutdown = shared.shutdown.part();
+    let mut clock = JumpWatch::new();
     loop {
         tokio::select! {
-            _ = interval.tick() => shared.hub.tick(clock::now()),
+            _ = interval.tick() => {
+                if let Some((from, to)) = clock.jumped() {
+                    tracing::warn!(?from, ?to, "the clock has jumped: senders are kept as if it had not");
+                    shared.hub.clock_jumped(from, to);
+                }
+                shared.hub.tick(clock::now());
+                shared.callbacks.save();
+                if let Some(ledger) = &shared.ledger {
+                    ledger.retry();
+                }
+            }
             _ = sweep.tick() => shared.callbacks.sweep(),
             () = shutdown.started() => return,
         }
@@ -444,7 +481,8 @@ mod tests {
         config.limits.max_connections_per_address = 2;
         config.limits.max_connections = 7;
         let shared = Arc::new(Shared::new(config, &Additions::default()).expect("nothing is missing"));
-        let admit = |address: &str| Guest::admit(&shared, address.parse().expect("an address"));
+        let admit =
+            |address: &str| Guest::admit(&shared, SocketAddr::new(address.parse().expect("an address"), 9));
         let mut guests: Vec<_> = ["192.0.2.1", "::ffff:192.0.2.1", "192.0.2.2"].map(admit).into();
         assert!(guests.iter().all(Option::is_some));
         assert!(admit("192.0.2.1").is_none());

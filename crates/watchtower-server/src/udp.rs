@@ -21,6 +21,7 @@ use watchtower_hub::{Drained, Timestamp};
 use watchtower_protocols::packets::{PACKET_FORMAT, PacketPeer};
 
 use crate::clock;
+use crate::metrics::{Publication, sample_delivery};
 use crate::server::Shared;
 use crate::shutdown::Shutdown;
 use crate::tcp::Guest;
@@ -51,6 +52,7 @@ pub(crate) async fn serve(socket: UdpSocket, shared: Arc<Shared>, mut shutdown: 
         ready: ready.clone(),
         peers: HashMap::new(),
         outbox: Vec::new(),
+        measured: None,
         warned: false,
     };
     let mut datagram = vec![0; 1 << 16].into_boxed_slice();
@@ -76,6 +78,8 @@ struct Driver {
     peers: HashMap<SocketAddr, Peer>,
     /// What one turn has to send.
     outbox: Vec<(SocketAddr, Bytes)>,
+    /// When a message there was published whose delivery is measured.
+    measured: Option<Timestamp>,
     warned: bool,
 }
 
@@ -134,6 +138,7 @@ impl Driver {
         let mut answers = Datagram::default();
         let outbox = &mut self.outbox;
         let mut too_large = 0;
+        let publication = Publication::sample(|| self.shared.hub.clone());
         let mut answer = |packet: Bytes| {
             if packet.len() > DATAGRAM_BYTES_MAX {
                 too_large += 1;
@@ -149,10 +154,7 @@ impl Driver {
                 peer.waker.wake_by_ref();
             }
         } else if !datagram.is_empty() {
-            let Some(guest) = Guest::admit(&self.shared, address.ip()) else {
-                self.shared.metrics.connections_refused.inc();
-                return;
-            };
+            let Some(guest) = Guest::admit(&self.shared, address) else { return };
             let mut machine = PacketPeer::new(&self.shared.hub, self.shared.packet_options(address.ip()));
             machine.receive(datagram, now, &mut answer);
             if machine.is_registered() {
@@ -161,6 +163,9 @@ impl Driver {
                 waker.wake_by_ref();
                 self.peers.insert(address, Peer { machine, waker, heard: Instant::now(), _guest: guest });
             }
+        }
+        if let Some(publication) = publication {
+            self.shared.metrics.latencies.carried_out(publication, &self.shared.hub);
         }
         if let Some(last) = answers.take() {
             self.outbox.push((address, last));
@@ -212,6 +217,8 @@ impl Driver {
         peer.machine.answer(&peer.waker, |refusal| {
             outbox.extend(datagram.add(&refusal).map(|full| (address, full)));
         });
+        let measured = sample_delivery(|| peer.machine.session().woken_by());
+        self.measured = self.measured.or(measured);
         let drained = peer.machine.session().drain_messages(Some(&peer.waker), |message| {
             let frame = message.frame(&PACKET_FORMAT);
             if frame.len() > DATAGRAM_BYTES_MAX {
@@ -249,7 +256,9 @@ impl Driver {
             match self.socket.try_io(Interest::WRITABLE, || send_batch(&self.socket, chunk)) {
                 Ok(sent) => rest = rest.get(sent.max(1)..).unwrap_or_default(),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    if self.socket.writable().await.is_err() {
+                    if let Err(error) = self.socket.writable().await {
+                        tracing::debug!(%error, "datagrams could not be sent");
+                        self.shared.metrics.udp_unsent.inc_by(rest.len() as u64);
                         return;
                     }
                 }
@@ -262,6 +271,9 @@ impl Driver {
         }
         self.outbox = outbox;
         self.outbox.clear();
+        if let Some(published) = self.measured.take() {
+            self.shared.metrics.latencies.delivered(clock::now().since(published));
+        }
     }
 
     /// Lets go of peers that were silent for too long ([packets: rules]), and

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! cargo run --release -p watchtower-store --example store_bench -- publish FOLDER [PUBLISHERS [SECONDS]]
-//! cargo run --release -p watchtower-store --example store_bench -- fill FOLDER [CHANNELS [MESSAGES_EACH]]
+//! cargo run --release -p watchtower-store --example store_bench -- fill FOLDER [CHANNELS [MESSAGES_EACH [SENDERS]]]
 //! cargo run --release -p watchtower-store --example store_bench -- open FOLDER
 //! ```
 #![expect(clippy::print_stdout, reason = "it is for that")]
@@ -12,11 +12,11 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 use std::{env, process, thread};
 
-use watchtower_hub::{ChannelName, Content, Epoch, Message, Position, Timestamp};
-use watchtower_store::{Change, DiskOptions, DiskStore, ReadLimit, Store};
+use watchtower_hub::{ChannelName, Content, Epoch, Message, Position, SenderId, Timestamp};
+use watchtower_store::{Change, DiskOptions, DiskStore, ReadLimit, Record, Store};
 
 /// The length of each message's content.
 const MESSAGE_BYTES: usize = 256;
@@ -32,7 +32,7 @@ fn main() -> io::Result<()> {
         (Some("publish"), Some(folder)) => {
             publish(folder, number(2, 64)?, Duration::from_secs(number(3, 5)?))
         }
-        (Some("fill"), Some(folder)) => fill(folder, number(2, 10_000)?, number(3, 100)?),
+        (Some("fill"), Some(folder)) => fill(folder, number(2, 10_000)?, number(3, 100)?, number(4, 0)?),
         (Some("open"), Some(folder)) => open_again(folder),
         _ => {
             eprintln!("usage: store_bench publish|fill|open FOLDER [NUMBERS]");
@@ -116,7 +116,7 @@ fn bare_loop(path: &Path, publishers: u64, time: Duration) -> io::Result<f64> {
     Ok((groups * publishers) as f64 / started.elapsed().as_secs_f64())
 }
 
-fn fill(folder: &Path, channels: u64, messages: u64) -> io::Result<()> {
+fn fill(folder: &Path, channels: u64, messages: u64, senders: u64) -> io::Result<()> {
     let store = open(folder)?;
     let channels: Vec<_> = (0..channels).map(|number| ChannelName::from(number as u32)).collect();
     let started = Instant::now();
@@ -129,14 +129,31 @@ fn fill(folder: &Path, channels: u64, messages: u64) -> io::Result<()> {
             store.commit(changes).wait().map_err(io::Error::other)?;
         }
     }
+    let senders: Vec<_> = (1..=senders).filter_map(|number| SenderId::new(number as u32)).collect();
+    for some in senders.chunks(1000) {
+        let changes = some.iter().flat_map(|sender| registered(*sender, &channels)).collect();
+        store.commit(changes).wait().map_err(io::Error::other)?;
+    }
     println!(
-        "{} messages in {} channels in {:.1?}",
+        "{} messages in {} channels, and {} senders, in {:.1?}",
         channels.len() as u64 * messages,
         channels.len(),
+        senders.len(),
         started.elapsed()
     );
     // As a crash leaves it.
     process::exit(0);
+}
+
+/// A sender that is in a channel, as a server keeps it.
+fn registered(id: SenderId, channels: &[ChannelName]) -> [Change; 2] {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let since = Timestamp::from_millis(now.as_millis() as u64);
+    let channel = channels[id.get() as usize % channels.len()].clone();
+    [
+        Change::Put(Record::Sender { id, last_active: since }),
+        Change::Put(Record::Join { sender: id, channel, since, standing: true }),
+    ]
 }
 
 fn open_again(folder: &Path) -> io::Result<()> {

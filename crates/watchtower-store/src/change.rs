@@ -61,6 +61,8 @@ pub enum Record {
         channel: ChannelName,
         /// Since when.
         since: Timestamp,
+        /// Whether until it leaves, or until its session is over for a while.
+        standing: bool,
     },
     /// A callback subscription and how far it has come.
     Callback(Callback),

@@ -354,8 +354,8 @@ pub fn records_are_kept_replaced_listed_and_deleted(subject: &mut dyn Subject) {
     let records = [
         Record::Sender { id: sender(5), last_active: at(10) },
         Record::Sender { id: sender(6), last_active: at(20) },
-        Record::Join { sender: sender(5), channel: channel("a"), since: at(1) },
-        Record::Join { sender: sender(5), channel: channel("5"), since: at(2) },
+        Record::Join { sender: sender(5), channel: channel("a"), since: at(1), standing: true },
+        Record::Join { sender: sender(5), channel: channel("5"), since: at(2), standing: false },
         Record::Callback(callback),
         Record::Value { name: "secret".into(), bytes: Bytes::from_static(b"\0s") },
         Record::Value { name: "".into(), bytes: Bytes::new() },

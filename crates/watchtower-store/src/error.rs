@@ -17,6 +17,12 @@ pub enum OpenError {
         /// Where it is.
         folder: PathBuf,
     },
+    /// There is none, and none was to be made.
+    #[error("there is no store in {}", .folder.display())]
+    Missing {
+        /// Where it was looked for.
+        folder: PathBuf,
+    },
     /// A later program has written it.
     #[error(
         "the store in {} has format version {found}, and this program knows none after {known}: \

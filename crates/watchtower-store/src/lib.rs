@@ -33,7 +33,7 @@ mod store;
 pub mod transfer;
 
 pub use change::{Callback, Change, Key, Kind, Record, message_bytes};
-pub use disk::{DiskOptions, DiskStore, Report, check};
+pub use disk::{DiskOptions, DiskStore, FileReport, Report, check};
 pub use error::{OpenError, ReadError, Refused};
 pub use memory::MemoryStore;
 pub use notice::{Notice, Observer};

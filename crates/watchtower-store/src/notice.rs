@@ -55,6 +55,13 @@ pub enum Notice {
     },
     /// Changes are kept again.
     Recovered,
+    /// Others on this machine may read what is kept. It is served all the same.
+    Exposed {
+        /// The store's folder.
+        folder: PathBuf,
+        /// The bits of its mode.
+        mode: u32,
+    },
     /// Files could not be put in order. That is tried again; nothing is lost by
     /// it, but what was dropped may take its room on the disk for longer.
     Untidy {
@@ -92,6 +99,14 @@ impl fmt::Display for Notice {
             }
             Notice::Failing { reason } => write!(f, "nothing can be kept on disk: {reason}"),
             Notice::Recovered => write!(f, "changes are kept on disk again"),
+            Notice::Exposed { folder, mode } => {
+                let folder = folder.display();
+                write!(
+                    f,
+                    "others on this machine may read or change what is in {folder} (mode {mode:04o}); \
+                     if they are not to, run: chmod -R go= {folder}"
+                )
+            }
             Notice::Untidy { reason } => write!(f, "the store's files could not be put in order: {reason}"),
         }
     }

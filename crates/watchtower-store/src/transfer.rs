@@ -71,7 +71,7 @@ pub enum TransferError {
     /// The last line is missing, or says another number of lines.
     #[error("the text ends after {lines} lines, and is not complete")]
     Incomplete {
-        /// How many were read. They are in the store.
+        /// How many were read.
         lines: u64,
     },
 }
@@ -84,7 +84,7 @@ enum Line {
     Log { channel: String, epoch: String, first: u64, next: u64 },
     Message(MessageLine),
     Sender { id: u32, last_active: u64 },
-    Join { sender: u32, channel: String, since: u64 },
+    Join { sender: u32, channel: String, since: u64, standing: bool },
     Callback { id: String, sender: u32, url: String, channels: Vec<(String, String)> },
     Value { name: String, bytes: String },
     End { lines: u64 },
@@ -117,12 +117,17 @@ enum KindName {
     Binary,
 }
 
-/// Writes all of a store. What is changed meanwhile may be in it or not.
+/// Writes all of a store, and tells `progress` now and then how much it was.
+/// What is changed meanwhile may be in it or not.
 ///
 /// # Errors
 ///
 /// [`TransferError`]; what was written is not complete then.
-pub fn export(store: &dyn Store, out: &mut dyn Write) -> Result<Transferred, TransferError> {
+pub fn export(
+    store: &dyn Store,
+    out: &mut dyn Write,
+    progress: &mut dyn FnMut(Transferred),
+) -> Result<Transferred, TransferError> {
     let mut done = Transferred::default();
     put(out, &Line::Watchtower { version: VERSION })?;
     let mut after = None;
@@ -131,7 +136,7 @@ pub fn export(store: &dyn Store, out: &mut dyn Write) -> Result<Transferred, Tra
         let Some((last, _)) = channels.last() else { break };
         after = Some(last.clone());
         for (channel, _) in channels {
-            export_log(store, &channel, out, &mut done)?;
+            export_log(store, &channel, out, &mut done, progress)?;
         }
     }
     for kind in Kind::ALL {
@@ -144,6 +149,7 @@ pub fn export(store: &dyn Store, out: &mut dyn Write) -> Result<Transferred, Tra
                 put(out, &record_line(record))?;
                 done.records += 1;
             }
+            progress(done);
         }
     }
     put(out, &Line::End { lines: done.lines() })?;
@@ -156,6 +162,7 @@ fn export_log(
     channel: &ChannelName,
     out: &mut dyn Write,
     done: &mut Transferred,
+    progress: &mut dyn FnMut(Transferred),
 ) -> Result<(), TransferError> {
     // It may have ended since it was listed.
     let Some(ends) = store.ends(channel) else { return Ok(()) };
@@ -174,6 +181,7 @@ fn export_log(
             put(out, &Line::Message(message_line(message)))?;
             done.messages += 1;
         }
+        progress(*done);
     }
     Ok(())
 }
@@ -209,9 +217,12 @@ fn record_line(record: &Record) -> Line {
         Record::Sender { id, last_active } => {
             Line::Sender { id: id.get(), last_active: last_active.as_millis() }
         }
-        Record::Join { sender, channel, since } => {
-            Line::Join { sender: sender.get(), channel: channel.to_string(), since: since.as_millis() }
-        }
+        Record::Join { sender, channel, since, standing } => Line::Join {
+            sender: sender.get(),
+            channel: channel.to_string(),
+            since: since.as_millis(),
+            standing: *standing,
+        },
         Record::Callback(Callback { id, sender, url, channels }) => Line::Callback {
             id: STANDARD.encode(id),
             sender: sender.get(),
@@ -225,17 +236,45 @@ fn record_line(record: &Record) -> Line {
 }
 
 /// Reads what [`export`] wrote into an empty store: with the same epochs and
-/// offsets.
+/// offsets. Whoever wants to know how far it is counts what `input` gives.
 ///
 /// # Errors
 ///
-/// [`TransferError`]. The store may have a part of it then, and is to be thrown
-/// away.
+/// [`TransferError`]. The store is empty again then, unless it refuses that too;
+/// a process that ends before leaves a part.
 pub fn import(store: &dyn Store, input: &mut dyn BufRead) -> Result<Transferred, TransferError> {
-    let has_records = Kind::ALL.iter().any(|kind| !store.records(*kind, None, 1).is_empty());
-    if has_records || !store.channels(None, 1).is_empty() {
+    if !is_empty(store) {
         return Err(TransferError::NotEmpty);
     }
+    let imported = import_lines(store, input);
+    if imported.is_err() {
+        // A store that fails refuses this as well, and why is told already.
+        let _ = clear(store);
+    }
+    imported
+}
+
+fn is_empty(store: &dyn Store) -> bool {
+    let has_records = Kind::ALL.iter().any(|kind| !store.records(*kind, None, 1).is_empty());
+    !has_records && store.channels(None, 1).is_empty()
+}
+
+fn clear(store: &dyn Store) -> Result<(), Refused> {
+    loop {
+        let logs = store.channels(None, CHUNK).into_iter();
+        let mut changes: Vec<_> = logs.map(|(channel, _)| Change::Forget { channel }).collect();
+        for kind in Kind::ALL {
+            let records = store.records(kind, None, CHUNK);
+            changes.extend(records.iter().map(|record| Change::Delete(record.key())));
+        }
+        if changes.is_empty() {
+            return Ok(());
+        }
+        store.commit(changes).wait()?;
+    }
+}
+
+fn import_lines(store: &dyn Store, input: &mut dyn BufRead) -> Result<Transferred, TransferError> {
     let mut import = Import { store, log: None, changes: Vec::new(), bytes: 0, line: 0 };
     let mut done = Transferred::default();
     let mut text = String::new();
@@ -244,7 +283,6 @@ pub fn import(store: &dyn Store, input: &mut dyn BufRead) -> Result<Transferred,
         import.line += 1;
         input.take(LINE_BYTES_MAX).read_line(&mut text)?;
         if !text.ends_with('\n') {
-            import.submit()?;
             return Err(TransferError::Incomplete { lines: done.lines() });
         }
         let line = serde_json::from_str(&text)
@@ -329,9 +367,10 @@ impl Import<'_> {
                 let last_active = Timestamp::from_millis(last_active);
                 vec![Change::Put(Record::Sender { id: sender(id)?, last_active })]
             }
-            Line::Join { sender: id, channel, since } => {
+            Line::Join { sender: id, channel, since, standing } => {
                 let since = Timestamp::from_millis(since);
-                vec![Change::Put(Record::Join { sender: sender(id)?, channel: name(&channel)?, since })]
+                let (sender, channel) = (sender(id)?, name(&channel)?);
+                vec![Change::Put(Record::Join { sender, channel, since, standing })]
             }
             Line::Callback { id, sender: of, url, channels } => {
                 let channels = channels.iter().map(|(channel, position)| {
@@ -411,7 +450,7 @@ mod tests {
         "\n",
         r#"{"sender":{"id":9,"last_active":20}}"#,
         "\n",
-        r#"{"join":{"sender":9,"channel":"a","since":21}}"#,
+        r#"{"join":{"sender":9,"channel":"a","since":21,"standing":true}}"#,
         "\n",
         r#"{"callback":{"id":"AQEBAQEBAQEBAQEBAQEBAQ==","sender":9,"url":"http://x/","channels":[["a","0000000000000008:4"]]}}"#,
         "\n",
@@ -437,9 +476,24 @@ mod tests {
         assert_eq!((ends.first, ends.next), (2, 8), "the last two were lost");
         let secret = Record::Value { name: "secret".into(), bytes: Bytes::from_static(b"s") };
         assert_eq!(store.record(&secret.key()), Some(secret));
-        let mut again = Vec::new();
-        assert_eq!(export(&store, &mut again).unwrap(), done);
+        let (mut again, mut told) = (Vec::new(), Transferred::default());
+        assert_eq!(export(&store, &mut again, &mut |so_far| told = so_far).unwrap(), done);
+        assert_eq!(told, done);
         assert_eq!(String::from_utf8(again).unwrap(), EXPORT);
+    }
+
+    #[test]
+    fn an_import_that_fails_leaves_the_store_empty() {
+        let store = MemoryStore::new();
+        let channels = (0..CHUNK + 7).map(|number| {
+            format!("{{\"log\":{{\"channel\":\"{number}\",\"epoch\":\"0000000000000008\",\"first\":1,\"next\":1}}}}\n")
+        });
+        let first = EXPORT.split_inclusive('\n').next().unwrap().to_owned();
+        let text: String = [first].into_iter().chain(channels).collect();
+        let failed = import(&store, &mut text.as_bytes());
+        assert!(matches!(failed, Err(TransferError::Incomplete { lines }) if lines == CHUNK as u64 + 7));
+        assert!(is_empty(&store));
+        assert!(import(&store, &mut EXPORT.as_bytes()).is_ok());
     }
 
     #[test]

@@ -38,6 +38,9 @@ const PINS_BYTES_MAX: u64 = 16 << 20;
 /// The bits of a mode that let others in.
 const OTHERS: u32 = 0o077;
 
+/// Those that let them write.
+const OTHERS_WRITE: u32 = 0o022;
+
 /// The key that is in `dir`, or a new one that is from now on.
 pub(crate) fn identity(dir: &Path) -> Result<Identity, StartError> {
     make_dir(dir)?;
@@ -65,7 +68,7 @@ fn make_dir(dir: &Path) -> Result<(), StartError> {
 fn read_identity(path: &Path) -> Result<Option<Identity>, StartError> {
     let Some((file, text)) = read(path, KEY_BYTES_MAX)? else { return Ok(None) };
     let text = Zeroizing::new(text);
-    let mode = file.metadata().map_err(|error| unreadable(path, &error))?.permissions().mode() & 0o7777;
+    let mode = mode_of(&file, path)?;
     if mode & OTHERS != 0 {
         let reason = format!(
             "others on this machine may read or change this private key (mode {mode:04o}); \
@@ -82,6 +85,11 @@ fn read_identity(path: &Path) -> Result<Option<Identity>, StartError> {
         return Err(wrong(path, reason));
     };
     Ok(Some(Identity::from_seed(&seed)))
+}
+
+fn mode_of(file: &File, path: &Path) -> Result<u32, StartError> {
+    let metadata = file.metadata().map_err(|error| unreadable(path, &error))?;
+    Ok(metadata.permissions().mode() & 0o7777)
 }
 
 /// A file and what is in it; `None` when there is none.
@@ -152,7 +160,16 @@ impl Pins {
         make_dir(dir)?;
         let path = dir.join(PINS_FILE);
         let mut keys = BTreeMap::new();
-        if let Some((_, text)) = read(&path, PINS_BYTES_MAX)? {
+        if let Some((file, text)) = read(&path, PINS_BYTES_MAX)? {
+            let mode = mode_of(&file, &path)?;
+            if mode & OTHERS_WRITE != 0 {
+                let reason = format!(
+                    "others on this machine may change whom this peer trusts (mode {mode:04o}); \
+                     if nobody has, run: chmod 600 {}",
+                    path.display()
+                );
+                return Err(wrong(&path, reason));
+            }
             let lines = text.split(|byte| *byte == b'\n').enumerate().filter(|(_, line)| !line.is_empty());
             for (number, line) in lines {
                 let Some((nick, key)) = pin(line) else {
@@ -317,6 +334,21 @@ mod tests {
         assert_eq!(text.lines().last().unwrap(), format!(r#"{{"nick":"phil","key":"{}"}}"#, key(2)));
         let read: Vec<_> = Pins::load(dir.path()).unwrap().iter().map(|(_, key)| key).collect();
         assert_eq!(read, [key(1), key(2)]);
+    }
+
+    #[test]
+    fn pins_that_others_may_change_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut pins = Pins::load(dir.path()).unwrap();
+        pins.add("phil", key(2));
+        pins.unsaved().unwrap().save().unwrap();
+        let path = dir.path().join(PINS_FILE);
+        set_mode(&path, 0o664);
+        let reason = "whispernet.pins: others on this machine may change whom this peer trusts \
+                      (mode 0664); if nobody has, run: chmod 600 whispernet.pins";
+        assert_eq!(complaint(&dir, &Pins::load(dir.path()).unwrap_err()), reason);
+        set_mode(&path, 0o644);
+        assert_eq!(Pins::load(dir.path()).unwrap().iter().count(), 1);
     }
 
     #[test]

@@ -46,6 +46,8 @@ pub(crate) enum Command {
     History(commands::history::ReadHistory),
     /// List the channels of a server.
     Channels(commands::channels::Channels),
+    /// Check, export or import what a stopped server has kept.
+    Store(commands::store::Store),
     /// Measure a server: deliveries a second, latency, cost.
     #[cfg(target_os = "linux")]
     Bench(commands::bench::Bench),

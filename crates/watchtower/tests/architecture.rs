@@ -21,10 +21,21 @@ const CRATES: &[(&str, &[&str])] = &[
         &["watchtower-hub", "watchtower-protocols", "watchtower-store", "watchtower-whisper"],
     ),
     ("watchtower-client", &["watchtower-hub", "watchtower-protocols"]),
-    // It has a codec of its own, so that a fault in the server's cannot hide from it.
-    ("watchtower-bench", &[]),
+    // It has a codec of its own, so that a fault in the server's cannot hide from it. The store is
+    // what a server that keeps messages is held against.
+    ("watchtower-bench", &["watchtower-hub", "watchtower-store"]),
     ("watchtower-cost", &["watchtower-hub", "watchtower-protocols"]),
     ("watchtower-sim", &["watchtower-hub", "watchtower-protocols"]),
+    (
+        "watchtower",
+        &[
+            "watchtower-server",
+            "watchtower-client",
+            "watchtower-bench",
+            "watchtower-whisper",
+            "watchtower-store",
+        ],
+    ),
     (
         "watchtower-fuzz",
         &[
@@ -35,7 +46,6 @@ const CRATES: &[(&str, &[&str])] = &[
             "watchtower-client",
         ],
     ),
-    ("watchtower", &["watchtower-server", "watchtower-client", "watchtower-bench", "watchtower-whisper"]),
 ];
 
 /// The crates without I/O, and everything that they import directly.

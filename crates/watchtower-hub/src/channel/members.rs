@@ -56,6 +56,11 @@ impl State {
         self.members.get(&sender).is_some_and(|member| !member.slots.is_empty())
     }
 
+    /// Since when the sender is here, and whether until it leaves.
+    pub(crate) fn stay(&self, sender: SenderId) -> Option<(Timestamp, bool)> {
+        self.members.get(&sender).map(|member| (member.since, member.standing))
+    }
+
     pub(crate) fn presence(&self) -> Vec<Presence> {
         let present = |(&sender, member): (&SenderId, &Member)| Presence {
             sender,
@@ -65,6 +70,14 @@ impl State {
         let mut list: Vec<_> = self.members.iter().map(present).collect();
         list.sort_by_key(|presence| presence.sender);
         list
+    }
+
+    /// By which protocol the sender came last, where that is told.
+    pub(crate) fn protocol_of(&self, sender: SenderId) -> &'static str {
+        if self.announcements.is_none() {
+            return "";
+        }
+        self.members.get(&sender).map_or("", |member| member.protocol)
     }
 
     /// The sender's place here, made when there is none.
@@ -86,6 +99,8 @@ impl State {
     /// Keeps a join whose session ended, from `place` on.
     pub(crate) fn put_away(&mut self, sender: SenderId, owned: bool, place: &Arc<Place>, keep: Keep) {
         let Some(member) = self.members.get_mut(&sender) else { return };
+        // What comes ahead of the log is for new subscriptions: this one was.
+        let place = place.in_log();
         let mut unread = match self.durable {
             Some(_) => Unread::At(place.offset()),
             None => Unread::Held(self.kept.hold(place, keep.share)),

@@ -13,7 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use watchtower_hub::{
     Batch, ChannelName, Content, Drained, Format, Hub, NotKept, Position, Publish, Refused, SenderId,
-    Session, Start, Timestamp, WhenLagging,
+    Session, Soon, Start, Timestamp, WhenLagging,
 };
 
 use super::format::PACKET_FORMAT;
@@ -226,6 +226,7 @@ fn code(refused: &Refused) -> (ErrorCode, &'static str) {
         Refused::ReceiverNotJoined { .. } => {
             (ErrorCode::ReceiverNotJoined, "no receiver, or one that has not joined")
         }
+        Refused::ReservedEvent { .. } => (ErrorCode::Refused, "this event name is the server's"),
         Refused::Limit { .. } => (ErrorCode::Refused, "a limit of the server is reached"),
         Refused::NotKept { reason: NotKept::Failed(_), .. } => {
             (ErrorCode::Refused, "the channel is durable, and the disk refused the message")
@@ -233,6 +234,10 @@ fn code(refused: &Refused) -> (ErrorCode, &'static str) {
         Refused::NotKept { .. } => (ErrorCode::Overloaded, "the message was not kept: try again"),
         Refused::Closed => (ErrorCode::Overloaded, SHUTS_DOWN),
     }
+}
+
+fn is_registration(packet: &ClientPacket<'_>) -> bool {
+    matches!(packet, ClientPacket::Register | ClientPacket::RegisterWithSecret(_))
 }
 
 /// Whether whoever sent the packet knows an id that he may use.
@@ -247,8 +252,11 @@ fn shows_id(packet: &ClientPacket<'_>, answer: &Answer) -> bool {
 pub struct PacketStream {
     desk: Desk,
     /// Whether a packet waits until all that was published before it is
-    /// answered.
+    /// answered, or a registration is.
     is_waiting: bool,
+    /// A registration that is not answered before it is kept: a device has its
+    /// id for years. Nothing is carried out meanwhile.
+    registered: Option<(SenderId, Soon<(), NotKept>)>,
     /// Whether it has begun a packet, or has yet to send its first.
     owes: bool,
 }
@@ -257,7 +265,25 @@ impl PacketStream {
     /// A client that has just connected.
     pub fn new(hub: &Hub, options: Options) -> PacketStream {
         let desk = Desk::new(hub, Transport::Tcp, WhenLagging::Close, options);
-        PacketStream { desk, is_waiting: false, owes: true }
+        PacketStream { desk, is_waiting: false, registered: None, owes: true }
+    }
+
+    /// Answers a registration that was waiting, if it is known what came of it;
+    /// whether none waits.
+    fn answer_registration(&mut self, waker: &Waker, now: Timestamp, out: &mut Vec<u8>) -> bool {
+        let Some((sender, kept)) = &mut self.registered else { return true };
+        let Poll::Ready(kept) = kept.poll_with(waker) else { return false };
+        let answer = match kept {
+            Ok(()) => Ok(Some(sender.get())),
+            Err(_) => {
+                // Nobody will know the id.
+                let _ = self.desk.session.hub().unregister(*sender, now);
+                Err((ErrorCode::Overloaded, "the registration was not kept: try again"))
+            }
+        };
+        self.registered = None;
+        self.desk.write_answer(&answer, out);
+        true
     }
 
     /// Appends what was published before now, ahead of an answer that must
@@ -282,7 +308,7 @@ impl PacketStream {
             Decoded::Idle { .. } | Decoded::Incomplete { .. } => true,
             Decoded::Bad(_) => false,
         };
-        !may_go_ahead && !self.desk.unanswered.is_empty()
+        self.registered.is_some() || (!may_go_ahead && !self.desk.unanswered.is_empty())
     }
 
     fn refuse(&self, error: PacketError, out: &mut Vec<u8>) -> Close {
@@ -328,7 +354,15 @@ impl StreamSession for PacketStream {
                         }
                     }
                     let answer = self.desk.carry_out(&packet, now);
-                    self.desk.write_answer(&answer, out);
+                    if let (true, Ok(Some(id))) = (is_registration(&packet), &answer) {
+                        self.registered = SenderId::new(*id).map(|id| (id, self.session().hub().kept()));
+                        if !self.answer_registration(Waker::noop(), now, out) {
+                            self.is_waiting = true;
+                            return Ok(done);
+                        }
+                    } else {
+                        self.desk.write_answer(&answer, out);
+                    }
                 }
                 Decoded::Idle { consumed } => return Ok(done + consumed),
                 Decoded::Incomplete { .. } => {
@@ -347,9 +381,9 @@ impl StreamSession for PacketStream {
         self.is_waiting
     }
 
-    fn poll_answered(&mut self, cx: &mut Context<'_>, _now: Timestamp, out: &mut Vec<u8>) -> Poll<()> {
+    fn poll_answered(&mut self, cx: &mut Context<'_>, now: Timestamp, out: &mut Vec<u8>) -> Poll<()> {
         self.desk.answer(cx.waker(), |desk, (code, text)| desk.refuse(code, text, out));
-        if !self.desk.unanswered.is_empty() {
+        if !self.answer_registration(cx.waker(), now, out) || !self.desk.unanswered.is_empty() {
             return Poll::Pending;
         }
         self.is_waiting = false;
@@ -444,7 +478,7 @@ impl PacketPeer {
                     rest = rest.get(consumed..).unwrap_or_default();
                     // A registration that cannot be answered helps nobody.
                     if !has_room(answered, ACK_BYTES) {
-                        return;
+                        return self.desk.options.errors.count_unanswered();
                     }
                     if let ClientPacket::Leave { sender, .. } = packet {
                         self.deliver_before_leaving(sender, now, &mut send);
@@ -472,7 +506,7 @@ impl PacketPeer {
                 }
             };
             if !has_room(answered, Desk::answer_bytes(&result)) {
-                return;
+                return self.desk.options.errors.count_unanswered();
             }
             packet_out.clear();
             self.desk.write_answer(&result, &mut packet_out);

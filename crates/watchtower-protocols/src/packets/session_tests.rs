@@ -4,6 +4,7 @@
 
 mod bounds;
 mod durable;
+mod kept;
 mod properties;
 
 use std::net::{IpAddr, Ipv4Addr};

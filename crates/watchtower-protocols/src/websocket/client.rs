@@ -203,7 +203,7 @@ impl Client<'_> {
         if let Some(sender) = self.line.sender {
             return Ok(sender);
         }
-        let sender = self.line.session.register(self.now)?;
+        let sender = self.line.session.register_passing(self.now)?;
         self.line.sender = Some(sender);
         Ok(sender)
     }

@@ -99,7 +99,7 @@ impl User {
         now: Timestamp,
     ) -> Result<User, Refused> {
         let session = hub.open("webtalk", WhenLagging::Skip);
-        let id = session.register(now)?;
+        let id = session.register_passing(now)?;
         if let Err(refused) = session.join(id, first, now) {
             // A user that nobody hears of takes nobody's place.
             hub.unregister(id, now)?;

@@ -100,6 +100,15 @@ pub enum NotJoined {
     NoRandomness,
 }
 
+/// Keeps what there is to know of subscriptions, for [`Callbacks::restore`]. Waits
+/// for nothing.
+pub trait Records: Send + Sync {
+    /// A subscription began, or has come further.
+    fn put(&self, record: &Record);
+    /// A subscription ended.
+    fn end(&self, id: SubscriptionId);
+}
+
 /// All callback subscriptions of a server. Clones are the same.
 #[derive(Clone)]
 pub struct Callbacks(Arc<Inner>);
@@ -108,6 +117,8 @@ struct Inner {
     hub: Hub,
     format: Arc<dyn Format>,
     shared: Shared<CallbackClient>,
+    /// Where subscriptions are kept; none without a data directory.
+    records: Option<Arc<dyn Records>>,
     registry: Mutex<Registry>,
     /// True from the beginning of the end. Every worker holds a receiver while
     /// it runs. Changed under the registry's lock.
@@ -128,7 +139,8 @@ struct Running {
 }
 
 impl Callbacks {
-    /// Callbacks for the messages of `hub`, each a JSON text in `format`.
+    /// Callbacks for the messages of `hub`, each a JSON text in `format`, which
+    /// are kept in `records`.
     ///
     /// # Errors
     ///
@@ -138,12 +150,13 @@ impl Callbacks {
         format: Arc<dyn Format>,
         network: Network,
         settings: CallbackSettings,
+        records: Option<Arc<dyn Records>>,
     ) -> Result<Callbacks, NoClient> {
         let client = CallbackClient::new(network, settings.policy.clone(), settings.timeout)?;
         let shared = Shared::new(client, settings.key.clone(), settings.give_up);
         let registry = Mutex::new(Registry { settings, of_sender: HashMap::new(), count: 0 });
         let draining = watch::Sender::new(false);
-        Ok(Callbacks(Arc::new(Inner { hub, format, shared, registry, draining })))
+        Ok(Callbacks(Arc::new(Inner { hub, format, shared, records, registry, draining })))
     }
 
     /// Changes the settings, for attempts and subscriptions that begin from
@@ -190,7 +203,8 @@ impl Callbacks {
         self.0.join(sender, url, None, &channels, now)
     }
 
-    /// Takes up a subscription after a restart, where its receiver was.
+    /// Takes up a subscription after a restart, where its receiver was. How many
+    /// there may be does not count.
     ///
     /// # Errors
     ///
@@ -199,6 +213,16 @@ impl Callbacks {
         let after = |(channel, position): &(_, _)| (ChannelName::clone(channel), Start::After(*position));
         let channels: Vec<_> = record.channels.iter().map(after).collect();
         self.0.join(record.sender, &record.url, Some(record.id), &channels, now)
+    }
+
+    /// Keeps how far subscriptions have come that have come further. To be called
+    /// about once a second, since what is not kept is delivered again after a
+    /// restart; and after [`Callbacks::drain`].
+    pub fn save(&self) {
+        let Some(records) = &self.0.records else { return };
+        let registry = self.0.registry.lock();
+        let moved = registry.of_sender.values().flatten().filter_map(|running| running.subscription.moved());
+        moved.for_each(|record| records.put(&record));
     }
 
     /// Ends the subscriptions of `sender` that it has left the last channel
@@ -260,22 +284,31 @@ impl Inner {
             return Err(NotJoined::Draining);
         }
         let known = registry.find(sender, url);
-        if known.is_none() {
-            registry.has_room(sender)?;
+        if known.is_none() && id.is_none() {
+            registry.has_room(sender, &self.shared.metrics)?;
         }
         let names = channels.iter().map(|(channel, _)| channel);
         let _rehearsal = Subscription::rehearse(&self.hub, sender, names, now)?;
         if let Some(subscription) = known {
-            return Ok(subscription.subscribe(channels, now)?);
+            subscription.subscribe(channels, now)?;
+            self.keep(&subscription);
+            return Ok(());
         }
         let id = id.map_or_else(random_id, Ok)?;
         let subscription = Arc::new(Subscription::open(&self.hub, id, sender, url.clone()));
         subscription.subscribe(channels, now)?;
+        self.keep(&subscription);
         let worker = run(self.clone(), subscription.clone(), self.draining.subscribe());
         let worker = tokio::spawn(worker).abort_handle();
         registry.add(Running { subscription, worker });
         self.shared.metrics.set_subscriptions(registry.count);
         Ok(())
+    }
+
+    fn keep(&self, subscription: &Subscription) {
+        if let Some(records) = &self.records {
+            records.put(&subscription.record());
+        }
     }
 
     /// What follows when a worker ended; whether it is not to go on.
@@ -300,6 +333,9 @@ impl Inner {
             tracing::info!(url = %subscription.url, reason = end.reason(), "a callback subscription ended");
             subscription.end_joins();
             worker.abort();
+            if let Some(records) = &self.records {
+                records.end(subscription.id);
+            }
             self.shared.metrics.ended(end);
         }
         self.shared.metrics.set_subscriptions(registry.count);
@@ -329,14 +365,16 @@ impl Registry {
         of_sender.find(|running| running.subscription.url == *url).map(|running| running.subscription.clone())
     }
 
-    fn has_room(&self, sender: SenderId) -> Result<(), NotJoined> {
+    fn has_room(&self, sender: SenderId, metrics: &CallbackMetrics) -> Result<(), NotJoined> {
         let of_sender = self.of_sender.get(&sender).map_or(0, Vec::len);
         let for_one = self.settings.subscriptions_per_sender_max;
         let in_all = self.settings.subscriptions_max;
         if of_sender >= for_one {
+            metrics.refused("max_subscriptions_per_sender");
             return Err(NotJoined::TooMany { of: "of one sender", limit: for_one });
         }
         if self.count >= in_all {
+            metrics.refused("max_subscriptions");
             return Err(NotJoined::TooMany { of: "in all", limit: in_all });
         }
         Ok(())

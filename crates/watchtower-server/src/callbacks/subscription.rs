@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use parking_lot::Mutex;
@@ -30,6 +31,8 @@ pub(super) struct Subscription {
     session: Session,
     /// The last message of each channel that the receiver has.
     accepted: Mutex<BTreeMap<ChannelName, Position>>,
+    /// Whether that has changed since it was kept.
+    has_moved: AtomicBool,
 }
 
 /// What is to be kept of a subscription, so that it goes on after a restart.
@@ -52,7 +55,14 @@ impl Subscription {
     /// stays bounded and it goes on when it has recovered ([model: log]).
     pub(super) fn open(hub: &Hub, id: SubscriptionId, sender: SenderId, url: CallbackUrl) -> Subscription {
         let session = hub.open(PROTOCOL, WhenLagging::Skip);
-        Subscription { id, sender, url, session, accepted: Mutex::default() }
+        Subscription {
+            id,
+            sender,
+            url,
+            session,
+            accepted: Mutex::default(),
+            has_moved: AtomicBool::new(false),
+        }
     }
 
     /// Delivers these channels too. One that is delivered already stays where
@@ -86,7 +96,12 @@ impl Subscription {
     /// whether none remains.
     pub(super) fn forget_left(&self) -> bool {
         let hub = self.session.hub();
-        self.accepted.lock().retain(|channel, _| hub.has_joined(self.sender, channel));
+        let mut accepted = self.accepted.lock();
+        let before = accepted.len();
+        accepted.retain(|channel, _| hub.has_joined(self.sender, channel));
+        if accepted.len() < before {
+            self.has_moved.store(true, Ordering::Relaxed);
+        }
         self.session.subscriptions() == 0
     }
 
@@ -94,6 +109,11 @@ impl Subscription {
     /// it.
     pub(super) fn end_joins(&self) {
         self.session.end_joins_on_close();
+    }
+
+    /// What is to be kept of it, if that has changed since it was last asked.
+    pub(super) fn moved(&self) -> Option<Record> {
+        self.has_moved.swap(false, Ordering::Relaxed).then(|| self.record())
     }
 
     pub(super) fn record(&self) -> Record {
@@ -169,6 +189,7 @@ impl Feed for HubFeed {
             && let Some(accepted) = self.subscription.accepted.lock().get_mut(&first.channel)
         {
             *accepted = first.position;
+            self.subscription.has_moved.store(true, Ordering::Relaxed);
         }
     }
 }

@@ -62,7 +62,7 @@ fn hub(settings: Settings) -> Hub {
 
 fn callbacks(hub: &Hub, settings: CallbackSettings) -> Callbacks {
     let network = Network { lookup: Arc::new(Nowhere), ..Network::of_this_machine().expect("TLS") };
-    Callbacks::new(hub.clone(), Arc::new(Lines), network, settings).expect("a client")
+    Callbacks::new(hub.clone(), Arc::new(Lines), network, settings, None).expect("a client")
 }
 
 fn channel(name: &str) -> ChannelName {

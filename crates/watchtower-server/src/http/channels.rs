@@ -95,6 +95,7 @@ pub(super) async fn join(State(state): State<Arc<HttpState>>, body: WholeBody) -
     let request: ChannelsRequest<'_> = body.json()?;
     let channels = request.channels.channels()?;
     state.hub.join(request.sender.sender()?, &channels, state.now())?;
+    state.kept().await?;
     Ok(channels_answer(channels))
 }
 
@@ -123,6 +124,7 @@ pub(super) async fn join_async(
     let url =
         state.callbacks.parse_url(&url).map_err(|error| ApiError::InvalidCallbackUrl(error.to_string()))?;
     state.callbacks.join(sender, &url, &channels, state.now())?;
+    state.kept().await?;
     Ok(channels_answer(channels))
 }
 
@@ -150,6 +152,7 @@ pub(super) async fn leave(
         state.hub.leave(sender, channel, now)?;
     }
     state.callbacks.sender_left(sender);
+    state.kept().await?;
     Ok(channels_answer(channels))
 }
 

@@ -1,36 +1,56 @@
-//! What durable channels are kept in: the store on disk, behind the hub's port.
+//! What outlives the server: the store on disk, behind the hub's port, and behind
+//! that of callbacks.
 //!
 //! Knows no channel's members and no protocol. Nothing here runs on a worker of
 //! the runtime but what does not wait.
 
 mod counts;
 mod readers;
+mod registry;
+mod restore;
 mod retention;
 
 use std::fmt;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use prometheus_client::collector::Collector;
 use watchtower_hub::{
-    Appended, ChannelName, Ends, Ledger, Message, NotKept, NotRead, Page, ReadLimit, Settings, WasRead,
+    Appended, ChannelName, Ends, Hub, Ledger, Message, NotKept, NotRead, Note, Page, ReadLimit, Settings,
+    Timestamp, WasRead,
 };
-use watchtower_store::{Change, DiskOptions, DiskStore, Notice, OpenError, Refused, Store};
+use watchtower_store::{
+    Callback, Change, DiskOptions, DiskStore, Key, Kind, Notice, OpenError, Record, Refused, Store,
+};
 
 pub(crate) use self::counts::DiskCounts;
 use self::counts::Show;
 use self::readers::Readers;
+use self::registry::Registry;
 use self::retention::Retainer;
+use crate::callbacks::delivery::SubscriptionId;
+use crate::callbacks::{self, Callbacks};
 
 /// The folder in `data_dir` that the store is in.
 const FOLDER: &str = "store";
+
+/// How many logs are ended with one sync.
+const FORGET_AT_ONCE: usize = 4096;
+
+/// How long a store may be in use by a process that ends, and how often it is
+/// looked.
+const IN_USE_PATIENCE: Duration = Duration::from_secs(2);
+const IN_USE_PAUSE: Duration = Duration::from_millis(50);
 
 /// The store on disk. Dropping it closes it.
 pub(crate) struct DiskLedger {
     store: Arc<DiskStore>,
     readers: Readers,
+    registry: Registry,
     /// Drops what is kept no longer.
     retainer: Mutex<Option<Retainer>>,
     counts: DiskCounts,
@@ -52,15 +72,17 @@ impl DiskLedger {
     ) -> Result<DiskLedger, OpenError> {
         let told = counts.clone();
         let options = DiskOptions::new(data_dir.join(FOLDER)).observed(move |notice| tell(notice, &told));
-        let store = Arc::new(DiskStore::open(options)?);
+        let store = Arc::new(open(&options)?);
         let cannot_start = |source: io::Error| OpenError::Io {
             doing: "cannot start a thread for",
             path: data_dir.to_owned(),
             source,
         };
+        forget_empty(&store, settings.limits.channels_max);
         let readers = Readers::start(&store).map_err(cannot_start)?;
         let retainer = Retainer::start(store.clone(), settings).map_err(cannot_start)?;
-        Ok(DiskLedger { store, readers, retainer: Mutex::new(Some(retainer)), counts })
+        let registry = Registry::new(store.clone());
+        Ok(DiskLedger { store, readers, registry, retainer: Mutex::new(Some(retainer)), counts })
     }
 
     /// What shows its counts.
@@ -68,11 +90,49 @@ impl DiskLedger {
         Box::new(Show { counts: self.counts.clone(), store: self.store.clone() })
     }
 
+    /// Gives the hub the senders that there were, with their joins. To be called
+    /// before anybody is served.
+    pub(crate) fn restore(&self, hub: &Hub, now: Timestamp) {
+        let restored = restore::restore(&*self.store, hub, now);
+        let given_up = restored.given_up.len();
+        tracing::info!(
+            senders = restored.senders,
+            joins = restored.joins,
+            "taken up from the data directory"
+        );
+        if given_up > 0 {
+            tracing::warn!(
+                joins = given_up,
+                "joins were given up: limits.max_channels is reached, or their sender is gone"
+            );
+        }
+        restored.given_up.into_iter().for_each(|key| self.registry.change(key, None));
+    }
+
+    /// Takes up the callback subscriptions that there were, after their senders.
+    /// Needs a tokio runtime.
+    pub(crate) fn restore_callbacks(&self, callbacks: &Callbacks, now: Timestamp) {
+        for record in self.store.records(Kind::Callback, None, usize::MAX) {
+            let key = record.key();
+            if let Err(reason) = restore::restore_callback(record, callbacks, now) {
+                tracing::warn!(reason, "a callback subscription was given up");
+                self.registry.change(key, None);
+            }
+        }
+    }
+
+    /// Tries again what the disk refused of senders, joins and callbacks. To be called about once a
+    /// second.
+    pub(crate) fn retry(&self) {
+        self.registry.retry();
+    }
+
     /// Answers all that was submitted, and refuses what comes then. Waits for
     /// the disk.
     pub(crate) fn close(&self) {
         drop(self.retainer.lock().take());
         self.readers.close();
+        self.registry.close();
         self.store.close();
     }
 }
@@ -115,8 +175,35 @@ impl Ledger for DiskLedger {
         self.store.ends(channel)
     }
 
+    fn logs(&self) -> usize {
+        self.store.logs()
+    }
+
     fn channels(&self, after: Option<&ChannelName>, limit: usize) -> Vec<(ChannelName, Ends)> {
         self.store.channels(after, limit)
+    }
+
+    fn note(&self, note: Note) {
+        self.registry.note(note);
+    }
+
+    fn when_kept(&self, done: Appended) {
+        self.registry.when_kept(done);
+    }
+}
+
+impl callbacks::Records for DiskLedger {
+    fn put(&self, record: &callbacks::Record) {
+        self.registry.put(Record::Callback(Callback {
+            id: record.id.to_bytes(),
+            sender: record.sender,
+            url: record.url.as_str().into(),
+            channels: record.channels.clone(),
+        }));
+    }
+
+    fn end(&self, id: SubscriptionId) {
+        self.registry.change(Key::Callback(id.to_bytes()), None);
     }
 }
 
@@ -130,6 +217,40 @@ impl Drop for DiskLedger {
     fn drop(&mut self) {
         self.close();
     }
+}
+
+/// Opens a store that another process may just be leaving.
+fn open(options: &DiskOptions) -> Result<DiskStore, OpenError> {
+    let began = Instant::now();
+    loop {
+        match DiskStore::open(options.clone()) {
+            Err(OpenError::InUse { .. }) if began.elapsed() < IN_USE_PATIENCE => thread::sleep(IN_USE_PAUSE),
+            opened => return opened,
+        }
+    }
+}
+
+/// Ends the logs of which nothing is kept any more, when there are so many that
+/// new ones may have no room. To be called before anybody can know their epochs.
+fn forget_empty(store: &DiskStore, logs_max: usize) {
+    if store.logs() <= logs_max / 2 {
+        return;
+    }
+    let empty = store.channels(None, usize::MAX).into_iter().filter(|(_, ends)| ends.messages() == 0);
+    let mut forget = empty.map(|(channel, _)| Change::Forget { channel });
+    let mut ended = 0;
+    loop {
+        let few: Vec<_> = forget.by_ref().take(FORGET_AT_ONCE).collect();
+        if few.is_empty() {
+            break;
+        }
+        ended += few.len();
+        if let Err(refused) = store.commit(few).wait() {
+            tracing::warn!(%refused, "logs of which nothing is kept could not be ended");
+            return;
+        }
+    }
+    tracing::info!(logs = ended, "logs of durable channels were ended, since nothing of them is kept");
 }
 
 fn not_kept(refused: &Refused) -> NotKept {
@@ -160,7 +281,9 @@ fn tell(notice: &Notice, counts: &DiskCounts) {
             counts.damaged();
             tracing::warn!("{notice}");
         }
-        Notice::SetAside { .. } | Notice::Untidy { .. } => tracing::warn!("{notice}"),
+        Notice::Exposed { .. } | Notice::SetAside { .. } | Notice::Untidy { .. } => {
+            tracing::warn!("{notice}");
+        }
         Notice::Unfinished { .. } => tracing::info!("{notice}"),
     }
 }

@@ -3,7 +3,9 @@
 
 use std::fs::OpenOptions;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::contents::Contents;
 use super::folder::{Folder, Numbers, VERSION, index_path};
@@ -11,7 +13,7 @@ use super::frame::Seal;
 use super::index::{Index, Opened};
 use super::segment::{Scan, SegmentHeader, lost_frames, scan};
 use crate::error::at;
-use crate::{Observer, OpenError};
+use crate::{Notice, Observer, OpenError};
 
 /// What [`check`] has found.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -24,21 +26,53 @@ pub struct Report {
     pub records: u64,
     /// Bytes at the ends of files that were never acknowledged.
     pub unfinished_bytes: u64,
-    /// Damaged files. What is wrong with each was told to the observer.
+    /// Damaged and missing files. What is wrong with each was told to the
+    /// observer.
     pub damaged: usize,
 }
 
-/// Reads every byte of the store in a folder that no process has open. Changes
-/// nothing, save that the lock is taken.
+/// What [`check`] has found in one file of messages and the index beside it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileReport {
+    /// Which.
+    pub file: PathBuf,
+    /// How long it is.
+    pub bytes: u64,
+    /// As in [`Report`].
+    pub messages: u64,
+    /// As in [`Report`].
+    pub records: u64,
+    /// As in [`Report`].
+    pub unfinished_bytes: u64,
+    /// Whether it or its index is damaged, or the file before it missing.
+    pub is_damaged: bool,
+    /// How many such files there are, this and those to come included.
+    pub to_do: usize,
+}
+
+/// Reads every byte of the store in a folder that no process has open, and tells
+/// `each` file as it goes. Changes nothing, save that the lock is taken.
 ///
 /// # Errors
 ///
 /// [`OpenError`], if the store cannot be read at all.
-pub fn check(folder: &Path, observer: Observer) -> Result<Report, OpenError> {
-    if !folder.join("log").is_dir() {
-        return Err(OpenError::NotAStore { folder: folder.to_owned() });
+pub fn check(
+    folder: &Path,
+    observer: Observer,
+    each: &mut dyn FnMut(&FileReport),
+) -> Result<Report, OpenError> {
+    if !Folder::is_store(folder) {
+        return Err(OpenError::Missing { folder: folder.to_owned() });
     }
-    let folder = Folder::lock(folder, observer)?;
+    let damaged = Arc::new(AtomicUsize::new(0));
+    let count = damaged.clone();
+    let counting = move |notice: &Notice| {
+        if matches!(notice, Notice::Damaged { .. }) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+        observer(notice);
+    };
+    let folder = Folder::lock(folder, Arc::new(counting))?;
     let mut report = Report::default();
     let segments = folder.segments()?;
     let mut headers = Vec::new();
@@ -55,17 +89,24 @@ pub fn check(folder: &Path, observer: Observer) -> Result<Report, OpenError> {
     let mut before: Option<Numbers> = None;
     for (at_index, (numbers, header)) in segments.iter().zip(&headers).enumerate() {
         let path = folder.log_path(*numbers);
+        let damaged_before = damaged.load(Ordering::Relaxed);
         if before.is_some_and(|before| before.last + 1 < numbers.first) {
             folder.damaged(&path, "the segment before it is missing");
-            report.damaged += 1;
         }
         before = Some(*numbers);
         let next = headers.get(at_index + 1).copied().flatten();
         let previous = next.map(|next| next.previous);
         let generation = header.map_or(0, |header| header.generation);
         let ends = previous.filter(|previous| previous.generation == generation).map(|previous| previous.end);
-        check_segment(&folder, &path, *header, ends, &seal, &mut report).map_err(at("cannot read", &path))?;
+        let found = check_segment(&folder, &path, *header, ends, &seal).map_err(at("cannot read", &path))?;
+        let is_damaged = damaged.load(Ordering::Relaxed) > damaged_before;
+        each(&FileReport { is_damaged, to_do: segments.len() - at_index, ..found });
+        report.segments += 1;
+        report.messages += found.messages;
+        report.records += found.records;
+        report.unfinished_bytes += found.unfinished_bytes;
     }
+    report.damaged = damaged.load(Ordering::Relaxed);
     Ok(report)
 }
 
@@ -75,8 +116,7 @@ fn check_segment(
     header: Option<SegmentHeader>,
     ends: Option<u64>,
     seal: &Seal,
-    report: &mut Report,
-) -> io::Result<()> {
+) -> io::Result<FileReport> {
     let file = OpenOptions::new().read(true).open(path)?;
     let index_path = index_path(path);
     let index = match Index::open(&index_path, header.map(|header| header.generation), seal) {
@@ -84,7 +124,6 @@ fn check_segment(
         Ok(Opened::OfAnother) => None,
         Ok(Opened::Damaged) => {
             folder.damaged(&index_path, "it is not what was written; the segment says the same");
-            report.damaged += 1;
             None
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
@@ -92,20 +131,22 @@ fn check_segment(
     };
     let ends = index.as_ref().map(|(_, outline)| outline.end).or(ends);
     let Scan { contents, unfinished_bytes, damaged, broken, .. } = scan(&file, seal, ends)?;
-    report.segments += 1;
-    report.messages += contents.runs.values().flatten().map(|run| run.positions.len() as u64).sum::<u64>();
-    report.records += contents.metas.len() as u64;
-    report.unfinished_bytes += unfinished_bytes;
     if damaged || header.is_none() {
         folder.damaged(path, lost_frames(&broken));
-        report.damaged += 1;
     } else if let Some((index, _)) = index
         && !agrees(&index, &contents)?
     {
         folder.damaged(&index_path, "it does not say what the segment does");
-        report.damaged += 1;
     }
-    Ok(())
+    Ok(FileReport {
+        file: path.to_owned(),
+        bytes: file.metadata()?.len(),
+        messages: contents.runs.values().flatten().map(|run| run.positions.len() as u64).sum(),
+        records: contents.metas.len() as u64,
+        unfinished_bytes,
+        is_damaged: false,
+        to_do: 0,
+    })
 }
 
 /// Whether an index says of each message where it is.

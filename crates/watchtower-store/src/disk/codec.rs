@@ -242,8 +242,10 @@ fn put_key(key: &Key, out: &mut Vec<u8>) {
 
 fn put_value(record: &Record, out: &mut Vec<u8>) {
     match record {
-        Record::Sender { last_active: time, .. } | Record::Join { since: time, .. } => {
-            put_u64(time.as_millis(), out);
+        Record::Sender { last_active, .. } => put_u64(last_active.as_millis(), out),
+        Record::Join { since, standing, .. } => {
+            put_u64(since.as_millis(), out);
+            out.push(u8::from(*standing));
         }
         Record::Callback(callback) => {
             put_u32(callback.sender.get(), out);
@@ -345,7 +347,13 @@ impl<'a> Input<'a> {
         Some(match key {
             Key::Sender(id) => Record::Sender { id, last_active: Timestamp::from_millis(self.u64()?) },
             Key::Join(sender, channel) => {
-                Record::Join { sender, channel, since: Timestamp::from_millis(self.u64()?) }
+                let since = Timestamp::from_millis(self.u64()?);
+                let standing = match self.u8()? {
+                    0 => false,
+                    1 => true,
+                    _ => return None,
+                };
+                Record::Join { sender, channel, since, standing }
             }
             Key::Callback(id) => {
                 let sender = SenderId::new(self.u32()?)?;
@@ -405,7 +413,7 @@ mod tests {
         let callback = Callback { id: [3; 16], sender, url: "http://a/".into(), channels };
         let records = [
             Record::Sender { id: sender, last_active: time },
-            Record::Join { sender, channel: channel.clone(), since: time },
+            Record::Join { sender, channel: channel.clone(), since: time, standing: true },
             Record::Callback(callback),
             Record::Value { name: "secret".into(), bytes: Bytes::from_static(b"\0\xff") },
         ];

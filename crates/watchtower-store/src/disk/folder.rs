@@ -5,7 +5,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::error::at;
@@ -13,6 +13,9 @@ use crate::{Notice, Observer, OpenError};
 
 /// The version of the format that is written, and the latest one that is read.
 pub(crate) const VERSION: u32 = 1;
+
+/// The bits of a mode that let others in.
+const OTHERS: u32 = 0o077;
 
 /// A folder that this process has for itself while this lives.
 pub(crate) struct Folder {
@@ -58,6 +61,11 @@ impl Numbers {
 }
 
 impl Folder {
+    /// Whether there is a store, damaged or not.
+    pub(crate) fn is_store(path: &Path) -> bool {
+        path.join("log").is_dir() || path.join("store").is_file()
+    }
+
     /// Takes the folder, which is made when it is not there.
     pub(crate) fn lock(path: &Path, observer: Observer) -> Result<Folder, OpenError> {
         for folder in [path.to_owned(), path.join("log")] {
@@ -71,7 +79,19 @@ impl Folder {
             Err(TryLockError::WouldBlock) => return Err(OpenError::InUse { folder: path.to_owned() }),
             Err(TryLockError::Error(error)) => return Err(at("cannot lock", &lock_path)(error)),
         }
-        Ok(Folder { path: path.to_owned(), observer, _lock: lock })
+        let folder = Folder { path: path.to_owned(), observer, _lock: lock };
+        folder.look_at_mode().map_err(at("cannot look at", path))?;
+        Ok(folder)
+    }
+
+    /// Says if others may look into the folder: what is in it was written for its
+    /// owner alone, but may have been copied.
+    fn look_at_mode(&self) -> io::Result<()> {
+        let mode = fs::metadata(&self.path)?.permissions().mode() & 0o7777;
+        if mode & OTHERS != 0 {
+            self.notice(&Notice::Exposed { folder: self.path.clone(), mode });
+        }
+        Ok(())
     }
 
     pub(crate) fn notice(&self, notice: &Notice) {

@@ -38,7 +38,7 @@ use std::thread::{self, JoinHandle};
 use parking_lot::{Mutex, RwLock};
 use watchtower_hub::{Audience, ChannelName, Epoch};
 
-pub use self::check::{Report, check};
+pub use self::check::{FileReport, Report, check};
 #[cfg(feature = "fuzzing")]
 pub use self::codec::read_and_write;
 use self::contents::Contents;
@@ -63,8 +63,10 @@ const CHANGE_BYTES: usize = 256;
 /// How a store on disk is opened.
 #[derive(Clone)]
 pub struct DiskOptions {
-    /// Its folder, which is made when it is not there.
+    /// Its folder.
     pub folder: PathBuf,
+    /// Whether a store is made where there is none.
+    pub create: bool,
     /// How much may wait to be written, in bytes; what is submitted beyond is
     /// refused.
     pub queue_bytes_max: usize,
@@ -76,10 +78,12 @@ pub struct DiskOptions {
 }
 
 impl DiskOptions {
-    /// A store in that folder, which tells nobody of trouble.
+    /// A store in that folder, which is made when it is not there, and tells
+    /// nobody of trouble.
     pub fn new(folder: impl Into<PathBuf>) -> DiskOptions {
         DiskOptions {
             folder: folder.into(),
+            create: true,
             queue_bytes_max: 64 << 20,
             segment_bytes: 64 << 20,
             observer: Arc::new(|_: &Notice| {}),
@@ -117,7 +121,10 @@ impl DiskStore {
     }
 
     fn open_on(medium: Medium, options: DiskOptions) -> Result<DiskStore, OpenError> {
-        let DiskOptions { folder: path, queue_bytes_max, segment_bytes, observer } = options;
+        let DiskOptions { folder: path, create, queue_bytes_max, segment_bytes, observer } = options;
+        if !create && !Folder::is_store(&path) {
+            return Err(OpenError::Missing { folder: path });
+        }
         let segment_bytes = segment_bytes.clamp(4096, 256 << 20);
         let folder = Folder::lock(&path, observer)?;
         let open::Opened { id, seal, state, segments, next, reserved } = open::open(&folder)?;
@@ -174,6 +181,11 @@ impl DiskStore {
     /// How often what was written was synced since the store was opened.
     pub fn syncs(&self) -> u64 {
         self.shared.syncs.load(Ordering::Relaxed)
+    }
+
+    /// How many channels have a log. Does not wait.
+    pub fn logs(&self) -> usize {
+        self.shared.view.read().state.logs().len()
     }
 
     /// How much waits to be written, in bytes.

@@ -224,7 +224,7 @@ fn survives(folder: &Path, channels: &[ChannelName], what: &str) -> usize {
     let ends: Vec<_> = channels.iter().map(|channel| store.ends(channel)).collect();
     drop(store);
     let told_again = Told::default();
-    let report = check(folder, told_again.options(folder, 4096).observer).unwrap();
+    let report = check(folder, told_again.options(folder, 4096).observer, &mut |_| {}).unwrap();
     // What is not a message is not read while there is an index that says it too.
     let unnoticed = usize::from(told.all().is_empty());
     assert!(report.damaged <= unnoticed, "{what}: {:?} after {:?}", told_again.all(), told.all());
@@ -334,6 +334,43 @@ fn a_newer_store_is_refused_and_left_as_it_is() {
 }
 
 #[test]
+fn where_there_is_no_store_none_is_made_unless_that_is_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("data");
+    let opened = DiskStore::open(DiskOptions { create: false, ..DiskOptions::new(&path) });
+    assert!(matches!(opened, Err(OpenError::Missing { .. })));
+    assert!(matches!(check(&path, Arc::new(|_: &Notice| {}), &mut |_| {}), Err(OpenError::Missing { .. })));
+    assert!(!path.exists());
+    drop(DiskStore::open(DiskOptions::new(&path)).unwrap());
+    assert!(DiskStore::open(DiskOptions { create: false, ..DiskOptions::new(&path) }).is_ok());
+}
+
+#[test]
+fn checking_tells_of_each_file_what_is_in_it_and_whether_it_is_damaged() {
+    let (folder, _) = sample();
+    let checked = || {
+        let mut reports = Vec::new();
+        let observer = Arc::new(|_: &Notice| {});
+        let report = check(folder.path(), observer, &mut |file| reports.push(file.clone())).unwrap();
+        (report, reports)
+    };
+    let (report, files) = checked();
+    assert_eq!((report.damaged, report.segments), (0, files.len()));
+    assert_eq!(files.iter().map(|file| file.messages).sum::<u64>(), report.messages);
+    assert!(files.iter().map(|file| file.to_do).eq((1..=files.len()).rev()));
+    assert!(files.iter().all(|file| !file.is_damaged && file.bytes > 0));
+    let (path, length) = (&files[1].file, files[1].bytes);
+    fs::OpenOptions::new().write(true).open(path).unwrap().set_len(length - 1).unwrap();
+    let mut identity = fs::read(folder.path().join("store")).unwrap();
+    identity[30] ^= 1;
+    fs::write(folder.path().join("store"), identity).unwrap();
+    let (report, files) = checked();
+    assert_eq!(report.damaged, 2, "a segment, and the file that says whose they are");
+    let damaged: Vec<bool> = files.iter().map(|file| file.is_damaged).collect();
+    assert!(damaged.iter().enumerate().all(|(index, is_damaged)| *is_damaged == (index == 1)), "{damaged:?}");
+}
+
+#[test]
 fn a_store_that_is_open_is_refused_and_files_are_for_its_owner_alone() {
     use std::os::unix::fs::PermissionsExt;
     let folder = tempfile::tempdir().unwrap();
@@ -341,13 +378,19 @@ fn a_store_that_is_open_is_refused_and_files_are_for_its_owner_alone() {
     let store = DiskStore::open(DiskOptions::new(&path)).unwrap();
     let second = DiskStore::open(DiskOptions::new(&path)).err().unwrap();
     assert!(matches!(second, OpenError::InUse { .. }), "{second}");
-    assert!(matches!(check(&path, Arc::new(|_: &Notice| {})), Err(OpenError::InUse { .. })));
+    let checked = check(&path, Arc::new(|_: &Notice| {}), &mut |_| {});
+    assert!(matches!(checked, Err(OpenError::InUse { .. })));
     for file in files(&path) {
         assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600, "{}", file.display());
     }
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
     drop(store);
-    assert!(DiskStore::open(DiskOptions::new(&path)).is_ok());
+    let told = Told::default();
+    drop(DiskStore::open(told.options(&path, 4096)).unwrap());
+    assert_eq!(told.all(), []);
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o750)).unwrap();
+    drop(DiskStore::open(told.options(&path, 4096)).unwrap());
+    assert_eq!(told.all(), [Notice::Exposed { folder: path, mode: 0o750 }]);
 }
 
 #[test]

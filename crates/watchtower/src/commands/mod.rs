@@ -14,6 +14,7 @@ pub(crate) mod register;
 mod remote;
 pub(crate) mod rocket;
 pub(crate) mod serve;
+pub(crate) mod store;
 pub(crate) mod subscribe;
 pub(crate) mod webtalk;
 pub(crate) mod whisper;
@@ -34,6 +35,7 @@ pub(crate) fn run(command: Command) -> Result<(), Failure> {
         Command::Sub(subscribe) => subscribe.run(),
         Command::History(history) => history.run(),
         Command::Channels(channels) => channels.run(),
+        Command::Store(store) => store.run(),
         #[cfg(target_os = "linux")]
         Command::Bench(bench) => bench.run(),
         Command::Completions(completions) => completions.run(),

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 use std::pin::pin;
+use std::time::Duration;
 
 use anyhow::anyhow;
 use clap::Args;
@@ -14,7 +15,11 @@ use super::notice;
 use crate::failure::Failure;
 use crate::logs::{self, LogFormat};
 use crate::signals::{Request, Signals};
+use crate::supervisor::{self, State};
 use crate::{limits, output, runtime};
+
+/// How often the log says what it left out.
+const LEFT_OUT_INTERVAL: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -125,6 +130,7 @@ async fn serve(
     }
     // A server outlives the reader of these lines.
     output::print(format!("{lines}ready\n").as_bytes())?;
+    supervisor::tell(State::Ready);
     if io::stderr().is_terminal() {
         welcome(&server);
     }
@@ -141,10 +147,18 @@ async fn obey(
 ) -> Result<(), Failure> {
     let mut running = pin!(running);
     let mut is_stopping = false;
+    let mut left_out = tokio::time::interval(LEFT_OUT_INTERVAL);
     loop {
         let request = tokio::select! {
-            () = &mut running => return Ok(()),
+            () = &mut running => {
+                logs::tell_what_was_left_out();
+                return Ok(());
+            }
             request = signals.next() => request,
+            _ = left_out.tick() => {
+                logs::tell_what_was_left_out();
+                continue;
+            }
         };
         match request {
             Request::Reload => take_over(handle, reload()),
@@ -153,6 +167,7 @@ async fn obey(
             }
             Request::Stop => {
                 is_stopping = true;
+                supervisor::tell(State::Stopping);
                 tracing::info!("shutting down; a second signal ends the server at once");
                 handle.shutdown();
             }

@@ -108,9 +108,29 @@ fn resting_connections_answer_pings() {
 }
 
 #[test]
-fn the_command_of_the_bare_loop_is_not_shown_to_people() {
-    assert!(!run(&["bench", "--help"]).stdout.contains("floor-server"));
-    assert!(!run(&["man"]).stdout.contains("floor-server"));
+fn durable_publishing_is_measured_beside_the_store_alone_and_a_channel_in_memory() {
+    let folder = tempfile::tempdir().unwrap();
+    let durable = ["bench", "durable", "--publishers", "4", "--messages", "40", "--seconds", "0.1", "--json"];
+    let ended = run_in(folder.path(), &durable, &[]);
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    let report: Value = serde_json::from_str(&ended.stdout).unwrap();
+    assert_eq!((&report["publishers"], &report["messages"]), (&4.into(), &40.into()));
+    for figure in [&report["acknowledged_per_second"], &report["store_per_second"], &report["ratio"]] {
+        assert!(figure.as_f64().unwrap() > 0.0, "{report}");
+    }
+    assert!(report["beside"]["slowed"].as_f64().unwrap() > 0.0, "{report}");
+    assert_eq!(folder.path().read_dir().unwrap().count(), 0, "nothing is left behind");
+    let missing = run_in(folder.path(), &["bench", "durable", "--folder", "missing"], &[]);
+    assert_eq!(missing.code, Some(1));
+    assert!(missing.stderr.starts_with("watchtower: cannot make a folder in missing: "), "{missing:?}");
+}
+
+#[test]
+fn the_commands_of_what_a_server_is_held_against_are_not_shown_to_people() {
+    for command in ["floor-server", "store-alone"] {
+        assert!(!run(&["bench", "--help"]).stdout.contains(command));
+        assert!(!run(&["man"]).stdout.contains(command));
+    }
 }
 
 #[test]

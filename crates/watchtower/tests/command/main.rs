@@ -8,6 +8,7 @@ mod hub;
 mod originals;
 mod process;
 mod serve;
+mod store;
 mod terminal;
 mod usage;
 mod whisper;

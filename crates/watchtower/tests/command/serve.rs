@@ -1,13 +1,15 @@
 //! `watchtower serve`: how it starts, refuses to, and ends [running: serve]. What it serves is
 //! tested with the server.
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::Stdio;
 use std::thread;
+use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::Value;
@@ -79,6 +81,41 @@ fn a_secret_is_made_at_the_first_start_shown_once_and_kept_for_its_owner_alone()
     assert_eq!(fs::read_to_string(&file).unwrap().trim_end(), secret);
 }
 
+/// What is in a folder, with the bits of its mode.
+fn modes(path: &Path) -> Vec<(String, u32)> {
+    let mode = fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+    let mut found = vec![(path.display().to_string(), mode)];
+    if path.is_dir() {
+        found.extend(fs::read_dir(path).unwrap().flat_map(|entry| modes(&entry.unwrap().path())));
+    }
+    found
+}
+
+#[test]
+fn all_that_is_kept_is_for_its_owner_alone_and_what_others_may_read_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let options = ["--data-dir", "data", "--set", "whispernet.listen=127.0.0.1:0"];
+    let (code, said) = serve(folder.path(), &options).ended_by(Signal::TERM);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(!said.contains("others on this machine"), "{said}");
+    let found = modes(&data);
+    for name in ["secret_key", "store/store", "store/lock", "whispernet/whispernet.key"] {
+        let is_there = found.iter().any(|(path, _)| path.ends_with(name));
+        assert!(is_there, "{name} is not in {found:?}");
+    }
+    for (path, mode) in found {
+        let expected = if Path::new(&path).is_dir() { 0o700 } else { 0o600 };
+        assert_eq!(mode, expected, "{path}: {mode:o}");
+    }
+    fs::set_permissions(data.join("store"), Permissions::from_mode(0o755)).unwrap();
+    let (code, said) = serve(folder.path(), &options).ended_by(Signal::TERM);
+    assert_eq!(code, Some(0), "{said}");
+    let told = "others on this machine may read or change what is in data/store (mode 0755); if they are \
+                not to, run: chmod -R go= data/store";
+    assert!(said.contains(told), "{said}");
+}
+
 #[test]
 fn a_server_that_cannot_listen_makes_no_secret() {
     let folder = tempfile::tempdir().unwrap();
@@ -102,6 +139,24 @@ fn as_json_every_line_on_standard_error_is_an_object() {
         let object: Value = serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}"));
         assert!(object["level"].is_string() && object["fields"]["message"].is_string(), "{line}");
     }
+}
+
+#[test]
+fn a_supervisor_is_told_when_it_is_ready_and_when_it_ends() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("notify");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    let arguments = ["serve", "--listen", "127.0.0.1:0"];
+    let server = Running::start_with(folder.path(), &arguments, &[("NOTIFY_SOCKET", path.to_str().unwrap())]);
+    let told = || {
+        let mut message = [0; 64];
+        let length = socket.recv(&mut message).unwrap();
+        String::from_utf8(message[..length].to_vec()).unwrap()
+    };
+    assert_eq!(told(), "READY=1");
+    assert_eq!(server.ended_by(Signal::TERM).0, Some(0));
+    assert_eq!(told(), "STOPPING=1");
 }
 
 #[test]

@@ -33,6 +33,13 @@ impl Packets {
         Packets::start(Link::Udp(socket, Vec::new()), channels)
     }
 
+    /// The same sender, on another connection.
+    pub(crate) fn again(self, server: &Server) -> Packets {
+        let stream = TcpStream::connect(server.tcp).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        Packets { link: Link::Tcp(stream), id: self.id }
+    }
+
     fn start(link: Link, channels: &[u32]) -> Packets {
         let mut packets = Packets { link, id: 0 };
         packets.send(&[&[b'S', SECRET.len() as u8], SECRET.as_bytes()].concat());

@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -31,11 +32,24 @@ pub(crate) fn watchtower(arguments: &[&str]) -> Command {
     command
 }
 
+/// The options of every server here.
+const ALWAYS: &[&str] = &[
+    "serve",
+    "--listen",
+    "127.0.0.1:0",
+    "--secret",
+    SECRET,
+    "--set",
+    "http.heartbeat=1h",
+    "--set",
+    r#"channels=[{pattern="7",format="json"},{pattern="8",history_messages=100}]"#,
+];
+
 /// A server that has said that it is ready. Dropping it ends it at once.
 pub(crate) struct Server {
     child: Child,
     stdout: BufReader<ChildStdout>,
-    folder: TempDir,
+    folder: Arc<TempDir>,
     pub(crate) tcp: SocketAddr,
     pub(crate) udp: SocketAddr,
     /// What it printed of further listeners.
@@ -52,18 +66,22 @@ impl Server {
 
     /// The same with these variables in its environment.
     pub(crate) fn start_in(options: &[&str], environment: &[(&str, &str)]) -> Server {
-        const ALWAYS: &[&str] = &[
-            "serve",
-            "--listen",
-            "127.0.0.1:0",
-            "--secret",
-            SECRET,
-            "--set",
-            "http.heartbeat=1h",
-            "--set",
-            r#"channels=[{pattern="7",format="json"},{pattern="8",history_messages=100}]"#,
-        ];
-        let folder = tempfile::tempdir().unwrap();
+        Server::launch(&Arc::new(tempfile::tempdir().unwrap()), options, environment)
+    }
+
+    /// One that keeps what is to outlive it in a folder `data`.
+    pub(crate) fn start_kept(options: &[&str]) -> Server {
+        Server::start(&[&["--data-dir", "data"], options].concat())
+    }
+
+    /// Ends it so, and starts it again where it was.
+    pub(crate) fn restarted_after(mut self, signal: Signal, options: &[&str]) -> Server {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+        self.child.wait().unwrap();
+        Server::launch(&self.folder, &[&["--data-dir", "data"], options].concat(), &[])
+    }
+
+    fn launch(folder: &Arc<TempDir>, options: &[&str], environment: &[(&str, &str)]) -> Server {
         // Into a file: nobody has to read it for the server to go on.
         let stderr = File::create(folder.path().join("stderr")).unwrap();
         let mut child = watchtower(&[ALWAYS, options].concat())
@@ -78,7 +96,7 @@ impl Server {
         let mut lines = stdout.by_ref().lines().map(Result::unwrap);
         let (tcp, udp) = (address(lines.next(), "tcp"), address(lines.next(), "udp"));
         let others: Vec<String> = lines.take_while(|line| line != "ready").collect();
-        Server { child, stdout, folder, tcp, udp, others }
+        Server { child, stdout, folder: folder.clone(), tcp, udp, others }
     }
 
     /// Where a listener of its own is, of which it said that protocol.

@@ -89,6 +89,7 @@ impl Server {
             Arc::new(MessageJson),
             Network::of_this_machine().expect("TLS"),
             CallbackSettings::new(SigningKey::new(SECRET)),
+            None,
         );
         let state = HttpState::new(
             hub.clone(),

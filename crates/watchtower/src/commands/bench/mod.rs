@@ -1,6 +1,7 @@
 //! `watchtower bench`: the kinds of bench, and what they print.
 
 mod bar;
+mod durable;
 mod kinds;
 mod target;
 
@@ -13,6 +14,7 @@ use serde::Serialize;
 use watchtower_bench::{Error, Progress, floor};
 
 use self::bar::Bar;
+use self::durable::{Durable, StoreAlone};
 use self::kinds::{Churn, Fanout, Idle, Latency, Many, Scale};
 use crate::failure::Failure;
 use crate::output;
@@ -41,9 +43,14 @@ enum Kind {
     Churn(Box<Churn>),
     /// Connections that hear nothing: their memory, and what keeping them costs.
     Idle(Box<Idle>),
+    /// Publishing on durable channels: what is kept in a second, and what it does to others.
+    Durable(Durable),
     /// Run the bare loop that --floor measures.
     #[command(hide = true)]
     FloorServer,
+    /// Run the store alone that durable measures.
+    #[command(hide = true)]
+    StoreAlone(StoreAlone),
 }
 
 impl Bench {
@@ -55,6 +62,8 @@ impl Bench {
             Kind::Latency(latency) => latency.run(),
             Kind::Churn(churn) => churn.run(),
             Kind::Idle(idle) => idle.run(),
+            Kind::Durable(durable) => durable.run(),
+            Kind::StoreAlone(store) => store.run(),
             Kind::FloorServer => Ok(floor::serve()?),
         }
     }

@@ -77,12 +77,7 @@ enum ProtocolName {
 impl Target {
     /// Options of which only what is about messages and subscribers is left to say.
     pub(super) fn into_options(self) -> Result<Options, Failure> {
-        let this = env::current_exe().context("cannot find this program to start it")?;
-        let this_with = |arguments: &[&str]| -> Vec<OsString> {
-            let arguments = arguments.iter().map(OsString::from);
-            [OsString::from(&this)].into_iter().chain(arguments).collect()
-        };
-        let mut server_command = this_with(&["serve", "--listen", "127.0.0.1:0"]);
+        let mut server_command = this_program(["serve", "--listen", "127.0.0.1:0"])?;
         if self.protocol == ProtocolName::WebTalk {
             server_command.extend(["--set".into(), "webtalk.private=127.0.0.1:0".into()]);
         }
@@ -110,10 +105,16 @@ impl Target {
             deflate: self.deflate,
             webtalk_private: self.private,
             server_command,
-            floor_command: this_with(&["bench", "floor-server"]),
+            floor_command: this_program(["bench", "floor-server"])?,
             server_cpu: self.server_cpu,
             load_cpu: self.load_cpu,
             ..Options::default()
         })
     }
+}
+
+/// The command that runs this program with these arguments.
+pub(super) fn this_program<const N: usize>(arguments: [&str; N]) -> Result<Vec<OsString>, Failure> {
+    let this = env::current_exe().context("cannot find this program to start it")?;
+    Ok([this.into()].into_iter().chain(arguments.map(OsString::from)).collect())
 }
