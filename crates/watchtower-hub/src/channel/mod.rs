@@ -376,6 +376,13 @@ impl State {
         }
     }
 
+    /// Whether nobody was ever in it, and nothing was published since it was
+    /// made.
+    pub(crate) fn is_new(&self) -> bool {
+        let is_settled = self.durable.as_ref().is_none_or(|durable| durable.is_settled());
+        self.members.is_empty() && self.end.bytes_before() == 0 && !self.unused_is_due && is_settled
+    }
+
     /// Whether nobody would notice if this channel were gone. One that is durable
     /// comes back as it was.
     pub(crate) fn is_unused(&self) -> bool {
