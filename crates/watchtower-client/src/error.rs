@@ -124,9 +124,11 @@ pub enum ClientError {
         /// The protocol that cannot.
         protocol: Protocol,
     },
-    /// Packets carry no positions.
+    /// Positions of packets are offsets alone: whether something is missing could
+    /// not be told.
     #[error(
-        "over {protocol} a subscription begins with what comes next: use HTTP or WebRocket to go on at a position"
+        "over {protocol} a position is an offset without its epoch, so that nobody could say whether \
+         messages are missing: use HTTP or WebRocket to go on at one"
     )]
     CannotResume {
         /// The protocol that cannot.

@@ -23,6 +23,8 @@
 mod client;
 mod early;
 mod error;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod history;
 mod http;
 mod link;

@@ -117,21 +117,21 @@ struct AnswerJson {
 
 /// What a command that was carried out is answered.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Answer {
+pub(crate) struct Answer {
     /// Where it goes on, and whether that is where it was asked to: for who
     /// subscribed with a position.
     resumed: Option<(Position, bool)>,
 }
 
 #[derive(Debug)]
-enum Incoming {
+pub(crate) enum Incoming {
     Message(Message),
     Answer(Result<Answer, HubError>),
 }
 
 impl Incoming {
     /// Says what is wrong without showing the content.
-    fn read(bytes: &[u8]) -> Result<Incoming, String> {
+    pub(crate) fn read(bytes: &[u8]) -> Result<Incoming, String> {
         let message: MessageJson<'_> = match serde_json::from_slice(bytes) {
             Ok(message) => message,
             Err(no_message) => {

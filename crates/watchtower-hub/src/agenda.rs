@@ -20,6 +20,8 @@ pub(crate) enum Item {
     History(Weak<Channel>),
     /// What a channel keeps longer than needed for those who may come back.
     Trail(Weak<Channel>),
+    /// How many changes of presence a channel was not told of.
+    Presence(Weak<Channel>),
     /// Whether a sender is still active.
     Sender(SenderId),
 }

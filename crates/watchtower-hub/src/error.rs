@@ -1,5 +1,6 @@
 //! Why the hub refuses. Protocols turn these into their own codes.
 
+use crate::presence::PRESENCE_EVENT;
 use crate::{NotKept, SenderId};
 
 /// Why something was refused. A refused call has no effect.
@@ -47,6 +48,13 @@ pub enum Refused {
         /// What it accepts.
         accepts: &'static str,
     },
+    /// The channel is told of presence by messages of this event name, which
+    /// nobody else may use there.
+    #[error("on channel {channel} the event name {PRESENCE_EVENT:?} is the server's")]
+    ReservedEvent {
+        /// The channel.
+        channel: crate::ChannelName,
+    },
     /// A limit of the server is reached.
     #[error("the limit of {limit} {what} is reached")]
     Limit {
@@ -63,7 +71,7 @@ pub enum Refused {
         /// Why.
         reason: NotKept,
     },
-    /// The session was closed.
-    #[error("the session is closed")]
+    /// The session is over, or the hub takes no more messages.
+    #[error("the session or the hub is closed")]
     Closed,
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::channel::{History, HistoryQuery, Presence};
-use crate::counters::Counts;
+use crate::counters::{Counts, ProtocolCounts};
 use crate::inner::Inner;
 use crate::reader::Link;
 use crate::session::Session;
@@ -41,13 +41,13 @@ pub enum WhenLagging {
 impl Hub {
     /// An empty hub, which has no durable channels.
     pub fn new(settings: Settings, entropy: Box<dyn Entropy>) -> Hub {
-        Hub(Arc::new(Inner::new(settings, entropy, None)))
+        Hub(Inner::new(settings, entropy, None))
     }
 
     /// A hub whose durable channels are kept by `ledger`, with those that are
     /// there already.
     pub fn with_ledger(settings: Settings, entropy: Box<dyn Entropy>, ledger: Arc<dyn Ledger>) -> Hub {
-        Hub(Arc::new(Inner::new(settings, entropy, Some(ledger))))
+        Hub(Inner::new(settings, entropy, Some(ledger)))
     }
 
     /// Replaces the settings. Rules for channels apply to channels made from
@@ -124,8 +124,10 @@ impl Hub {
 
     /// Opens a session. `protocol` is what presence calls it.
     pub fn open(&self, protocol: &'static str, when_lagging: WhenLagging) -> Session {
+        let counters = self.0.counters.of_protocol(protocol);
+        counters.sessions.fetch_add(1, Ordering::Relaxed);
         self.0.counters.sessions.fetch_add(1, Ordering::Relaxed);
-        let link = Link::new(protocol, when_lagging == WhenLagging::Close);
+        let link = Link::new(counters, when_lagging == WhenLagging::Close);
         Session::new(self.0.clone(), Arc::new(link))
     }
 
@@ -214,6 +216,16 @@ impl Hub {
         self.0.publish_all(channels, message, now)
     }
 
+    /// Takes no more messages: all that is published from now on is refused with
+    /// [`Refused::Closed`]. What was taken before this returns is read by whoever
+    /// drains afterwards: so a server that ends calls this first, and nobody is
+    /// told of the end who has yet to hear what somebody else was acknowledged.
+    /// A durable channel's, which may still be on its way to the disk, is read
+    /// after the restart.
+    pub fn close(&self) {
+        self.0.end_publishing();
+    }
+
     /// Whether there is such a channel: one that somebody is in, or was until
     /// a short while ago, or whose history keeps something, or that is durable
     /// and has a log.
@@ -249,6 +261,12 @@ impl Hub {
         self.0.history(channel, page, now)
     }
 
+    /// Whether there is such a channel, and it tells its subscribers of presence
+    /// ([`ChannelRule::presence_events`](crate::ChannelRule::presence_events)).
+    pub fn tells_presence(&self, channel: &ChannelName) -> bool {
+        self.0.channels.pin().get(channel).is_some_and(|channel| channel.rule.presence_events)
+    }
+
     /// Who is in the channel, sorted by id; `None` when there is no such
     /// channel.
     pub fn presence(&self, channel: &ChannelName) -> Option<Vec<Presence>> {
@@ -260,6 +278,17 @@ impl Hub {
     /// What the hub counted.
     pub fn counts(&self) -> Counts {
         self.0.counters.read(self.0.channels.len(), self.0.senders.len())
+    }
+
+    /// What the hub counted for each protocol that a session was opened with.
+    pub fn counts_by_protocol(&self) -> Vec<ProtocolCounts> {
+        self.0.counters.read_by_protocol()
+    }
+
+    /// How many messages this thread has published, and those others that its
+    /// counter is shared with: whoever finds it unchanged has published nothing.
+    pub fn published_by_this_thread(&self) -> u64 {
+        self.0.counters.published.of_this_thread()
     }
 
     /// Does what is due: ends joins, histories, senders and channels whose

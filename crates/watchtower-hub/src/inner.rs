@@ -5,8 +5,8 @@
 //! then its bell. Nothing here is public; [`Hub`](crate::Hub) and
 //! [`Session`](crate::Session) are the doors.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
 use arc_swap::ArcSwap;
 use rustc_hash::FxBuildHasher;
@@ -15,6 +15,7 @@ use crate::agenda::{Agenda, Item};
 use crate::channel::{Channel, Keep, Share, State, TRAIL};
 use crate::counters::Counters;
 use crate::hub::Entropy;
+use crate::presence::Change;
 use crate::reader::Link;
 use crate::senders::{self, Sender};
 use crate::settings::{ChannelRule, SESSION_LAG_FACTOR};
@@ -24,6 +25,8 @@ use crate::{ChannelName, Epoch, Ledger, Position, Refused, SenderId, Settings, T
 pub(crate) struct Inner {
     pub(crate) settings: ArcSwap<Settings>,
     entropy: Box<dyn Entropy>,
+    /// For what is answered later, on other threads.
+    pub(crate) own: Weak<Inner>,
     /// What keeps durable channels; there are none without it.
     pub(crate) ledger: Option<Arc<dyn Ledger>>,
     pub(crate) channels: papaya::HashMap<ChannelName, Arc<Channel>>,
@@ -32,6 +35,8 @@ pub(crate) struct Inner {
     pub(crate) senders: papaya::HashMap<SenderId, Arc<Sender>, FxBuildHasher>,
     pub(crate) agenda: Agenda,
     pub(crate) counters: Counters,
+    /// Whether no more messages are taken.
+    pub(crate) is_closed: AtomicBool,
     /// The time of the last tick, for what ends without being told the time.
     now: AtomicU64,
 }
@@ -41,17 +46,19 @@ impl Inner {
         settings: Settings,
         entropy: Box<dyn Entropy>,
         ledger: Option<Arc<dyn Ledger>>,
-    ) -> Inner {
-        Inner {
+    ) -> Arc<Inner> {
+        Arc::new_cyclic(|own| Inner {
             settings: ArcSwap::from_pointee(settings),
             entropy,
+            own: own.clone(),
             ledger,
             channels: papaya::HashMap::new(),
             senders: papaya::HashMap::with_hasher(FxBuildHasher),
             agenda: Agenda::default(),
             counters: Counters::default(),
+            is_closed: AtomicBool::new(false),
             now: AtomicU64::new(0),
-        }
+        })
     }
 
     /// Does what is due at `now`.
@@ -71,6 +78,7 @@ impl Inner {
         let settings = self.settings.load();
         let limit = settings.limits.senders_max;
         if self.senders.len() >= limit {
+            self.counters.refused.senders.fetch_add(1, Ordering::Relaxed);
             return Err(Refused::Limit { what: "senders", limit });
         }
         loop {
@@ -107,6 +115,7 @@ impl Inner {
         }
         let limit = settings.limits.channels_per_sender_max;
         if sender_state.joins.len() >= limit && !sender_state.joins.contains_key(name) {
+            self.counters.refused.channels_per_sender.fetch_add(1, Ordering::Relaxed);
             return Err(Refused::Limit { what: "channels for one sender", limit });
         }
         loop {
@@ -119,6 +128,8 @@ impl Inner {
             if result.is_ok() {
                 if !sender_state.joins.contains_key(name) {
                     sender_state.joins.insert(name.clone(), channel.clone());
+                    let change = Change::Joined(state.protocol_of(sender.id));
+                    self.announce(&channel, &mut state, change, sender.id, now);
                 }
                 self.note_join(sender, name, &state, owner.is_some());
             } else {
@@ -137,6 +148,7 @@ impl Inner {
         }
         let limit = settings.limits.channels_max;
         if channels.len() >= limit {
+            self.counters.refused.channels.fetch_add(1, Ordering::Relaxed);
             return Err(Refused::Limit { what: "channels", limit });
         }
         let make = || self.unlisted(name, settings.rule(name));
@@ -240,6 +252,7 @@ impl Inner {
         if state.moves.take(state.joins.len() as u64, joins_max as u64, per_second, now) {
             return Ok(());
         }
+        self.counters.refused.moved_joins.fetch_add(1, Ordering::Relaxed);
         Err(Refused::Limit { what: "joins that a sender takes along in ten seconds", limit: joins_max })
     }
 
@@ -257,7 +270,9 @@ impl Inner {
     ) {
         let Some(channel) = sender_state.joins.remove(name) else { return };
         let mut state = channel.lock();
+        let change = Change::Left(state.protocol_of(sender.id));
         state.remove(sender.id, &self.counters);
+        self.announce(&channel, &mut state, change, sender.id, now);
         self.note_left(sender, name);
         self.watch_unused(&channel, &mut state, now);
     }
@@ -341,8 +356,12 @@ impl Inner {
             let from = trail.filter(|trail| trail.offset() < unread.offset()).unwrap_or(unread);
             state.put_away(id, owned, &from, keep);
             self.watch_away(id, &mut sender_state, keep.until);
-        } else if state.remove_if_gone(id) {
+            return;
+        }
+        let change = Change::Left(state.protocol_of(id));
+        if state.remove_if_gone(id) {
             sender_state.joins.remove(&channel.name);
+            self.announce(channel, &mut state, change, id, now);
             self.note_left(&sender, &channel.name);
             self.watch_unused(channel, &mut state, now);
         }
@@ -381,6 +400,10 @@ impl Inner {
                 state.trim_trail(now);
                 self.watch_trail(&channel, &mut state, now);
             }
+            Item::Presence(channel) => {
+                let Some(channel) = channel.upgrade() else { return };
+                self.summarize_presence(&channel, &mut channel.lock(), now);
+            }
             Item::Sender(id) => self.expire(id, now),
         }
     }
@@ -393,9 +416,12 @@ impl Inner {
         let mut due: Option<Timestamp> = None;
         sender_state.joins.retain(|_, channel| {
             let mut state = channel.lock();
+            let change = Change::Left(state.protocol_of(id));
             let gone = state.expire_away(id, now);
             if gone {
+                self.announce(channel, &mut state, change, id, now);
                 self.note_left(&sender, &channel.name);
+                self.counters.joins_expired.fetch_add(1, Ordering::Relaxed);
                 self.watch_unused(channel, &mut state, now);
             } else if let Some(until) = state.away_until(id) {
                 due = Some(due.map_or(until, |due| due.min(until)));

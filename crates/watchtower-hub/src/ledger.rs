@@ -55,6 +55,9 @@ pub trait Ledger: Send + Sync {
     /// What a channel's log holds; `None` if it has none.
     fn ends(&self, channel: &ChannelName) -> Option<Ends>;
 
+    /// How many channels have a log.
+    fn logs(&self) -> usize;
+
     /// The first `limit` channels after `after` that have a log, in the order of
     /// their names, and what these hold.
     fn channels(&self, after: Option<&ChannelName>, limit: usize) -> Vec<(ChannelName, Ends)>;

@@ -98,13 +98,40 @@ impl Place {
     /// offsets, which ends with `end`.
     pub(crate) fn chain(messages: Vec<Message>, end: Arc<Place>) -> Arc<Place> {
         messages.into_iter().rev().fold(end, |next, message| {
-            let bytes_before = match next.bytes_before {
-                DETACHED => DETACHED,
-                bytes => bytes.saturating_sub(message.bytes() + ENTRY_BYTES),
-            };
+            let bytes_before = next.bytes_before_with(&message);
             let offset = message.offset;
             Place::new(offset, bytes_before, OnceLock::from(Filled { message, next }))
         })
+    }
+
+    /// A place with this earlier message that is in no log, and is followed by
+    /// `next`: for who is to read it first. It is in no run.
+    pub(crate) fn ahead_of(next: &Arc<Place>, message: Message) -> Arc<Place> {
+        debug_assert!(message.offset < next.offset);
+        let bytes_before = next.bytes_before_with(&message);
+        Arc::new(Place {
+            offset: next.offset - 1,
+            bytes_before,
+            filled: OnceLock::from(Filled { message, next: next.clone() }),
+            runs: Runs::default(),
+            covered: AtomicU64::new(u64::MAX),
+        })
+    }
+
+    /// This place, or the one that follows it where this is only ahead of the log.
+    pub(crate) fn in_log(self: &Arc<Self>) -> &Arc<Place> {
+        match self.filled.get() {
+            Some(filled) if filled.message.offset != self.offset => &filled.next,
+            _ => self,
+        }
+    }
+
+    /// The bytes before a place with this message that is followed by this one.
+    fn bytes_before_with(&self, message: &Message) -> u64 {
+        match self.bytes_before {
+            DETACHED => DETACHED,
+            bytes => bytes.saturating_sub(message.bytes() + ENTRY_BYTES),
+        }
     }
 
     fn empty(offset: u64, bytes_before: u64) -> Arc<Place> {

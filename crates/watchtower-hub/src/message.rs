@@ -57,7 +57,9 @@ impl Content {
     pub fn json(bytes: impl Into<Bytes>) -> Option<Content> {
         let bytes = bytes.into();
         // `IgnoredAny` is read without recursion: deep nesting costs no stack.
-        serde_json::from_slice::<serde::de::IgnoredAny>(&bytes).ok()?;
+        // It does not look into strings either, so that is done before.
+        let text = std::str::from_utf8(&bytes).ok()?;
+        serde_json::from_str::<serde::de::IgnoredAny>(text).ok()?;
         (json_depth(&bytes) <= JSON_DEPTH_MAX).then_some(Content { kind: ContentKind::Json, bytes })
     }
 
@@ -362,6 +364,15 @@ mod tests {
         assert!(kept(&nested(JSON_DEPTH_MAX)).is_some());
         assert!(kept(&nested(JSON_DEPTH_MAX + 1)).is_none());
         assert!(kept(&nested(100_000)).is_none());
+    }
+
+    #[test]
+    fn json_is_utf8_in_its_strings_too() {
+        // What skips a string does not look at its bytes.
+        for bytes in [&b"\"\xa5\xff\""[..], b"{\"\xff\":1}", b"[\"a\", \"\xc3\"]"] {
+            assert_eq!(Content::json(bytes), None, "{}", bytes.escape_ascii());
+        }
+        assert!(Content::json("\"\u{e9}\"").is_some());
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! channel's.
 
 use std::sync::Arc;
+use std::sync::atomic::{Ordering, fence};
 
 use bytes::Bytes;
 
@@ -137,7 +138,9 @@ impl Inner {
             if state.retired {
                 continue;
             }
+            self.check_open()?;
             let content = channel.judge(&state, &draft, content)?;
+            channel.judge_retained(&state, &draft, &content, &settings.limits, &self.counters)?;
             if state.is_durable() {
                 let targets = [Target { channel: &channel, state, content }];
                 return self.submit(&draft, targets.into(), |positions| positions[0]);
@@ -171,9 +174,11 @@ impl Inner {
             if states.iter().any(|state| state.retired) {
                 continue;
             }
+            self.check_open()?;
             let mut targets = Vec::with_capacity(found.len());
             for (channel, state) in found.iter().zip(states) {
                 let content = channel.judge(&state, &draft, content.clone())?;
+                channel.judge_retained(&state, &draft, &content, &settings.limits, &self.counters)?;
                 targets.push(Target { channel, state, content });
             }
             if targets.iter().any(|target| target.state.is_durable()) {
@@ -189,13 +194,32 @@ impl Inner {
         }
     }
 
+    /// Takes no more messages.
+    pub(crate) fn end_publishing(&self) {
+        self.is_closed.store(true, Ordering::SeqCst);
+        // Whoever found it open holds the lock of a channel. One that is made
+        // meanwhile, and missed here, is published on by those who find it closed.
+        fence(Ordering::SeqCst);
+        self.channels.pin().values().for_each(|channel| drop(channel.lock()));
+    }
+
+    /// Asked under the lock of a channel, before a message is put into it.
+    fn check_open(&self) -> Result<(), Refused> {
+        fence(Ordering::SeqCst);
+        if self.is_closed.load(Ordering::SeqCst) { Err(Refused::Closed) } else { Ok(()) }
+    }
+
     fn draft<'a>(
         &self,
         message: Publish<'a>,
         now: Timestamp,
         settings: &Settings,
     ) -> Result<(Draft<'a>, Content), Refused> {
-        let (draft, content) = Draft::new(message, now, settings)?;
+        let drafted = Draft::new(message, now, settings);
+        let (draft, content) = drafted.inspect_err(|_| {
+            // Nothing but its length is judged there.
+            self.counters.refused.message_bytes.fetch_add(1, Ordering::Relaxed);
+        })?;
         if let Some(sender) = draft.sender {
             let senders = self.senders.pin();
             self.touch(senders.get(&sender).ok_or(Refused::UnknownSender(sender))?, now);

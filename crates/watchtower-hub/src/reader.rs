@@ -15,6 +15,7 @@ use smallvec::SmallVec;
 use crate::SenderId;
 use crate::bell::{Bell, Rung};
 use crate::channel::Channel;
+use crate::counters::ProtocolCounters;
 use crate::few::FewMap;
 use crate::log::Place;
 use crate::ready::Ready;
@@ -32,7 +33,7 @@ pub(crate) struct Link {
     pub(crate) bell: Bell<Ring>,
     /// Held while frames are gathered, never over a write.
     pub(crate) reader: Mutex<Reader>,
-    pub(crate) protocol: &'static str,
+    pub(crate) protocol: Arc<ProtocolCounters>,
     /// How many bytes may be published in its channels, before it is weighed how
     /// many of them it has not read.
     allowance: AtomicU64,
@@ -88,7 +89,7 @@ pub(crate) struct Unread {
 }
 
 impl Link {
-    pub(crate) fn new(protocol: &'static str, closes_when_lagging: bool) -> Link {
+    pub(crate) fn new(protocol: Arc<ProtocolCounters>, closes_when_lagging: bool) -> Link {
         let reader = Mutex::new(Reader { closes_when_lagging, ..Reader::default() });
         Link {
             bell: Bell::new(),

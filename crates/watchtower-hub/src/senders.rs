@@ -1,10 +1,10 @@
 //! The registry of senders: one for every protocol ([model: identity]).
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::{Mutex, MutexGuard};
-use rustc_hash::FxHashMap;
 
 use crate::agenda::Due;
 use crate::allowance::Allowance;
@@ -34,8 +34,9 @@ pub(crate) struct Sender {
 pub(crate) struct State {
     /// The session that its owned joins deliver to.
     pub(crate) owner: Option<Arc<Link>>,
-    /// Invariant: the sender is a member of exactly these channels.
-    pub(crate) joins: FxHashMap<ChannelName, Arc<Channel>>,
+    /// Hashed with a secret: clients choose the names, and could choose them to
+    /// collide. Invariant: the sender is a member of exactly these channels.
+    pub(crate) joins: HashMap<ChannelName, Arc<Channel>>,
     /// When the hub looks next which joins without a session are over. However
     /// many there are, that is noted down once.
     pub(crate) away_due: Option<Due>,

@@ -3,20 +3,20 @@
 //! A session knows neither its socket nor its protocol. Whoever drives it
 //! drains it in one format and writes what it was given.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::task::Waker;
 
 use bytes::Bytes;
 use smallvec::SmallVec;
 
-use crate::channel::{Joined, Start};
+use crate::channel::{Channel, Joined, Start, State};
 use crate::hub::{Hub, WhenLagging};
 use crate::inner::Inner;
 use crate::log::{Entry, Place};
 use crate::reader::Link;
 use crate::subscription::{Step, Stop, Subscription, Visit};
-use crate::{ChannelName, Format, Position, Publish, Published, Refused, SenderId, Timestamp};
+use crate::{ChannelName, Format, Message, Position, Publish, Published, Refused, SenderId, Timestamp};
 
 /// Frames on their way to one client, in order.
 #[derive(Debug, Default)]
@@ -268,7 +268,25 @@ impl Session {
 
     /// The name of the protocol that the session was opened with.
     pub fn protocol(&self) -> &'static str {
-        self.link.protocol
+        self.link.protocol.name
+    }
+
+    /// When the message was published that woke the session first since it was
+    /// last drained: what it is to be handed next, unless it was behind already.
+    /// `None` while it was not woken by one.
+    pub fn woken_by(&self) -> Option<Timestamp> {
+        let mut first = None;
+        self.link.bell.peek(|ring| {
+            if first.is_none() {
+                first = ring.start.message().map(Message::time);
+            }
+        });
+        first
+    }
+
+    /// A way to ask later how far the session is behind.
+    pub fn backlog(&self) -> Backlog {
+        Backlog(Arc::downgrade(&self.link))
     }
 
     /// Whether this session owns a sender.
@@ -354,10 +372,13 @@ impl Session {
         // Attached and joined at once: an id that moved in between would be
         // delivered to by two connections.
         self.hub.enter(Some(&self.link), &sender, channel, now, |channel, state| {
-            state.member(sender.id, self.link.protocol, now);
-            let from = state.take_up(sender.id).unwrap_or_else(|| state.end().clone());
+            state.member(sender.id, self.link.protocol.name, now);
+            let missed = state.take_up(sender.id);
+            let from = missed.as_ref().unwrap_or(state.end()).clone();
             if state.slot_of(sender.id, &self.link).is_none() {
-                state.subscribe(channel, &self.link, Some(sender.id), &from, &self.hub.counters)?;
+                let is_new = missed.is_none();
+                let first = if is_new { state.beginning(channel, &self.link, &from) } else { from.clone() };
+                state.subscribe(channel, &self.link, Some(sender.id), &first, &self.hub.counters)?;
             }
             Ok(Joined {
                 position: Position { epoch: channel.epoch, offset: from.offset() - 1 },
@@ -384,21 +405,40 @@ impl Session {
         let sender = self.hub.sender(sender)?;
         self.hub.touch(&sender, now);
         self.hub.enter(Some(&self.link), &sender, channel, now, |channel, state| {
-            state.member(sender.id, self.link.protocol, now);
+            state.member(sender.id, self.link.protocol.name, now);
             // First, since what is ended next may be what keeps it.
             let (mut from, recovered) = self.hub.start(channel, state, start);
             let missed = state.take_up(sender.id);
             let (mut senders, unread) = state.end_reading(channel, &self.link, &self.hub.counters);
             senders.retain(|other| *other != sender.id);
             if !recovered {
-                let unread = unread.into_iter().chain(missed).chain([from]);
+                let unread = unread.iter().chain(&missed).map(|place| place.in_log().clone()).chain([from]);
                 from = unread.min_by_key(|place| place.offset()).unwrap_or_else(|| state.end().clone());
             }
-            for id in [sender.id].into_iter().chain(senders) {
+            let first = self.first(channel, state, start, &from, recovered);
+            state.subscribe(channel, &self.link, Some(sender.id), &first, &self.hub.counters)?;
+            for id in senders {
                 state.subscribe(channel, &self.link, Some(id), &from, &self.hub.counters)?;
             }
             Ok(Joined { position: Position { epoch: channel.epoch, offset: from.offset() - 1 }, recovered })
         })
+    }
+
+    /// Where a subscription begins that goes on at `from`: who resumes has what was
+    /// retained before, unless something is missing.
+    fn first(
+        &self,
+        channel: &Arc<Channel>,
+        state: &mut State,
+        start: Start,
+        from: &Arc<Place>,
+        recovered: bool,
+    ) -> Arc<Place> {
+        if start == Start::End || !recovered {
+            state.beginning(channel, &self.link, from)
+        } else {
+            from.clone()
+        }
     }
 
     /// Subscribes this session on behalf of a sender that it does not own: as
@@ -417,9 +457,10 @@ impl Session {
         let sender = self.hub.sender(sender)?;
         self.hub.touch(&sender, now);
         self.hub.enter(None, &sender, channel, now, |channel, state| {
-            state.member(sender.id, self.link.protocol, now);
+            state.member(sender.id, self.link.protocol.name, now);
             let (from, recovered) = self.hub.start(channel, state, start);
-            state.subscribe(channel, &self.link, Some(sender.id), &from, &self.hub.counters)?;
+            let first = self.first(channel, state, start, &from, recovered);
+            state.subscribe(channel, &self.link, Some(sender.id), &first, &self.hub.counters)?;
             Ok(Joined { position: Position { epoch: channel.epoch, offset: from.offset() - 1 }, recovered })
         })
     }
@@ -451,9 +492,26 @@ impl Session {
     }
 }
 
+/// Tells how far a session is behind, and does not keep it alive.
+#[derive(Debug, Clone)]
+pub struct Backlog(Weak<Link>);
+
+impl Backlog {
+    /// The bytes that were published in the session's channels and not handed
+    /// out, each message counting somewhat more than its content; and how many
+    /// subscriptions were looked at for that, some ten nanoseconds each. Nothing
+    /// once the session is over.
+    pub fn unread(&self) -> (u64, usize) {
+        let Some(link) = self.0.upgrade() else { return (0, 0) };
+        let reader = link.reader.lock();
+        (reader.unread_bytes(&link.bell).bytes, reader.len())
+    }
+}
+
 impl Drop for Session {
     fn drop(&mut self) {
         self.hub.counters.sessions.fetch_sub(1, Ordering::Relaxed);
+        self.link.protocol.sessions.fetch_sub(1, Ordering::Relaxed);
         self.hub.close(&self.link, self.keeps_joins.load(Ordering::Relaxed));
     }
 }

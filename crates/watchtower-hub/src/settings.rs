@@ -50,6 +50,9 @@ pub struct Limits {
     pub channels_per_sender_max: usize,
     /// How many senders may be registered.
     pub senders_max: usize,
+    /// How much all channels together may retain ([`ChannelRule::retain`]), in
+    /// bytes; each message counts 256 more than its content.
+    pub retained_bytes_max: u64,
     /// How far a subscription may fall behind, in bytes. A channel's log is
     /// looked through each eighth of this, so that memory is bounded by nine
     /// eighths; by four times this while a session has had no turn at all
@@ -73,6 +76,7 @@ impl Default for Limits {
             channels_max: 1_000_000,
             channels_per_sender_max: 10_000,
             senders_max: 1_000_000,
+            retained_bytes_max: 64 << 20,
             lag_bytes: 1 << 20,
             lag_messages: 10_000,
         }
@@ -97,6 +101,13 @@ pub struct ChannelRule {
     pub history_ttl: Duration,
     /// Which content is accepted ([model: projection]).
     pub accepts: Accepts,
+    /// Whether subscribers are told who joins and who leaves, by messages of the
+    /// event name [`PRESENCE_EVENT`](crate::PRESENCE_EVENT).
+    pub presence_events: bool,
+    /// Whether a new subscriber gets the channel's last message for everyone at
+    /// once. It does not expire; one without content ends it. A channel that
+    /// retains something is there without anybody in it.
+    pub retain: bool,
 }
 
 /// Which content a channel accepts ([model: projection]).
@@ -121,6 +132,8 @@ impl Default for ChannelRule {
             history_bytes: 0,
             history_ttl: Duration::from_secs(3600),
             accepts: Accepts::Any,
+            presence_events: false,
+            retain: false,
         }
     }
 }

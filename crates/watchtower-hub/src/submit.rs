@@ -58,36 +58,81 @@ impl Inner {
         let mut states = Vec::with_capacity(targets.len());
         let mut messages = Vec::with_capacity(targets.len());
         let mut kept = Vec::with_capacity(targets.len());
-        let mut refused = None;
         for Target { channel, mut state, content } in targets {
-            match state.reserve(channel) {
-                Ok(position) => {
-                    let offset = position.map_or(0, |position| position.offset);
-                    let message = channel.message(offset, draft, content);
-                    kept.extend(position.map(|_| message.detached_copy()));
-                    messages.push((channel.clone(), message));
-                    states.push(state);
-                }
-                Err(reason) => {
-                    refused = Some(Refused::NotKept { channel: channel.name.clone(), reason });
-                    break;
-                }
-            }
-        }
-        let (published, promise) = Published::awaited();
-        if refused.is_none() {
-            let first = kept.first().map(|message| message.channel().clone());
-            let submission = Submission { hub: Arc::downgrade(self), messages, promise, finish };
-            let done = Box::new(|result| submission.answer(result));
-            let submitted = match &self.ledger {
-                Some(ledger) => ledger.append(kept, done),
-                None => Err(NotKept::Failed("there is no data directory".into())),
+            let position = match self.reserve(channel, &mut state) {
+                Ok(position) => position,
+                Err(refused) => return Err(give_back(&mut states, refused)),
             };
-            let Err(reason) = submitted else { return Ok(published) };
-            refused = first.map(|channel| Refused::NotKept { channel, reason });
+            let message = channel.message(position.map_or(0, |position| position.offset), draft, content);
+            kept.extend(position.map(|_| message.detached_copy()));
+            messages.push((channel.clone(), message));
+            states.push(state);
         }
-        states.iter_mut().for_each(|state| state.give_back());
-        Err(refused.unwrap_or(Refused::Closed))
+        let first = kept.first().map_or_else(|| ChannelName::from(0), |message| message.channel.clone());
+        let (published, promise) = Published::awaited();
+        let submission = Submission { hub: Arc::downgrade(self), messages, promise, finish };
+        let done = Box::new(|result| submission.answer(result));
+        let submitted = match &self.ledger {
+            Some(ledger) => ledger.append(kept, done),
+            None => Err(NotKept::Failed("there is no data directory".into())),
+        };
+        match submitted {
+            Ok(()) => Ok(published),
+            Err(reason) => Err(give_back(&mut states, Refused::NotKept { channel: first, reason })),
+        }
+    }
+
+    /// Takes the position of the next message that is submitted to a channel's log;
+    /// `None` for a channel that is not durable.
+    fn reserve(&self, channel: &Channel, state: &mut State) -> Result<Option<Position>, Refused> {
+        let not_kept = |reason| Refused::NotKept { channel: channel.name.clone(), reason };
+        let position = state.reserve(channel).map_err(not_kept)?;
+        let limit = self.settings.load().limits.channels_max;
+        let begins_log = position.is_some_and(|position| position.offset == 1);
+        if begins_log && self.ledger.as_ref().is_some_and(|ledger| ledger.logs() >= limit) {
+            state.give_back();
+            return Err(Refused::Limit { what: "durable channels", limit });
+        }
+        Ok(position)
+    }
+}
+
+/// Gives the positions back that were reserved for what is refused.
+fn give_back(states: &mut [MutexGuard<'_, State>], refused: Refused) -> Refused {
+    states.iter_mut().for_each(|state| state.give_back());
+    refused
+}
+
+impl Inner {
+    /// Submits a message of the server's own for a durable channel. Nobody waits
+    /// for it: what is not kept after all is counted, as a change of presence that
+    /// was left out.
+    ///
+    /// # Errors
+    ///
+    /// When it is known at once that it will not be kept.
+    pub(crate) fn submit_own(
+        &self,
+        channel: &Arc<Channel>,
+        state: &mut State,
+        draft: &Draft<'_>,
+        content: Content,
+    ) -> Result<(), NotKept> {
+        let Some(ledger) = &self.ledger else {
+            return Err(NotKept::Failed("there is no data directory".into()));
+        };
+        let offset = state.reserve(channel)?.map_or(0, |position| position.offset);
+        let message = channel.message(offset, draft, content);
+        let kept = vec![message.detached_copy()];
+        let (hub, channel) = (self.own.clone(), channel.clone());
+        let done = move |result: Result<(), NotKept>| {
+            let hub = hub.upgrade();
+            settle(hub.as_deref(), &channel, message, result.is_ok());
+            if let (Some(hub), Err(_)) = (hub, result) {
+                hub.counters.presence_left_out.add(1);
+            }
+        };
+        ledger.append(kept, Box::new(done)).inspect_err(|_| state.give_back())
     }
 }
 

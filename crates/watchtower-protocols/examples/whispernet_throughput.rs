@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use watchtower_hub::Timestamp;
 use watchtower_protocols::whispernet::{
-    Action, ConnectionId, FloodLimits, Identity, Keep, Node, Options, Said, hashed_id,
+    Action, ConnectionId, FloodLimits, Identity, Keep, Node, Options, RoutingLimits, Said, hashed_id,
 };
 
 const NOW: Timestamp = Timestamp::from_millis(1_795_255_200_000);
@@ -106,7 +106,8 @@ fn node(identity: Option<Identity>) -> Node {
     let listen = SocketAddr::from(([10, 0, 0, 1], 55_555));
     let flood =
         FloodLimits { messages_per_second: u64::MAX, bytes_per_second: u64::MAX, ..Default::default() };
-    Node::new(Options { flood, identity, ..Options::new(listen, listen) }, [7; 16], NOW)
+    let routing = Some(RoutingLimits::DEFAULT);
+    Node::new(Options { flood, identity, routing, ..Options::new(listen, listen) }, [7; 16], NOW)
 }
 
 /// Connects a node and a peer both ways; returns the connection from the peer.

@@ -18,7 +18,7 @@ use tokio::time::{Instant, timeout_at};
 use watchtower_protocols::packets::PacketStream;
 
 use crate::http::{Http, Onward, TakenOver, is_half_a_head};
-use crate::metrics::{ByOutcome, ByProtocol};
+use crate::metrics::{ByOutcome, ByProtocol, ByReason};
 use crate::server::Shared;
 use crate::shutdown::Shutdown;
 use crate::stream::Drive;
@@ -149,6 +149,8 @@ impl Arrival {
         }
         let takes_plain = socket.local_addr().is_ok_and(|local| self.door.takes_plain(local.ip()));
         if !takes_plain {
+            let reason = ByReason { reason: "without_tls" };
+            self.guest.shared.metrics.connections_refused.get_or_create(&reason).inc();
             return tracing::warn!(door = self.door.protocols(), "closed a connection without TLS");
         }
         self.serve(socket, first).await;
@@ -226,6 +228,7 @@ impl Arrival {
         let protocol = first.first().map_or(Protocol::Packets, |byte| self.door.protocol(*byte));
         let shared = self.guest.shared.clone();
         shared.metrics.connections.get_or_create(&ByProtocol { protocol: protocol.name() }).inc();
+        tracing::debug!(protocol = protocol.name(), "a client is served");
         match protocol {
             Protocol::Packets => {
                 let session = PacketStream::new(&shared.hub, shared.packet_options(self.guest.address));

@@ -22,7 +22,7 @@ const MESSAGES_AT_A_TIME: usize = 64;
 /// Each channel's messages come in the order of their offsets, each at most
 /// once. Who falls behind by more than `limits.lag_bytes` or
 /// `limits.lag_messages` skips ahead: then offsets are missing, and
-/// `watchtower_messages_skipped` counts them. Direct messages are not for a
+/// `watchtower_messages_skipped_total` counts them. Direct messages are not for a
 /// subscriber. Dropping it ends its subscriptions.
 #[derive(Debug)]
 pub struct Subscriber {

@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -29,6 +30,7 @@ const PERIOD: Duration = Duration::from_secs(1);
 pub(crate) struct RequestLimiter {
     start: Instant,
     shards: [Mutex<Shard>; SHARDS],
+    uncounted: AtomicU64,
 }
 
 /// By network, the moment up to which its requests are paid for.
@@ -49,7 +51,17 @@ enum Network {
 
 impl RequestLimiter {
     pub(crate) fn new() -> RequestLimiter {
-        RequestLimiter { start: Instant::now(), shards: std::array::from_fn(|_| Mutex::default()) }
+        RequestLimiter {
+            start: Instant::now(),
+            shards: std::array::from_fn(|_| Mutex::default()),
+            uncounted: AtomicU64::new(0),
+        }
+    }
+
+    /// How many requests were let through uncounted, since too many addresses
+    /// were counted already.
+    pub(crate) fn uncounted(&self) -> u64 {
+        self.uncounted.load(Ordering::Relaxed)
     }
 
     /// Counts one request of `address`, of which there may be `limit` a
@@ -73,6 +85,8 @@ impl RequestLimiter {
         }
         if shard.has_room_for(network, now) {
             shard.paid_until.insert(network, paid_until + cost);
+        } else {
+            self.uncounted.fetch_add(1, Ordering::Relaxed);
         }
         Ok(())
     }

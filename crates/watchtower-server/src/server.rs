@@ -27,7 +27,7 @@ use crate::http::{Http, HttpState};
 use crate::inside::Subscriber;
 use crate::ledger::DiskLedger;
 use crate::listeners::{ListenerInfo, Listeners};
-use crate::metrics::Metrics;
+use crate::metrics::{ByProtocol, Metrics};
 use crate::request_limiter::RequestLimiter;
 use crate::shutdown::ShutdownControl;
 use crate::stream::Groups;
@@ -80,7 +80,11 @@ impl Registrar for Gate {
             Some(secret) => config.secret_key.matches(secret),
             None => config.registers_without_secret(),
         };
-        if is_granted { Admission::Granted } else { Admission::Refused }
+        if is_granted {
+            return Admission::Granted;
+        }
+        self.metrics.registrations_refused.get_or_create(&ByProtocol { protocol: "packets" }).inc();
+        Admission::Refused
     }
 }
 
@@ -115,7 +119,7 @@ impl Shared {
             registrations.clone(),
             clock::now,
         ));
-        let (websockets, http) = WebSockets::new(&config, &hub, http, additions, &metrics.login_failures);
+        let (websockets, http) = WebSockets::new(&config, &hub, http, additions, &metrics);
         Ok(Shared {
             hub,
             ledger,
@@ -142,6 +146,11 @@ impl Shared {
         let Some(ledger) = &self.ledger else { return };
         ledger.restore(&self.hub, now);
         ledger.restore_callbacks(&self.callbacks, now);
+    }
+
+    /// How many registrations were let through uncounted.
+    pub(crate) fn registrations_uncounted(&self) -> u64 {
+        self.gate.registrations.uncounted()
     }
 
     /// What the packet protocol is told of a client at `address`.
@@ -196,6 +205,8 @@ fn settings(config: &Config) -> Settings {
             ContentFormat::Json => Accepts::Json,
             ContentFormat::Text => Accepts::Text,
         },
+        presence_events: rule.presence_events,
+        retain: rule.retain,
     };
     Settings {
         limits: Limits {
@@ -203,6 +214,7 @@ fn settings(config: &Config) -> Settings {
             channels_max: config.limits.max_channels,
             channels_per_sender_max: config.limits.max_channels_per_sender,
             senders_max: config.limits.max_senders,
+            retained_bytes_max: config.limits.max_retained_bytes as u64,
             lag_bytes: config.limits.lag_bytes as u64,
             lag_messages: config.limits.lag_messages as u64,
         },
@@ -263,6 +275,7 @@ impl ServerBuilder {
         let shared = Arc::new(Shared::new(self.config, &self.additions)?);
         shared.restore(clock::now());
         shared.hub.tick(clock::now());
+        shared.metrics.show_server(&shared);
         let whispernet = Whispernet::start(&shared.config.load(), &shared.hub, &shared.metrics).await?;
         let infos = listeners.infos().into_iter().chain(whispernet.as_ref().map(Whispernet::info)).collect();
         Ok(Server { shared, listeners, whispernet, infos })
@@ -323,6 +336,8 @@ impl Handle {
     /// again changes nothing.
     pub fn shutdown(&self) {
         self.0.http.drain();
+        // Before anybody is told: what is acknowledged is heard by all.
+        self.0.hub.close();
         self.0.shutdown.start();
     }
 
@@ -466,7 +481,8 @@ mod tests {
         config.limits.max_connections_per_address = 2;
         config.limits.max_connections = 7;
         let shared = Arc::new(Shared::new(config, &Additions::default()).expect("nothing is missing"));
-        let admit = |address: &str| Guest::admit(&shared, address.parse().expect("an address"));
+        let admit =
+            |address: &str| Guest::admit(&shared, SocketAddr::new(address.parse().expect("an address"), 9));
         let mut guests: Vec<_> = ["192.0.2.1", "::ffff:192.0.2.1", "192.0.2.2"].map(admit).into();
         assert!(guests.iter().all(Option::is_some));
         assert!(admit("192.0.2.1").is_none());

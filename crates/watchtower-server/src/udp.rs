@@ -16,11 +16,12 @@ use rustix::net::{MMsgHdr, SendAncillaryBuffer, SendFlags, SocketAddrAny};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use tokio::sync::Notify;
-use tokio::time::{Duration, MissedTickBehavior, interval};
+use tokio::time::{Duration, Instant, MissedTickBehavior, interval};
 use watchtower_hub::{Drained, Timestamp};
 use watchtower_protocols::packets::{PACKET_FORMAT, PacketPeer};
 
 use crate::clock;
+use crate::metrics::{Publication, sample_delivery};
 use crate::server::Shared;
 use crate::shutdown::Shutdown;
 use crate::tcp::Guest;
@@ -51,6 +52,7 @@ pub(crate) async fn serve(socket: UdpSocket, shared: Arc<Shared>, mut shutdown: 
         ready: ready.clone(),
         peers: HashMap::new(),
         outbox: Vec::new(),
+        measured: None,
         warned: false,
     };
     let mut datagram = vec![0; 1 << 16].into_boxed_slice();
@@ -61,7 +63,7 @@ pub(crate) async fn serve(socket: UdpSocket, shared: Arc<Shared>, mut shutdown: 
             // An error here is about the socket as such, and shows up below.
             _ = driver.socket.readable() => driver.receive(&mut datagram),
             () = ready.changed.notified() => {}
-            _ = sweep.tick() => driver.sweep(clock::now()),
+            _ = sweep.tick() => driver.sweep(),
             () = shutdown.started() => break,
         }
         driver.deliver().await;
@@ -76,13 +78,15 @@ struct Driver {
     peers: HashMap<SocketAddr, Peer>,
     /// What one turn has to send.
     outbox: Vec<(SocketAddr, Bytes)>,
+    /// When a message there was published whose delivery is measured.
+    measured: Option<Timestamp>,
     warned: bool,
 }
 
 struct Peer {
     machine: PacketPeer,
     waker: Waker,
-    heard: Timestamp,
+    heard: Instant,
     _guest: Guest,
 }
 
@@ -134,6 +138,7 @@ impl Driver {
         let mut answers = Datagram::default();
         let outbox = &mut self.outbox;
         let mut too_large = 0;
+        let publication = Publication::sample(|| self.shared.hub.clone());
         let mut answer = |packet: Bytes| {
             if packet.len() > DATAGRAM_BYTES_MAX {
                 too_large += 1;
@@ -143,24 +148,24 @@ impl Driver {
         };
         if let Some(peer) = self.peers.get_mut(&address) {
             peer.machine.receive(datagram, now, &mut answer);
-            peer.heard = now;
+            peer.heard = Instant::now();
             if peer.machine.has_unanswered() {
                 // It is answered by way of its waker.
                 peer.waker.wake_by_ref();
             }
         } else if !datagram.is_empty() {
-            let Some(guest) = Guest::admit(&self.shared, address.ip()) else {
-                self.shared.metrics.connections_refused.inc();
-                return;
-            };
+            let Some(guest) = Guest::admit(&self.shared, address) else { return };
             let mut machine = PacketPeer::new(&self.shared.hub, self.shared.packet_options(address.ip()));
             machine.receive(datagram, now, &mut answer);
             if machine.is_registered() {
                 let waker = Waker::from(Arc::new(PeerWaker { address, ready: self.ready.clone() }));
                 // Whatever came before there was a waker.
                 waker.wake_by_ref();
-                self.peers.insert(address, Peer { machine, waker, heard: now, _guest: guest });
+                self.peers.insert(address, Peer { machine, waker, heard: Instant::now(), _guest: guest });
             }
+        }
+        if let Some(publication) = publication {
+            self.shared.metrics.latencies.carried_out(publication, &self.shared.hub);
         }
         if let Some(last) = answers.take() {
             self.outbox.push((address, last));
@@ -212,6 +217,8 @@ impl Driver {
         peer.machine.answer(&peer.waker, |refusal| {
             outbox.extend(datagram.add(&refusal).map(|full| (address, full)));
         });
+        let measured = sample_delivery(|| peer.machine.session().woken_by());
+        self.measured = self.measured.or(measured);
         let drained = peer.machine.session().drain_messages(Some(&peer.waker), |message| {
             let frame = message.frame(&PACKET_FORMAT);
             if frame.len() > DATAGRAM_BYTES_MAX {
@@ -249,7 +256,9 @@ impl Driver {
             match self.socket.try_io(Interest::WRITABLE, || send_batch(&self.socket, chunk)) {
                 Ok(sent) => rest = rest.get(sent.max(1)..).unwrap_or_default(),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    if self.socket.writable().await.is_err() {
+                    if let Err(error) = self.socket.writable().await {
+                        tracing::debug!(%error, "datagrams could not be sent");
+                        self.shared.metrics.udp_unsent.inc_by(rest.len() as u64);
                         return;
                     }
                 }
@@ -262,14 +271,17 @@ impl Driver {
         }
         self.outbox = outbox;
         self.outbox.clear();
+        if let Some(published) = self.measured.take() {
+            self.shared.metrics.latencies.delivered(clock::now().since(published));
+        }
     }
 
     /// Lets go of peers that were silent for too long ([packets: rules]), and
     /// of those whose ids have moved on: one id, shown from many addresses,
     /// must not take the places of all others.
-    fn sweep(&mut self, now: Timestamp) {
+    fn sweep(&mut self) {
         let idle = self.shared.config.load().udp_idle;
-        self.peers.retain(|_, peer| peer.machine.is_registered() && now.since(peer.heard) < idle);
+        self.peers.retain(|_, peer| peer.machine.is_registered() && peer.heard.elapsed() < idle);
     }
 }
 

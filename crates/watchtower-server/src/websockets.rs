@@ -7,13 +7,14 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use watchtower_hub::Hub;
-use watchtower_protocols::webrocket::{HubOptions, LoginFailures, Observer, Secret, WebRocket};
+use watchtower_protocols::webrocket::{HubOptions, Observer, Secret, WebRocket};
 use watchtower_protocols::websocket::Endpoint;
 use watchtower_protocols::webtalk::{self, Link, WebTalk};
 
 use crate::clock::SystemEntropy;
 use crate::config::{Config, HubPath, SecretKey, WEBTALK_PATH, WebRocketHub};
 use crate::http::Http;
+use crate::metrics::Metrics;
 
 /// What a program adds to the configuration.
 #[derive(Default)]
@@ -35,37 +36,45 @@ pub(crate) struct WebSockets {
 }
 
 /// Who may use WebTalk's private link, by the configuration in force.
-struct TalkGate(ArcSwap<SecretKey>);
+struct TalkGate {
+    secret: ArcSwap<SecretKey>,
+    metrics: Arc<Metrics>,
+}
 
 impl webtalk::Gate for TalkGate {
     fn is_locked(&self) -> bool {
-        !self.0.load().is_empty()
+        !self.secret.load().is_empty()
     }
 
     fn admits(&self, secret: &[u8]) -> bool {
-        self.0.load().matches(secret)
+        let is_right = self.secret.load().matches(secret);
+        if !is_right {
+            self.metrics.webtalk_logins_failed.inc();
+        }
+        is_right
     }
 }
 
 impl WebSockets {
     /// Also gives `http` with all of them, for the shared port.
     ///
-    /// The logins that fail are counted in `failures`, for all hubs together.
+    /// What is refused is counted in `metrics`, for all hubs together.
     pub(crate) fn new(
         config: &Config,
         hub: &Hub,
         http: Http,
         additions: &Additions,
-        failures: &Arc<LoginFailures>,
+        metrics: &Arc<Metrics>,
     ) -> (WebSockets, Http) {
         let to_hub = |settings: &WebRocketHub| {
-            (settings.path.clone(), webrocket(config, settings, additions, failures))
+            (settings.path.clone(), webrocket(config, settings, additions, metrics))
         };
         let hubs: Vec<_> = config.webrocket.hubs.iter().map(to_hub).collect();
         // Without a private link there would be no users to log in.
         let talk = config.webtalk.private.map(|_| {
             let patience = config.limits.header_timeout;
-            let gate = TalkGate(ArcSwap::from_pointee(config.webtalk.secret.clone()));
+            let secret = ArcSwap::from_pointee(config.webtalk.secret.clone());
+            let gate = TalkGate { secret, metrics: metrics.clone() };
             (WebTalk::new(hub, Box::new(SystemEntropy), patience), Arc::new(gate))
         });
         let hub_endpoints =
@@ -101,7 +110,7 @@ impl WebSockets {
             }
         }
         if let Some((_, gate)) = &self.talk {
-            gate.0.store(Arc::new(config.webtalk.secret.clone()));
+            gate.secret.store(Arc::new(config.webtalk.secret.clone()));
         }
     }
 }
@@ -110,7 +119,7 @@ fn webrocket(
     config: &Config,
     settings: &WebRocketHub,
     additions: &Additions,
-    failures: &Arc<LoginFailures>,
+    metrics: &Metrics,
 ) -> WebRocket {
     let (read_only, read_write) = config.hub_secrets(settings);
     let observer = additions.observers.iter().find(|(path, _)| path == settings.path.as_str());
@@ -127,7 +136,8 @@ fn webrocket(
             .collect(),
         origins: origins(settings),
         observer: observer.map(|(_, observer)| observer.clone()),
-        failures: failures.clone(),
+        failures: metrics.login_failures.clone(),
+        refusals: metrics.webrocket_refusals.clone(),
     })
 }
 

@@ -23,6 +23,8 @@ mod change;
 pub mod conformance;
 mod disk;
 mod error;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod memory;
 mod notice;
 mod retention;

@@ -104,7 +104,7 @@ impl State {
         self.logs.get(channel)
     }
 
-    pub(crate) fn logs(&self) -> impl Iterator<Item = (&ChannelName, &Log)> {
+    pub(crate) fn logs(&self) -> impl ExactSizeIterator<Item = (&ChannelName, &Log)> {
         self.logs.iter()
     }
 

@@ -98,7 +98,7 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Link for T {}
 
 async fn link(driver: &Driver, stream: TcpStream) -> io::Result<Box<dyn Link>> {
     Ok(match &driver.tls {
-        Some(tls) => Box::new(tls.accept(stream).await?),
+        Some(tls) => Box::new(tls.current().accept(stream).await?),
         None => Box::new(stream),
     })
 }
@@ -168,7 +168,7 @@ async fn connect(driver: &Driver, addr: SocketAddr) -> io::Result<Dialled> {
             return Err(io::ErrorKind::ConnectionRefused.into());
         }
         let stream: Box<dyn Link> = match &driver.tls {
-            Some(tls) => Box::new(tls.connect(stream).await?),
+            Some(tls) => Box::new(tls.current().connect(stream).await?),
             None => Box::new(stream),
         };
         Ok(Dialled { stream, addr, local })

@@ -4,7 +4,7 @@
 //! news (a connection's bytes, the user's words, the time) tells the node and
 //! carries out its actions at once. Writing and dialling are tasks of their own.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::io;
 use std::mem;
@@ -18,8 +18,8 @@ use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{Instant, sleep, timeout_at};
 use watchtower_hub::Timestamp;
 use watchtower_protocols::whispernet::{
-    Action, BacklogLimits, CloseReason, ConnectionId, FloodLimits, Keep, Node, Notice, PublicKey, Said,
-    Shown, Unsaid,
+    Action, BacklogLimits, CloseReason, ConnectionId, FloodLimits, GREETING, Keep, Last, Node, Notice,
+    PublicKey, Said, Shown, Unsaid,
 };
 
 use crate::downloads::Downloads;
@@ -78,7 +78,8 @@ pub(crate) struct State {
     named: BTreeMap<SocketAddr, Named>,
     pins: Pins,
     watchers: Watchers,
-    recent: Recent,
+    /// What was last said, by others and here.
+    recent: Last<Arc<Shown>>,
     deadline: Option<Timestamp>,
     warned: Option<Timestamp>,
     is_ending: bool,
@@ -121,7 +122,7 @@ impl Driver {
             named: BTreeMap::new(),
             pins,
             watchers: Watchers::default(),
-            recent: Recent { limits: limits.backlog, bytes: 0, messages: VecDeque::new() },
+            recent: Last::new(limits.backlog),
             deadline: None,
             warned: None,
             is_ending: false,
@@ -188,9 +189,11 @@ impl Driver {
                 }
                 self.take_file(state, &shown);
                 let shown = Arc::new(*shown);
-                state.recent.push(shown.clone());
+                state.keep(&shown);
                 state.watchers.tell(&Event::Shown(shown));
             }
+            // A greeting is neither empty nor long.
+            Action::Greet => drop(state.greet(now)),
             Action::Tell(notice) => {
                 state.heed(&notice);
                 if let Notice::Pinned { .. } = notice {
@@ -455,7 +458,7 @@ impl State {
             }
             Notice::Forgotten(addr) => drop(self.named.remove(addr)),
             Notice::Pinned { nick, key } => self.pins.add(nick, *key),
-            Notice::Refused { .. } => {}
+            Notice::Refused { .. } | Notice::Unreached(_) => {}
         }
     }
 
@@ -487,7 +490,7 @@ impl State {
     }
 
     pub(crate) fn recent(&self) -> Vec<Arc<Shown>> {
-        self.recent.messages.iter().cloned().collect()
+        self.recent.iter().cloned().collect()
     }
 
     /// The user's nick is the user's key's, unless it was another's before.
@@ -501,10 +504,19 @@ impl State {
         }
     }
 
+    fn keep(&mut self, shown: &Arc<Shown>) {
+        self.recent.push(shown.clone(), shown_bytes(shown), shown.file.is_some());
+    }
+
+    fn greet(&mut self, now: Timestamp) -> Result<String, Unsaid> {
+        let nick = self.nick.clone();
+        self.say(Said { nick: nick.as_deref(), body: GREETING, file: None }, now)
+    }
+
     fn say(&mut self, said: Said<'_>, now: Timestamp) -> Result<String, Unsaid> {
         let id = self.node.say(said, now)?;
         let shown = Arc::new(self.node.shown(&id, said, now));
-        self.recent.push(shown.clone());
+        self.keep(&shown);
         self.watchers.tell(&Event::Said(shown));
         Ok(id)
     }
@@ -524,28 +536,4 @@ impl State {
 /// Whether a person would ask why a connection was closed.
 fn is_news(reason: CloseReason) -> bool {
     matches!(reason, CloseReason::Malformed(_) | CloseReason::Unfinished | CloseReason::TooSlow)
-}
-
-/// What was last said.
-struct Recent {
-    limits: BacklogLimits,
-    /// Invariant: the sum of what they keep.
-    bytes: usize,
-    /// Invariant: within `limits`.
-    messages: VecDeque<Arc<Shown>>,
-}
-
-impl Recent {
-    fn push(&mut self, shown: Arc<Shown>) {
-        let bytes = shown_bytes(&shown);
-        if bytes > self.limits.bytes || self.limits.messages == 0 {
-            return;
-        }
-        while self.messages.len() >= self.limits.messages || self.bytes + bytes > self.limits.bytes {
-            let Some(eldest) = self.messages.pop_front() else { break };
-            self.bytes -= shown_bytes(&eldest);
-        }
-        self.bytes += bytes;
-        self.messages.push_back(shown);
-    }
 }

@@ -2,8 +2,9 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
-use watchtower_protocols::whispernet::{BacklogLimits, FileLimits, FloodLimits, PeerLimits};
+use watchtower_protocols::whispernet::{BacklogLimits, FileLimits, FloodLimits, PeerLimits, RoutingLimits};
 
 /// How a peer is set up. Every field has a default.
 #[derive(Debug, Clone)]
@@ -38,6 +39,14 @@ pub struct Options {
     pub flood: FloodLimits,
     /// How many peers it has.
     pub limits: PeerLimits,
+    /// How it routes once it knows many peers that do; without it floods
+    /// however many there are ([whispernet: 14]).
+    pub routing: Option<RoutingLimits>,
+    /// For how long a peer that is connected to others waits for one of them to
+    /// connect to it, before it says
+    /// [`GREETING`](watchtower_protocols::whispernet::GREETING): who has said
+    /// nothing may be known to nobody, and hear nothing. Without it it does not.
+    pub greets_after: Option<Duration>,
 }
 
 /// The files of mutual TLS, PEM.
@@ -67,6 +76,8 @@ impl Default for Options {
             files: FileLimits::default(),
             flood: FloodLimits::default(),
             limits: PeerLimits::default(),
+            routing: Some(RoutingLimits::default()),
+            greets_after: Some(Duration::from_secs(2)),
         }
     }
 }

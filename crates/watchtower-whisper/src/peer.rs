@@ -19,7 +19,7 @@ use watchtower_protocols::whispernet::{
 use crate::downloads::Downloads;
 use crate::driver::{Driver, Limits};
 use crate::keys::{PINS_MAX, Pins};
-use crate::tls::Tls;
+use crate::tls::{self, Tls};
 use crate::{Events, Options, TlsFiles, clock, connections, discovery, keys, local, names};
 
 /// A running peer. Clones are the same; it ends when
@@ -159,6 +159,7 @@ impl Peer {
             driver.spawn(state, connections::accept(driver.clone(), listener));
             driver.spawn(state, driver.clone().keep_time());
             driver.spawn(state, driver.clone().keep_pins());
+            driver.spawn(state, tls::watch(driver.clone()));
             for peer in peers {
                 driver.spawn(state, names::introduce(driver.clone(), peer));
             }
@@ -331,6 +332,8 @@ fn node_options(options: &Options, listen: SocketAddr, identity: Identity) -> No
         flood: options.flood,
         backlog: options.backlog,
         peers: options.limits,
+        routing: options.routing,
+        greets_after: options.greets_after,
         pins_max: PINS_MAX,
         identity: Some(identity),
         require_signed: options.require_signed,

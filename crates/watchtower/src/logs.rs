@@ -1,4 +1,12 @@
 //! Logs, which go to standard error [running: serve].
+//!
+//! | file | for |
+//! | --- | --- |
+//! | `limit` | how many lines of a kind are written |
+//! | `fault` | what is written when the program panics |
+
+mod fault;
+mod limit;
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal};
@@ -8,9 +16,13 @@ use std::sync::Mutex;
 use clap::ValueEnum;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::writer::BoxMakeWriter;
+use tracing_subscriber::fmt::writer::{BoxMakeWriter, MakeWriterExt};
 
+use self::limit::LineLimit;
 use crate::failure::Failure;
+
+/// What strangers can cause is not to fill a disk.
+static LIMIT: LineLimit = LineLimit::new();
 
 /// How a line of the log is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -37,12 +49,22 @@ pub(crate) fn start_to(format: LogFormat, file: Option<&Path>) -> Result<(), Fai
         Some(path) => (BoxMakeWriter::new(Mutex::new(append_to(path)?)), false),
         None => (BoxMakeWriter::new(io::stderr), io::stderr().is_terminal() && wants_colour()),
     };
+    let writer = writer.with_filter(|line| LIMIT.lets_through(line));
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_ansi(ansi);
     match format {
         LogFormat::Text => subscriber.init(),
-        LogFormat::Json => subscriber.json().init(),
+        LogFormat::Json => subscriber.json().with_span_list(false).init(),
     }
+    fault::log_panics();
     Ok(())
+}
+
+/// Says in the log how many lines were left out since it was last said, if there were any.
+pub(crate) fn tell_what_was_left_out() {
+    let lines = LIMIT.take_left_out();
+    if lines > 0 {
+        tracing::warn!(lines, "lines were left out, since there were too many of their kind");
+    }
 }
 
 /// Opens a log to write at its end.

@@ -9,6 +9,7 @@ mod logs;
 mod output;
 mod runtime;
 mod signals;
+mod supervisor;
 
 use std::process::ExitCode;
 

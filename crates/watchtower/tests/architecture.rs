@@ -36,6 +36,16 @@ const CRATES: &[(&str, &[&str])] = &[
             "watchtower-store",
         ],
     ),
+    (
+        "watchtower-fuzz",
+        &[
+            "watchtower-hub",
+            "watchtower-protocols",
+            "watchtower-store",
+            "watchtower-server",
+            "watchtower-client",
+        ],
+    ),
 ];
 
 /// The crates without I/O, and everything that they import directly.

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use crate::Limits;
 use crate::counters::Counters;
@@ -134,7 +135,9 @@ impl Shelf {
         self.floor = place.offset();
         for (from, holds) in &moved {
             self.add(place, *holds);
-            counters.lagging_skipped.add((place.offset() - from.offset()) * *holds as u64);
+            let skipped = (place.offset() - from.offset()) * *holds as u64;
+            counters.lagging_skipped.add(skipped);
+            counters.skipped_away.fetch_add(skipped, Ordering::Relaxed);
         }
     }
 }

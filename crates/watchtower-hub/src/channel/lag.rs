@@ -1,6 +1,7 @@
 //! Who falls behind too far, and moving them on ([model: log]).
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::State;
 use super::subscribers::Slot;
@@ -109,7 +110,7 @@ impl Link {
             return;
         }
         let most = most / 2;
-        counters.lagging_skipped.add(reader.skip_to(most, &self.bell));
+        self.count_skipped(reader.skip_to(most, &self.bell), counters);
         self.allow(most);
         if closes && !std::mem::replace(&mut reader.lagging, true) {
             drop(reader);
@@ -117,6 +118,13 @@ impl Link {
             // Whoever drives it may wait for its socket, and not look.
             self.bell.wake_again();
         }
+    }
+}
+
+impl Link {
+    fn count_skipped(&self, messages: u64, counters: &Counters) {
+        counters.lagging_skipped.add(messages);
+        self.protocol.skipped.fetch_add(messages, Ordering::Relaxed);
     }
 }
 
@@ -139,7 +147,7 @@ impl Slot {
         }
         let unread = subscription.cursor.as_ref().or(rung.as_ref().map(|ring| &ring.start)).unwrap_or(end);
         let place = Place::seek(unread, oldest).clone();
-        counters.lagging_skipped.add(place.offset() - unread.offset().min(place.offset()));
+        self.link.count_skipped(place.offset() - unread.offset().min(place.offset()), counters);
         subscription.next = place.offset();
         subscription.cursor = Some(place.clone());
         self.woken_at = place.offset();

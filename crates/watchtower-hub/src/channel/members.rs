@@ -72,6 +72,14 @@ impl State {
         list
     }
 
+    /// By which protocol the sender came last, where that is told.
+    pub(crate) fn protocol_of(&self, sender: SenderId) -> &'static str {
+        if self.announcements.is_none() {
+            return "";
+        }
+        self.members.get(&sender).map_or("", |member| member.protocol)
+    }
+
     /// The sender's place here, made when there is none.
     pub(crate) fn member(&mut self, sender: SenderId, protocol: &'static str, now: Timestamp) -> &mut Member {
         let member = match self.members.entry(sender) {
@@ -91,6 +99,8 @@ impl State {
     /// Keeps a join whose session ended, from `place` on.
     pub(crate) fn put_away(&mut self, sender: SenderId, owned: bool, place: &Arc<Place>, keep: Keep) {
         let Some(member) = self.members.get_mut(&sender) else { return };
+        // What comes ahead of the log is for new subscriptions: this one was.
+        let place = place.in_log();
         let mut unread = match self.durable {
             Some(_) => Unread::At(place.offset()),
             None => Unread::Held(self.kept.hold(place, keep.share)),

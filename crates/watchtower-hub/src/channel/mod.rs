@@ -9,6 +9,7 @@ mod history;
 mod kept;
 mod lag;
 mod members;
+mod retained;
 mod subscribers;
 mod trail;
 
@@ -28,6 +29,7 @@ pub(crate) use self::kept::Share;
 use self::lag::Mark;
 pub(crate) use self::members::Keep;
 use self::members::Member;
+use self::retained::Retained;
 use self::subscribers::Slot;
 pub(crate) use self::trail::TRAIL;
 use self::trail::Trail;
@@ -35,6 +37,7 @@ use crate::counters::Counters;
 use crate::idle::IdleSet;
 use crate::log::Place;
 use crate::message::{Frames, event_name};
+use crate::presence::{Announcements, PRESENCE_EVENT};
 use crate::publish::{Draft, Receivers};
 use crate::settings::{Accepts, ChannelRule};
 use crate::{
@@ -79,6 +82,10 @@ pub(crate) struct State {
     durable: Option<Box<Durable>>,
     /// Whether the hub is to look at the trail's age later.
     pub(crate) trail_is_due: bool,
+    /// The last message for those who come later; `None` where none is retained.
+    retained: Option<Box<Retained>>,
+    /// What is told of who comes and goes; `None` where nothing is.
+    pub(crate) announcements: Option<Box<Announcements>>,
     /// Past ends of the log, oldest first, to tell bytes from offsets.
     marks: VecDeque<Mark>,
     /// Up to where the sessions were charged for what was published, in bytes.
@@ -163,6 +170,8 @@ impl Channel {
             trail: None,
             durable: rule.durable.then(Box::default),
             trail_is_due: false,
+            retained: rule.retain.then(Box::default),
+            announcements: rule.presence_events.then(Box::default),
             marks: VecDeque::new(),
             charged: 0,
             retired: false,
@@ -183,7 +192,8 @@ impl Channel {
     }
 
     /// Judges a message, and gives its content the form that this channel
-    /// keeps. In the order of [packets: rules]: not joined, content, receivers.
+    /// keeps. In the order of [packets: rules]: not joined, content, receivers; and
+    /// what packets cannot have wrong, the event, between.
     pub(crate) fn judge(
         &self,
         state: &State,
@@ -195,6 +205,9 @@ impl Channel {
             return Err(Refused::NotJoined { channel: self.name.clone() });
         }
         let content = self.accept(content)?;
+        if self.rule.presence_events && draft.event == PRESENCE_EVENT {
+            return Err(Refused::ReservedEvent { channel: self.name.clone() });
+        }
         if let Some(Receivers { ids, nobody }) = &draft.receivers {
             let absent = ids.iter().filter(|id| !has_joined(id)).map(|id| id.get());
             let missing: Vec<u32> = nobody.then_some(0).into_iter().chain(absent).collect();
@@ -256,6 +269,9 @@ impl Channel {
         counters.published_bytes.add(message.content.bytes().len() as u64);
         state.end = place.append(message);
         self.bytes.store(state.end.bytes_before(), Ordering::Relaxed);
+        if state.retained.is_some() {
+            self.retain(state, &place, &counters.retained_bytes);
+        }
         match place.message().map(Message::audience) {
             Some(Audience::Senders(receivers)) => state.wake(&place, receivers),
             Some(Audience::Channel) | None => state.wake_all(&place),
@@ -367,7 +383,8 @@ impl State {
             Some(durable) => durable.is_settled(),
             None => self.oldest.as_ref().is_none_or(|oldest| oldest.is_empty()),
         };
-        self.members.is_empty() && keeps_nothing
+        let retains_nothing = self.retained.as_ref().is_none_or(|retained| retained.is_empty());
+        self.members.is_empty() && keeps_nothing && retains_nothing
     }
 
     /// Whether messages stay in memory though everybody has read them.

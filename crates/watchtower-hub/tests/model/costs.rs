@@ -1,6 +1,10 @@
 //! What one client can cost the others.
 
-use watchtower_hub::{Content, Epoch, Limits, Publish, Refused, Settings, Start};
+use std::hash::{BuildHasher, BuildHasherDefault};
+use std::time::{Duration, Instant};
+
+use rustc_hash::FxHasher;
+use watchtower_hub::{ChannelName, Content, Epoch, Limits, Publish, Refused, Settings, Start};
 
 use crate::support::{Client, NOW, at_once, five, hub, hub_with, later, say, text};
 
@@ -123,4 +127,31 @@ fn a_channel_that_is_left_unread_over_and_over_delivers_what_is_new_at_last() {
     client.session.join(id, &five(), NOW).unwrap();
     say(&hub, id, "y");
     assert_eq!(client.read(), "5/1001=y;");
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "it is about time, and the hub has no part in it")]
+fn channels_whose_names_were_chosen_to_collide_are_found_as_fast_as_others() {
+    const NAMES: usize = 1_500;
+    // In a table of a hash that everybody can compute they all come to one place.
+    let hasher = BuildHasherDefault::<FxHasher>::default();
+    let place = |name: &ChannelName| hasher.hash_one(name) & 0x7ff;
+    let chosen = (0..).map(ChannelName::from).filter(|name| place(name) == 0).take(NAMES);
+    let fastest = |names: Vec<ChannelName>| {
+        let hub = hub();
+        let id = hub.register(NOW).unwrap();
+        hub.join(id, &names, NOW).unwrap();
+        let round = || {
+            let started = Instant::now();
+            assert!(names.iter().all(|name| hub.has_joined(id, name)));
+            started.elapsed()
+        };
+        (0..20).map(|_| round()).min().unwrap_or_default()
+    };
+    let (ordinary, colliding) =
+        (fastest((0..NAMES as u32).map(ChannelName::from).collect()), fastest(chosen.collect()));
+    assert!(
+        colliding < 3 * ordinary + Duration::from_micros(50),
+        "{colliding:?}, and {ordinary:?} for others"
+    );
 }

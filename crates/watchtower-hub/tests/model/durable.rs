@@ -176,3 +176,20 @@ fn without_a_ledger_nothing_is_published_on_a_durable_channel() {
     let refused = at_once(hub.publish(&five(), text(sender, "x"), NOW)).unwrap_err();
     assert!(matches!(refused, Refused::NotKept { .. }), "{refused}");
 }
+
+#[test]
+fn there_are_no_more_logs_than_there_may_be_channels_however_many_come_and_go() {
+    let shelf = Shelf::default();
+    let hub = durable(&shelf, Limits { channels_max: 2, ..Limits::default() });
+    let publish = |channel: u32, now| {
+        let published = hub.publish(&channel.into(), Publish::new(Content::text("x")), now);
+        shelf.keep_all();
+        at_once(published)
+    };
+    publish(1, NOW).unwrap();
+    publish(2, NOW).unwrap();
+    hub.tick(later(400));
+    assert_eq!(hub.counts().channels, 0);
+    assert_eq!(publish(3, later(400)), Err(Refused::Limit { what: "durable channels", limit: 2 }));
+    assert_eq!(publish(2, later(400)).unwrap().offset, 2);
+}

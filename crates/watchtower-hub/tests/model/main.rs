@@ -3,14 +3,18 @@
 
 mod behind;
 mod catching_up;
+mod closing;
 mod costs;
+mod counted;
 mod durable;
 mod guests;
 mod lasting;
 mod mailbox;
 mod moves;
 mod paging;
-#[allow(dead_code)]
+mod presence;
+mod private;
+mod retained;
 mod shelf;
 mod support;
 mod threads;

@@ -187,6 +187,10 @@ impl Ledger for Shelf {
         Some(Ends { epoch: log.epoch, first: log.first, next: log.next(), bytes: 0, oldest: None })
     }
 
+    fn logs(&self) -> usize {
+        self.lock().logs.len()
+    }
+
     fn channels(&self, after: Option<&ChannelName>, limit: usize) -> Vec<(ChannelName, Ends)> {
         let names: Vec<_> = self.lock().logs.keys().cloned().collect();
         let is_later = |name: &ChannelName| after.is_none_or(|after| name > after);

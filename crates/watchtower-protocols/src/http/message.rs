@@ -5,11 +5,11 @@
 //! SSE, whatever was published.
 
 use bytes::{BufMut, BytesMut};
-use jiff::fmt::StdFmtWrite;
-use jiff::fmt::temporal::DateTimePrinter;
-use watchtower_hub::{ChannelName, Content, ContentKind, Format, FormatId, Message, Position, Timestamp};
+use watchtower_hub::{ChannelName, Content, ContentKind, Format, FormatId, Message, Position};
 
 use super::framing::Chunked;
+use crate::byline;
+pub use crate::json::write_time;
 use crate::json::{write_base64, write_string, write_text};
 
 /// Messages as lines of JSON.
@@ -20,9 +20,6 @@ pub(super) static NDJSON_CHUNKED: Chunked<Ndjson> = Chunked::new(FormatId::new(2
 pub(super) static SSE: Sse = Sse;
 /// The same in chunks.
 pub(super) static SSE_CHUNKED: Chunked<Sse> = Chunked::new(FormatId::new(4), Sse);
-
-/// Times with milliseconds, as in `2026-11-21T10:00:00.000Z`.
-static TIME_PRINTER: DateTimePrinter = DateTimePrinter::new().precision(Some(3));
 
 /// Appends the JSON of a message ([http: messages]): on one line, without its
 /// end.
@@ -35,6 +32,10 @@ pub fn write_message(message: &Message, out: &mut BytesMut) {
     write_text(out, format_args!(",\"epoch\":\"{epoch}\""));
     out.extend_from_slice(b",\"sender\":");
     write_number(message.sender().map_or(0, |sender| sender.get().into()), out);
+    if let Some(nick) = byline::nick(message) {
+        out.extend_from_slice(b",\"nick\":");
+        write_string(nick, out);
+    }
     if let Some(event) = message.event() {
         out.extend_from_slice(b",\"event\":");
         write_string(event, out);
@@ -55,17 +56,6 @@ pub fn write_channel(channel: &ChannelName, out: &mut BytesMut) {
         (Some(number), _) => write_number(number.into(), out),
         (None, text) => write_string(text.unwrap_or_default(), out),
     }
-}
-
-/// Appends a time as a JSON string. Times after the year 9999 are shown as its
-/// end.
-pub fn write_time(time: Timestamp, out: &mut BytesMut) {
-    let millis = i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
-    let time = jiff::Timestamp::from_millisecond(millis).unwrap_or(jiff::Timestamp::MAX);
-    out.put_u8(b'"');
-    let written = TIME_PRINTER.print_timestamp(&time, StdFmtWrite(&mut *out));
-    debug_assert!(written.is_ok(), "a buffer takes all that is written to it");
-    out.put_u8(b'"');
 }
 
 /// [model: projection]

@@ -33,6 +33,20 @@ fn frame(format: &dyn Format, message: &Message) -> String {
     String::from_utf8(message.frame(format).to_vec()).expect("these frames are UTF-8")
 }
 
+/// What another protocol put beside the content is that protocol's.
+#[test]
+fn who_said_it_elsewhere_is_shown_where_a_bridge_told() {
+    let told = message("5", Content::text("x")).with_extras(crate::byline("go\"ldy"));
+    let of_a_protocol = message("5", Content::text("x")).with_extras(b"\x08goldy".as_slice().into());
+    let shown = |beside: &str| {
+        format!(
+            r#"{{"channel":5,"offset":12,"epoch":"00000000000000ab","sender":72,{beside}"message":"x","time":"2026-11-21T10:00:00.000Z"}}"#
+        )
+    };
+    assert_eq!(json(&told), shown(r#""nick":"go\"ldy","#));
+    assert_eq!(json(&of_a_protocol), shown(""));
+}
+
 /// [http: messages] [model: projection]
 #[test]
 fn a_message_is_json_by_the_kind_of_its_content() {

@@ -30,12 +30,25 @@ impl Transport {
 
 /// The errors that all clients of a server were told.
 #[derive(Debug, Default)]
-pub struct ErrorCounts([[AtomicU64; ErrorCode::ALL.len()]; Transport::ALL.len()]);
+pub struct ErrorCounts {
+    told: [[AtomicU64; ErrorCode::ALL.len()]; Transport::ALL.len()],
+    unanswered: AtomicU64,
+}
 
 impl ErrorCounts {
     /// How many of that code went out over that transport.
     pub fn get(&self, transport: Transport, code: ErrorCode) -> u64 {
         self.counter(transport, code).load(Ordering::Relaxed)
+    }
+
+    /// How many datagrams were not answered in full, since their address had
+    /// not shown an id and the answers would have been longer than they were.
+    pub fn unanswered(&self) -> u64 {
+        self.unanswered.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn count_unanswered(&self) {
+        self.unanswered.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(super) fn count(&self, transport: Transport, code: ErrorCode) {
@@ -44,7 +57,7 @@ impl ErrorCounts {
 
     fn counter(&self, transport: Transport, code: ErrorCode) -> &AtomicU64 {
         // Codes count from 1.
-        &self.0[transport as usize][usize::from(code.byte()) - 1]
+        &self.told[transport as usize][usize::from(code.byte()) - 1]
     }
 }
 

@@ -226,12 +226,13 @@ fn code(refused: &Refused) -> (ErrorCode, &'static str) {
         Refused::ReceiverNotJoined { .. } => {
             (ErrorCode::ReceiverNotJoined, "no receiver, or one that has not joined")
         }
+        Refused::ReservedEvent { .. } => (ErrorCode::Refused, "this event name is the server's"),
         Refused::Limit { .. } => (ErrorCode::Refused, "a limit of the server is reached"),
         Refused::NotKept { reason: NotKept::Failed(_), .. } => {
             (ErrorCode::Refused, "the channel is durable, and the disk refused the message")
         }
         Refused::NotKept { .. } => (ErrorCode::Overloaded, "the message was not kept: try again"),
-        Refused::Closed => (ErrorCode::Overloaded, "the session is over"),
+        Refused::Closed => (ErrorCode::Overloaded, SHUTS_DOWN),
     }
 }
 
@@ -477,7 +478,7 @@ impl PacketPeer {
                     rest = rest.get(consumed..).unwrap_or_default();
                     // A registration that cannot be answered helps nobody.
                     if !has_room(answered, ACK_BYTES) {
-                        return;
+                        return self.desk.options.errors.count_unanswered();
                     }
                     if let ClientPacket::Leave { sender, .. } = packet {
                         self.deliver_before_leaving(sender, now, &mut send);
@@ -505,7 +506,7 @@ impl PacketPeer {
                 }
             };
             if !has_room(answered, Desk::answer_bytes(&result)) {
-                return;
+                return self.desk.options.errors.count_unanswered();
             }
             packet_out.clear();
             self.desk.write_answer(&result, &mut packet_out);

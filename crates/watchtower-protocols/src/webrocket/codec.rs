@@ -5,7 +5,7 @@
 use bytes::BytesMut;
 
 use super::{Command, Event, Malformed, Reply};
-use crate::websocket::{Incoming, MessageKind};
+use crate::websocket::{Incoming, MessageKind, Outgoing};
 
 /// How a hub's commands, replies and events are written, each one WebSocket
 /// message.
@@ -23,9 +23,8 @@ pub trait Codec: Send + Sync + 'static {
     /// [`Malformed`] when it is no command: the client is told, and may go on.
     fn decode<'a>(&self, message: Incoming<'a>) -> Result<Command<'a>, Malformed>;
 
-    /// Appends what a client is answered, and says what it is; what is `Text`
-    /// must be valid UTF-8.
-    fn reply(&self, reply: &Reply, out: &mut BytesMut) -> MessageKind;
+    /// What a client is answered; `room` is for what is not always the same.
+    fn reply<'a>(&self, reply: &Reply, room: &'a mut BytesMut) -> Outgoing<'a>;
 
     /// Appends a message as subscribers see it, and says what it is; what is
     /// `Text` must be valid UTF-8.

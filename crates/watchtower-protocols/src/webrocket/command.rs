@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use bytes::Bytes;
-use watchtower_hub::{Content, Joined, Position, Start};
+use watchtower_hub::{Content, Joined, Position, Presence, Start};
 
 use super::{Access, ErrorCode};
 
@@ -38,6 +38,11 @@ pub enum Command<'a> {
     },
     /// Publish.
     Publish(Publication<'a>),
+    /// Tell me who is there.
+    Presence {
+        /// The channel's name as the client gave it.
+        channel: Cow<'a, str>,
+    },
     /// Forget that I was let in.
     Logout,
     /// Close the connection.
@@ -88,6 +93,8 @@ pub enum CommandName {
     Unsubscribe,
     /// [`Command::Publish`]
     Publish,
+    /// [`Command::Presence`]
+    Presence,
     /// [`Command::Logout`]
     Logout,
     /// [`Command::Disconnect`]
@@ -96,8 +103,15 @@ pub enum CommandName {
 
 impl CommandName {
     /// Every command, in the order of the documentation.
-    pub const ALL: [Self; 6] =
-        [Self::Auth, Self::Subscribe, Self::Unsubscribe, Self::Publish, Self::Logout, Self::Disconnect];
+    pub const ALL: [Self; 7] = [
+        Self::Auth,
+        Self::Subscribe,
+        Self::Unsubscribe,
+        Self::Publish,
+        Self::Presence,
+        Self::Logout,
+        Self::Disconnect,
+    ];
 
     /// The name in the protocol.
     pub fn name(self) -> &'static str {
@@ -106,6 +120,7 @@ impl CommandName {
             Self::Subscribe => "subscribe",
             Self::Unsubscribe => "unsubscribe",
             Self::Publish => "publish",
+            Self::Presence => "presence",
             Self::Logout => "logout",
             Self::Disconnect => "disconnect",
         }
@@ -119,7 +134,7 @@ impl CommandName {
     /// The access that the command needs.
     pub fn needs(self) -> Access {
         match self {
-            Self::Subscribe => Access::ReadOnly,
+            Self::Subscribe | Self::Presence => Access::ReadOnly,
             Self::Publish => Access::ReadWrite,
             Self::Auth | Self::Unsubscribe | Self::Logout | Self::Disconnect => Access::None,
         }
@@ -134,6 +149,7 @@ impl Command<'_> {
             Command::Subscribe { .. } => CommandName::Subscribe,
             Command::Unsubscribe { .. } => CommandName::Unsubscribe,
             Command::Publish(_) => CommandName::Publish,
+            Command::Presence { .. } => CommandName::Presence,
             Command::Logout => CommandName::Logout,
             Command::Disconnect => CommandName::Disconnect,
         }
@@ -161,6 +177,13 @@ pub enum Reply {
     Ok,
     /// It is subscribed, and goes on there: for who asked from where on.
     Subscribed(Joined),
+    /// Who is there.
+    Present {
+        /// By id; not all of them, where they are very many.
+        first: Vec<Presence>,
+        /// How many they are.
+        count: usize,
+    },
     /// It was refused, and changed nothing but what a failed `auth` does.
     Error(ErrorCode),
 }

@@ -50,13 +50,15 @@ impl ErrorCode {
             Self::InvalidCredentials => ("invalid_credentials", "the secret is not the one for that access"),
             Self::AccessDenied => (
                 "access_denied",
-                "the session is not authenticated for that, or a limit of the server is reached",
+                "the session is not authenticated for that, the channel does not tell who is there, or a limit of the server is reached",
             ),
             Self::InvalidChannelName => (
                 "invalid_channel_name",
                 "the name to subscribe to is empty, no channel name, or in another hub's namespace",
             ),
-            Self::InvalidChannel => ("invalid_channel", "there is no channel of that name to publish on"),
+            Self::InvalidChannel => {
+                ("invalid_channel", "there is no channel of that name to publish on, or to ask who is there")
+            }
             Self::NotKept => {
                 ("not_kept", "the channel is durable, and the message could not be kept on disk")
             }

@@ -22,9 +22,9 @@ use super::namespace::Names;
 use super::slowdown::Slowdown;
 use super::{
     Access, Activity, Codec, Command, CommandName, ErrorCode, Json, LoginFailures, Namespace, Observer,
-    Publication, Reply, Secret, Since,
+    Publication, RefusalCounts, Reply, Secret, Since,
 };
-use crate::websocket::{Client, CloseCode, Frames, Handler, Incoming, MessageKind, Outgoing, RemoteAddress};
+use crate::websocket::{Client, CloseCode, Frames, Handler, Incoming, RemoteAddress};
 
 /// The first of the six formats of hubs that write JSON.
 const JSON_FORMATS: u8 = 16;
@@ -32,6 +32,9 @@ const JSON_FORMATS: u8 = 16;
 /// The longest compressed message of a client that may not publish, in bytes.
 /// No secret and no channel's name needs more.
 const COMMAND_BYTES_MAX: usize = 4096;
+
+/// How many of those who are in a channel are listed.
+const PRESENT_MAX: usize = 1_000;
 
 /// The longest event name, in bytes.
 const EVENT_BYTES_MAX: usize = 128;
@@ -58,6 +61,8 @@ pub struct HubOptions {
     pub observer: Option<Arc<dyn Observer>>,
     /// The logins that failed, by address: those of all hubs that have the same.
     pub failures: Arc<LoginFailures>,
+    /// The commands that were refused: those of all hubs that have the same.
+    pub refusals: Arc<RefusalCounts>,
 }
 
 /// A hub: the WebRocket protocol at one path. Clones are the same hub.
@@ -73,6 +78,7 @@ struct Inner<C> {
     names: Names,
     observer: Option<Arc<dyn Observer>>,
     failures: Arc<LoginFailures>,
+    refusals: Arc<RefusalCounts>,
     connections: AtomicU64,
 }
 
@@ -165,6 +171,7 @@ impl<C: Codec> WebRocket<C> {
             origins,
             observer,
             failures,
+            refusals,
         } = options;
         let codec = Arc::new(codec);
         let names = Names::new(namespace, foreign_namespaces);
@@ -177,6 +184,7 @@ impl<C: Codec> WebRocket<C> {
             names,
             observer,
             failures,
+            refusals,
             connections: AtomicU64::new(0),
         }))
     }
@@ -307,15 +315,12 @@ impl<C: Codec> Inner<C> {
         client: &mut Client<'_>,
     ) {
         if let Err(code) = result {
+            self.refusals.count(code);
             self.tell(connection, &Activity::Refused { command: name, code });
         }
         let is_refused = result.is_err();
-        let mut out = BytesMut::new();
-        let kind = self.codec.reply(&result.unwrap_or_else(Reply::Error), &mut out);
-        match kind {
-            MessageKind::Text => client.send(Outgoing::Text(&String::from_utf8_lossy(&out))),
-            MessageKind::Binary => client.send(Outgoing::Binary(&out)),
-        }
+        let mut room = BytesMut::new();
+        client.send(self.codec.reply(&result.unwrap_or_else(Reply::Error), &mut room));
         if name == Some(CommandName::Disconnect) && !is_refused {
             client.close(CloseCode::NORMAL, "");
         }
@@ -339,6 +344,7 @@ impl<C: Codec> Inner<C> {
             Command::Publish(publication) => {
                 return self.publish(publication, connection, client).transpose();
             }
+            Command::Presence { channel } => self.presence(&channel, client),
             Command::Logout => {
                 self.tell(connection, &Activity::LoggedOut);
                 self.set_access(Access::None, connection, client);
@@ -494,6 +500,24 @@ impl<C: Codec> Inner<C> {
         Ok(Reply::Ok)
     }
 
+    fn presence(&self, name: &str, client: &mut Client<'_>) -> Result<Reply, ErrorCode> {
+        let channel = self.names.channel(name).ok_or(ErrorCode::InvalidChannel)?;
+        let hub = client.hub();
+        let mut first = hub.presence(&channel).ok_or(ErrorCode::InvalidChannel)?;
+        // An id is all that it takes to send as its sender: a channel has to say
+        // that its readers may learn it.
+        if !hub.tells_presence(&channel) {
+            return Err(ErrorCode::AccessDenied);
+        }
+        let count = first.len();
+        first.truncate(PRESENT_MAX);
+        if count > PRESENT_MAX {
+            // To gather many takes a while: who asks again and again waits as long.
+            client.pause(Duration::from_micros(count as u64));
+        }
+        Ok(Reply::Present { first, count })
+    }
+
     fn tell(&self, connection: &Connection, activity: &Activity<'_>) {
         if let Some(observer) = &self.observer {
             observer.observe(connection.number, activity);
@@ -535,9 +559,10 @@ fn is_event_name(name: &str) -> bool {
 fn code(refused: &Refused) -> ErrorCode {
     match refused {
         Refused::NoSuchChannel { .. } | Refused::NotJoined { .. } => ErrorCode::InvalidChannel,
-        Refused::TooLarge { .. } | Refused::BadContent { .. } | Refused::ReceiverNotJoined { .. } => {
-            ErrorCode::InvalidData
-        }
+        Refused::TooLarge { .. }
+        | Refused::BadContent { .. }
+        | Refused::ReservedEvent { .. }
+        | Refused::ReceiverNotJoined { .. } => ErrorCode::InvalidData,
         Refused::NotKept { .. } => ErrorCode::NotKept,
         // The command is right, and would be carried out for others, or at
         // another time: this session may not have it.

@@ -13,11 +13,11 @@ use bytes::{BufMut, BytesMut};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
 use serde_json::value::RawValue;
-use watchtower_hub::{Content, ContentKind, Joined, Position};
+use watchtower_hub::{Content, ContentKind, Joined, Position, Presence};
 
 use super::{Access, Codec, Command, CommandName, Event, Malformed, Publication, Reply, Since};
-use crate::json::{write_base64, write_string, write_text};
-use crate::websocket::{Incoming, MessageKind};
+use crate::json::{write_base64, write_string, write_text, write_time};
+use crate::websocket::{Incoming, MessageKind, Outgoing};
 
 /// How many fields an object may have that is read here: a command, and what a
 /// command is given. Each is compared with all others.
@@ -42,16 +42,18 @@ impl Codec for Json {
         command(name, argument).ok_or(Malformed { command: Some(name) })
     }
 
-    fn reply(&self, reply: &Reply, out: &mut BytesMut) -> MessageKind {
+    fn reply<'a>(&self, reply: &Reply, room: &'a mut BytesMut) -> Outgoing<'a> {
         match reply {
-            Reply::Ok => out.extend_from_slice(b"{\"ok\": true}"),
+            // By far the most.
+            Reply::Ok => return Outgoing::Text(r#"{"ok": true}"#),
             Reply::Subscribed(Joined { position, recovered }) => write_text(
-                out,
+                room,
                 format_args!(r#"{{"ok": true, "recovered": {recovered}, "position": "{position}"}}"#),
             ),
-            Reply::Error(code) => write_text(out, format_args!(r#"{{"err": "{}"}}"#, code.name())),
+            Reply::Present { first, count } => write_present(first, *count, room),
+            Reply::Error(code) => write_text(room, format_args!(r#"{{"err": "{}"}}"#, code.name())),
         }
-        MessageKind::Text
+        Outgoing::Text(std::str::from_utf8(room).unwrap_or_default())
     }
 
     /// The publish object itself ([webrocket: events]), with any further
@@ -95,6 +97,7 @@ fn command<'a>(name: CommandName, argument: &'a RawValue) -> Option<Command<'a>>
             Some(Command::Subscribe { channel: string(fields.get("channel")?)?, since })
         }
         CommandName::Unsubscribe => Some(Command::Unsubscribe { channel: channel(argument)? }),
+        CommandName::Presence => Some(Command::Presence { channel: channel(argument)? }),
         CommandName::Publish => publication(&Fields::of(argument)?).map(Command::Publish),
     }
 }
@@ -147,6 +150,19 @@ fn further_fields(fields: &Fields<'_>) -> Option<Option<BytesMut>> {
         members.extend_from_slice(&member(name, value));
     }
     Some((!members.is_empty()).then_some(members))
+}
+
+fn write_present(first: &[Presence], count: usize, out: &mut BytesMut) {
+    write_text(out, format_args!(r#"{{"ok": true, "count": {count}, "presence": ["#));
+    for (index, Presence { sender, protocol, since }) in first.iter().enumerate() {
+        let separator = if index == 0 { "" } else { ", " };
+        write_text(out, format_args!(r#"{separator}{{"id": {sender}, "protocol": "#));
+        write_string(protocol, out);
+        out.extend_from_slice(b", \"since\": ");
+        write_time(*since, out);
+        out.put_u8(b'}');
+    }
+    out.extend_from_slice(b"]}");
 }
 
 /// Where a client was, or `null` when it was nowhere yet.

@@ -19,6 +19,7 @@ mod handler;
 mod json;
 mod namespace;
 mod observer;
+mod refusals;
 mod slowdown;
 
 pub use access::{Access, Secret, UnknownAccess};
@@ -30,6 +31,7 @@ pub use handler::{Connection, HubOptions, WebRocket};
 pub use json::Json;
 pub use namespace::{InvalidNamespace, Namespace};
 pub use observer::{Activity, Observer};
+pub use refusals::RefusalCounts;
 
 #[cfg(test)]
 mod tests;

@@ -27,6 +27,7 @@ mod scratch;
 mod session;
 #[cfg(test)]
 mod tests;
+mod violations;
 
 /// The head of the request that asked for a WebSocket.
 pub use ::http::request::Parts;
@@ -37,3 +38,4 @@ pub use handler::{Endpoint, Handler, RemoteAddress, Subprotocol};
 pub use handshake::{Accepted, HandshakeError, handshake, subprotocol};
 pub use inflation::InflationCounts;
 pub use session::{Settings, WebSocket};
+pub use violations::ViolationCounts;

@@ -16,7 +16,7 @@ use super::decoder::{Decoder, Event, Rules, Violation};
 use super::frame::{self, Opcode};
 use super::handler::Conversation;
 use super::inflation::InflationMeter;
-use super::{CloseCode, Compression, InflationCounts};
+use super::{CloseCode, Compression, InflationCounts, ViolationCounts};
 use crate::stream::{ANSWERS_BYTES_MAX, Close, StreamSession};
 
 /// The shortest pause between two calls of a handler that ran out of patience.
@@ -43,6 +43,8 @@ pub struct Settings {
     pub message_timeout: Duration,
     /// Where it is counted what compression led to.
     pub inflation: Arc<InflationCounts>,
+    /// Where it is counted what clients sent that they must not.
+    pub violations: Arc<ViolationCounts>,
 }
 
 impl Default for Settings {
@@ -52,6 +54,7 @@ impl Default for Settings {
             ping_interval: Duration::from_secs(30),
             message_timeout: Duration::from_secs(10),
             inflation: Arc::default(),
+            violations: Arc::default(),
         }
     }
 }
@@ -211,6 +214,7 @@ impl StreamSession for WebSocket {
             match self.look(rest, &mut looked_at, now, out) {
                 Ok(more) => taken += more,
                 Err(violation) => {
+                    self.settings.violations.count(violation.close_code());
                     self.line.close(violation.close_code(), &violation.to_string(), out);
                     taken = input.len();
                 }

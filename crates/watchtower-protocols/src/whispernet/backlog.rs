@@ -14,24 +14,81 @@ use watchtower_hub::Timestamp;
 pub struct BacklogLimits {
     /// How many messages.
     pub messages: usize,
-    /// How many bytes in all. A message that is larger by itself is not kept.
+    /// How many bytes those have in all that have no file in them. A message
+    /// that is larger by itself is not kept.
     pub bytes: usize,
+    /// The same for those with a file: few of them would leave no room for what
+    /// was said.
+    pub file_bytes: usize,
 }
 
 impl Default for BacklogLimits {
     fn default() -> BacklogLimits {
-        BacklogLimits { messages: 50, bytes: 1 << 20 }
+        BacklogLimits { messages: 50, bytes: 1 << 20, file_bytes: 1 << 20 }
+    }
+}
+
+/// The last ones of what is pushed, within limits.
+#[derive(Debug)]
+pub struct Last<T> {
+    limits: BacklogLimits,
+    /// The eldest first. Invariant: within `limits`.
+    kept: VecDeque<Counted<T>>,
+    /// Invariant: the sums of what is counted, without files and with them.
+    bytes: [usize; 2],
+}
+
+#[derive(Debug)]
+struct Counted<T> {
+    item: T,
+    bytes: usize,
+    has_file: bool,
+}
+
+impl<T> Last<T> {
+    /// None yet.
+    pub fn new(limits: BacklogLimits) -> Last<T> {
+        Last { limits, kept: VecDeque::new(), bytes: [0; 2] }
+    }
+
+    /// Keeps an item, unless it is too large by itself, and as many as there is
+    /// room for of those before it. Those without a file make no room for one
+    /// with it, but by their number, and the other way round.
+    pub fn push(&mut self, item: T, bytes: usize, has_file: bool) {
+        let bytes_max = if has_file { self.limits.file_bytes } else { self.limits.bytes };
+        if bytes > bytes_max || self.limits.messages == 0 {
+            return;
+        }
+        while self.bytes[usize::from(has_file)] + bytes > bytes_max {
+            let Some(eldest) = self.kept.iter().position(|kept| kept.has_file == has_file) else { break };
+            self.remove(eldest);
+        }
+        if self.kept.len() >= self.limits.messages {
+            self.remove(0);
+        }
+        self.bytes[usize::from(has_file)] += bytes;
+        self.kept.push_back(Counted { item, bytes, has_file });
+        debug_assert!(self.kept.len() <= self.limits.messages);
+        debug_assert!(self.bytes[usize::from(has_file)] <= bytes_max);
+    }
+
+    fn remove(&mut self, at: usize) {
+        if let Some(removed) = self.kept.remove(at) {
+            self.bytes[usize::from(removed.has_file)] -= removed.bytes;
+        }
+    }
+
+    /// They, the eldest first.
+    pub fn iter(&self) -> impl Iterator<Item = &T> {
+        self.kept.iter().map(|kept| &kept.item)
     }
 }
 
 pub(super) struct Backlog {
-    limits: BacklogLimits,
     /// For how long ids are remembered: what is sent later would be new again
     /// to those who had it.
     age: Duration,
-    /// Invariant: within `limits`, and `bytes` is the sum of their lengths.
-    messages: VecDeque<Kept>,
-    bytes: usize,
+    messages: Last<Kept>,
 }
 
 struct Kept {
@@ -43,27 +100,26 @@ struct Kept {
 
 impl Backlog {
     pub(super) fn new(limits: BacklogLimits, age: Duration) -> Backlog {
-        Backlog { limits, age, messages: VecDeque::new(), bytes: 0 }
+        Backlog { age, messages: Last::new(limits) }
     }
 
-    pub(super) fn push(&mut self, object: Bytes, origin: Option<SocketAddr>, now: Timestamp) {
-        if object.len() > self.limits.bytes || self.limits.messages == 0 {
-            return;
-        }
-        while self.messages.len() >= self.limits.messages || self.bytes + object.len() > self.limits.bytes {
-            let Some(eldest) = self.messages.pop_front() else { break };
-            self.bytes -= eldest.object.len();
-        }
-        self.bytes += object.len();
-        self.messages.push_back(Kept { object, origin, since: now });
-        debug_assert!(self.bytes <= self.limits.bytes && self.messages.len() <= self.limits.messages);
+    pub(super) fn push(&mut self, object: Bytes, has_file: bool, origin: Option<SocketAddr>, now: Timestamp) {
+        let bytes = object.len();
+        self.messages.push(Kept { object, origin, since: now }, bytes, has_file);
+    }
+
+    /// Whether peers that newly connect are sent something that is from there.
+    pub(super) fn has_from(&self, origin: SocketAddr, now: Timestamp) -> bool {
+        self.young(now).any(|kept| kept.origin == Some(origin))
     }
 
     /// What a peer is sent, the eldest first.
     pub(super) fn for_peer(&self, peer: SocketAddr, now: Timestamp) -> impl Iterator<Item = &Bytes> {
-        let young = move |kept: &&Kept| now.since(kept.since) < self.age;
-        let others = move |kept: &&Kept| kept.origin != Some(peer);
-        self.messages.iter().filter(young).filter(others).map(|kept| &kept.object)
+        self.young(now).filter(move |kept| kept.origin != Some(peer)).map(|kept| &kept.object)
+    }
+
+    fn young(&self, now: Timestamp) -> impl Iterator<Item = &Kept> {
+        self.messages.iter().filter(move |kept| now.since(kept.since) < self.age)
     }
 }
 
@@ -79,7 +135,7 @@ mod tests {
     }
 
     fn backlog(messages: usize, bytes: usize) -> Backlog {
-        Backlog::new(BacklogLimits { messages, bytes }, DAY)
+        Backlog::new(BacklogLimits { messages, bytes, file_bytes: bytes }, DAY)
     }
 
     #[track_caller]
@@ -92,7 +148,7 @@ mod tests {
     fn the_last_messages_are_kept_in_order() {
         let mut backlog = backlog(2, 100);
         for object in ["a", "b", "c"] {
-            backlog.push(object.into(), None, NOW);
+            backlog.push(object.into(), false, None, NOW);
         }
         check(&backlog, NOW, &["b", "c"]);
     }
@@ -101,35 +157,50 @@ mod tests {
     fn no_more_bytes_are_kept_than_allowed() {
         let mut backlog = backlog(50, 10);
         for object in ["aaaa", "bbbb", "cc", "ddddd"] {
-            backlog.push(object.into(), None, NOW);
+            backlog.push(object.into(), false, None, NOW);
         }
         check(&backlog, NOW, &["cc", "ddddd"]);
-        backlog.push("eeeeeeeeeee".into(), None, NOW);
+        backlog.push("eeeeeeeeeee".into(), false, None, NOW);
         check(&backlog, NOW, &["cc", "ddddd"]);
-        backlog.push("ffffffffff".into(), None, NOW);
+        backlog.push("ffffffffff".into(), false, None, NOW);
         check(&backlog, NOW, &["ffffffffff"]);
+    }
+
+    #[test]
+    fn files_leave_room_for_what_was_said() {
+        let mut backlog = backlog(4, 10);
+        for (object, has_file) in
+            [("aa", false), ("file-1", true), ("bb", false), ("file-2", true), ("cccccccc", false)]
+        {
+            backlog.push(object.into(), has_file, None, NOW);
+        }
+        check(&backlog, NOW, &["bb", "file-2", "cccccccc"]);
+        for object in ["f3", "f4", "f5"] {
+            backlog.push(object.into(), true, None, NOW);
+        }
+        check(&backlog, NOW, &["cccccccc", "f3", "f4", "f5"]);
     }
 
     #[test]
     fn no_backlog_is_one_too() {
         let mut none = backlog(0, 10);
-        none.push("a".into(), None, NOW);
+        none.push("a".into(), false, None, NOW);
         check(&none, NOW, &[]);
     }
 
     #[test]
     fn a_peer_is_not_sent_its_own_messages() {
         let mut backlog = backlog(50, 100);
-        backlog.push("a".into(), Some(peer(1)), NOW);
-        backlog.push("b".into(), Some(peer(2)), NOW);
+        backlog.push("a".into(), false, Some(peer(1)), NOW);
+        backlog.push("b".into(), false, Some(peer(2)), NOW);
         check(&backlog, NOW, &["b"]);
     }
 
     #[test]
     fn what_others_may_have_forgotten_is_not_sent_again() {
         let mut backlog = backlog(50, 100);
-        backlog.push("a".into(), None, NOW);
-        backlog.push("b".into(), None, NOW.after(Duration::from_secs(1)));
+        backlog.push("a".into(), false, None, NOW);
+        backlog.push("b".into(), false, None, NOW.after(Duration::from_secs(1)));
         check(&backlog, NOW.after(DAY), &["b"]);
     }
 }

@@ -47,6 +47,9 @@ pub struct Options {
     /// How it routes when there are many peers ([whispernet: 14]); without it
     /// floods however many there are.
     pub routing: Option<RoutingLimits>,
+    /// For how long a node that has peers waits for one to connect to it, before
+    /// it wants to [greet](Action::Greet). Without it it does not.
+    pub greets_after: Option<Duration>,
     /// How many nicks are pinned to a key.
     pub pins_max: usize,
     /// Its key; without one its messages are not signed.
@@ -69,6 +72,7 @@ impl Options {
             backlog: BacklogLimits::default(),
             peers: PeerLimits::default(),
             routing: None,
+            greets_after: None,
             pins_max: 10_000,
             identity: None,
             require_signed: false,
@@ -103,6 +107,9 @@ pub enum Unsaid {
     },
 }
 
+/// What a peer says that has nothing to say, and is to be known.
+pub const GREETING: &str = "/me is here";
+
 /// What a node wants done. `Debug` shows no content.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Action {
@@ -127,6 +134,9 @@ pub enum Action {
     /// Show a message. In a box, since it is rare and many times as large as
     /// the others.
     Show(Box<Shown>),
+    /// Say [`GREETING`], by the user's nick: the node has peers, and has said
+    /// nothing that would tell them where it listens, so that it hears nothing.
+    Greet,
     /// Tell the user something.
     Tell(Notice),
 }
@@ -140,6 +150,7 @@ impl fmt::Debug for Action {
             }
             Action::Close { connection, reason } => write!(f, "Close({connection:?}, {reason:?})"),
             Action::Show(shown) => shown.fmt(f),
+            Action::Greet => write!(f, "Greet"),
             Action::Tell(notice) => write!(f, "Tell({notice:?})"),
         }
     }
@@ -185,6 +196,9 @@ pub enum Notice {
     Lost(SocketAddr),
     /// A peer could not be reached and is dialled no more.
     Forgotten(SocketAddr),
+    /// The node has peers, and none of them connects to the address that it
+    /// announces, for all that it has said: it hears nothing.
+    Unreached(SocketAddr),
     /// An address sent too much and is refused ([whispernet: 12]).
     Refused {
         /// The address.

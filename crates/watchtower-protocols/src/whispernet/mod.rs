@@ -23,8 +23,8 @@ pub mod safe_text;
 mod seen;
 
 pub use assembler::{Assembler, FileLimits, Sender, Taken, TransferError, TransferId};
-pub use backlog::BacklogLimits;
-pub use events::{Action, CloseReason, ConnectionId, Counts, Notice, Options, Said, Shown, Unsaid};
+pub use backlog::{BacklogLimits, Last};
+pub use events::{Action, CloseReason, ConnectionId, Counts, GREETING, Notice, Options, Said, Shown, Unsaid};
 pub use file::{File, NotBase64};
 pub use flood::FloodLimits;
 pub use id::{IdKind, check_id, hashed_id};

@@ -123,7 +123,7 @@ impl Peer for Ours {
                     }
                 }
                 Action::Show(shown) => self.shown.push(shown.body),
-                Action::Tell(_) => {}
+                Action::Greet | Action::Tell(_) => {}
             }
         }
         None
@@ -543,7 +543,7 @@ fn tight() -> Options {
         unfinished_bytes_max: 120,
         seen: SeenLimits { ids: 8, age: Duration::from_secs(60) },
         flood: FloodLimits { messages_per_second: 6, ..FloodLimits::default() },
-        backlog: BacklogLimits { messages: 2, bytes: 150 },
+        backlog: BacklogLimits { messages: 2, bytes: 150, file_bytes: 150 },
         peers: PeerLimits { connected: 3, candidates: 2, dials: 2, ..PeerLimits::default() },
         ..Options::new(addr(0), addr(0))
     }
@@ -599,7 +599,7 @@ proptest! {
                         prop_assert!(incoming.remove(&connection) || outgoing.remove(&connection));
                     }
                     Action::Dial(to) => prop_assert!(to != addr(0)),
-                    Action::Show(_) | Action::Tell(_) => {}
+                    Action::Show(_) | Action::Greet | Action::Tell(_) => {}
                 }
             }
             let count = |wanted: fn(&PeerState) -> bool| node.peers().filter(|(_, state)| wanted(state)).count();

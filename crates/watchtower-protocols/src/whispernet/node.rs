@@ -11,7 +11,10 @@
 //! [`closed`](Node::closed). The actions that one call leaves behind are
 //! bounded by what it is told: each message makes one for every peer.
 
+mod connections;
+mod incoming;
 mod routed;
+mod unheard;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
@@ -20,17 +23,18 @@ use std::time::Duration;
 use bytes::Bytes;
 use watchtower_hub::Timestamp;
 
+use self::unheard::Unheard;
 use super::address::{OwnAddresses, canonical, may_name, parse_addr};
 use super::backlog::Backlog;
-use super::events::{Action, CloseReason, ConnectionId, Counts, Notice, Options, Said, Shown, Unsaid};
+use super::events::{Action, CloseReason, ConnectionId, Counts, Options, Said, Shown, Unsaid};
 use super::file::{File, encode_contents};
 use super::flood::Flood;
-use super::id::{IdKind, check_id, hashed_id};
-use super::identity::{Identity, Mark, Pins, PublicKey, Signed, check_signature};
+use super::id::hashed_id;
+use super::identity::{Identity, Mark, Pins, PublicKey};
 use super::message::Message;
 use super::object::ObjectReader;
 use super::part::{FilePart, Part};
-use super::peers::{Fate, Keep, PeerState, Peers};
+use super::peers::{Keep, PeerState, Peers};
 use super::routing::Routing;
 use super::safe_text::safe_file_name;
 use super::seen::SeenIds;
@@ -57,6 +61,7 @@ pub struct Node {
     backlog: Backlog,
     flood: Flood,
     routing: Option<Routing>,
+    unheard: Unheard,
     pins: Pins,
     /// The last message that was originated: its `Body` and `Timestamp`.
     last_said: Option<(String, i64)>,
@@ -93,15 +98,6 @@ impl Outgoing {
     }
 }
 
-/// What a message carries, and who it is from.
-struct Judged {
-    file: Option<File>,
-    part: Option<Part>,
-    /// Whose signature covers the message.
-    key: Option<PublicKey>,
-    mark: Mark,
-}
-
 impl Node {
     /// A node without peers. `key` is random, and known to nobody.
     pub fn new(options: Options, key: [u8; 16], now: Timestamp) -> Node {
@@ -122,6 +118,7 @@ impl Node {
             seen: SeenIds::new(key, options.seen, now),
             backlog: Backlog::new(options.backlog, options.seen.age),
             flood: Flood::new(options.flood),
+            unheard: Unheard::new(options.greets_after),
             pins: Pins::new(options.pins_max),
             last_said: None,
             connections: 0,
@@ -137,12 +134,13 @@ impl Node {
 
     /// When [`Node::tick`] is due.
     pub fn deadline(&self) -> Option<Timestamp> {
-        self.peers.deadline().into_iter().chain(self.routing_deadline()).min()
+        [self.peers.deadline(), self.routing_deadline(), self.unheard_deadline()].into_iter().flatten().min()
     }
 
     /// Time has passed.
     pub fn tick(&mut self, now: Timestamp) {
         self.route(now);
+        self.look_who_hears(now);
         for addr in self.peers.due(now) {
             self.actions.push_back(Action::Dial(addr));
         }
@@ -187,7 +185,7 @@ impl Node {
             return Err(Unsaid::Empty);
         }
         let (id, object) = self.originate(said, None, now)?;
-        self.backlog.push(object, None, now);
+        self.backlog.push(object, said.file.is_some(), Some(self.own.announced()), now);
         Ok(id)
     }
 
@@ -253,332 +251,6 @@ impl Node {
                 return (id, timestamp);
             }
             timestamp += 1;
-        }
-    }
-
-    // Connections.
-
-    /// A connection from `remote` came in at `local`.
-    ///
-    /// # Errors
-    ///
-    /// [`CloseReason`]: it is to be closed.
-    pub fn accepted(
-        &mut self,
-        remote: SocketAddr,
-        local: SocketAddr,
-        now: Timestamp,
-    ) -> Result<ConnectionId, CloseReason> {
-        let (remote, local) = (canonical(remote), canonical(local));
-        self.own.learn(local);
-        if let Some(until) = self.flood.refused_until(remote.ip(), now) {
-            return Err(CloseReason::Flooding(until.since(now)));
-        }
-        if let Some(own) = self.outgoing.iter().find(|outgoing| outgoing.is_other_end(remote, local)) {
-            self.found_itself(own.addr, own.connection, now);
-            return Err(CloseReason::Itself);
-        }
-        let is_full = self.incoming.len() >= self.incoming_max;
-        if is_full && !self.close_most_useless(now) && !self.make_room(remote.ip(), now) {
-            return Err(CloseReason::TooMany(self.incoming_max));
-        }
-        let connection = self.new_connection();
-        let reader = ObjectReader::new(self.object_bytes_max);
-        let incoming = Incoming { remote, local, reader, repeats: 0, has_brought: false, is_routing: false };
-        self.incoming.insert(connection, incoming);
-        Ok(connection)
-    }
-
-    /// Where all connections are taken, the address that has most of them gives
-    /// its latest up to one that still has fewer then. Whether there is room.
-    fn make_room(&mut self, newcomer: IpAddr, now: Timestamp) -> bool {
-        let mut by_ip: BTreeMap<IpAddr, (usize, ConnectionId)> = BTreeMap::new();
-        for (connection, incoming) in &self.incoming {
-            let (count, latest) = by_ip.entry(incoming.remote.ip()).or_insert((0, *connection));
-            (*count, *latest) = (*count + 1, *connection);
-        }
-        let has = by_ip.get(&newcomer).map_or(0, |(count, _)| *count);
-        match by_ip.values().max_by_key(|(count, _)| *count) {
-            Some((most, latest)) if *most > has + 1 => {
-                self.close(*latest, CloseReason::TooMany(self.incoming_max), now);
-                true
-            }
-            _ => false,
-        }
-    }
-
-    /// A dial succeeded, with this node's end at `local`.
-    ///
-    /// # Errors
-    ///
-    /// [`CloseReason`]: it is to be closed.
-    pub fn dialled(
-        &mut self,
-        addr: SocketAddr,
-        local: SocketAddr,
-        now: Timestamp,
-    ) -> Result<ConnectionId, CloseReason> {
-        let (addr, local) = (canonical(addr), canonical(local));
-        let connection = self.new_connection();
-        let outgoing = Outgoing { connection, addr, local };
-        let is_itself = |incoming: &Incoming| outgoing.is_other_end(incoming.remote, incoming.local);
-        let itself = self.incoming.iter().find(|(_, incoming)| is_itself(incoming));
-        if let Some(other_end) = itself.map(|(connection, _)| *connection) {
-            self.found_itself(addr, other_end, now);
-            return Err(CloseReason::Itself);
-        }
-        if !self.peers.connected(addr, connection, now) {
-            return Err(CloseReason::Unneeded);
-        }
-        self.outgoing.push(outgoing);
-        if self.tells_of(addr) {
-            self.actions.push_back(Action::Tell(Notice::Connected(addr)));
-        }
-        // [whispernet: 11]
-        if self.gets_backlog(addr) {
-            let backlog = self.backlog.for_peer(addr, now).cloned();
-            self.actions.extend(backlog.map(|object| Action::Send { connection, object }));
-        }
-        self.routed_connected(addr, now);
-        self.tick(now);
-        Ok(connection)
-    }
-
-    /// A dial failed, or took too long.
-    pub fn dial_failed(&mut self, addr: SocketAddr, now: Timestamp) {
-        let addr = canonical(addr);
-        let tells = self.tells_of(addr);
-        let fate = self.peers.failed(addr, PeerState::Dialling, now);
-        if fate == Some(Fate::Forgotten) && tells {
-            self.actions.push_back(Action::Tell(Notice::Forgotten(addr)));
-        }
-        if fate.is_some() {
-            self.routed_failed(addr, now);
-        }
-        self.tick(now);
-    }
-
-    /// The peer that is being dialled at `from` was found at `to`, and is that
-    /// from now on.
-    pub fn moved(&mut self, from: SocketAddr, to: SocketAddr) {
-        self.peers.moved(canonical(from), canonical(to));
-    }
-
-    /// A connection ended. One that the node closed itself needs no mention.
-    pub fn closed(&mut self, connection: ConnectionId, now: Timestamp) {
-        if let Some(addr) = self.forget(connection, now) {
-            let tells = self.tells_of(addr);
-            let fate = self.peers.failed(addr, PeerState::Connected(connection), now);
-            let notice = if fate == Some(Fate::Forgotten) { Notice::Forgotten } else { Notice::Lost };
-            if tells {
-                self.actions.push_back(Action::Tell(notice(addr)));
-            }
-            self.routed_lost(addr);
-        }
-        self.tick(now);
-    }
-
-    /// A peer takes too little: more waits to be written to it than is kept.
-    pub fn too_slow(&mut self, connection: ConnectionId, now: Timestamp) {
-        self.counts.slow += 1;
-        self.actions.push_back(Action::Close { connection, reason: CloseReason::TooSlow });
-        self.closed(connection, now);
-    }
-
-    /// An object was not sent to a peer, since there is more than may be sent
-    /// to any: it counts.
-    pub fn unsent(&mut self) {
-        self.counts.unsent += 1;
-    }
-
-    /// The address is this node's own, however it was reached: it is not
-    /// dialled again, and the other end of the connection is closed.
-    fn found_itself(&mut self, addr: SocketAddr, other_end: ConnectionId, now: Timestamp) {
-        self.own.learn(addr);
-        self.peers.remove(addr, FOREVER);
-        self.close(other_end, CloseReason::Itself, now);
-        self.tick(now);
-    }
-
-    fn new_connection(&mut self) -> ConnectionId {
-        self.connections += 1;
-        ConnectionId(self.connections)
-    }
-
-    fn close(&mut self, connection: ConnectionId, reason: CloseReason, now: Timestamp) {
-        self.forget(connection, now);
-        self.actions.push_back(Action::Close { connection, reason });
-    }
-
-    /// The peer that the connection led to.
-    fn forget(&mut self, connection: ConnectionId, now: Timestamp) -> Option<SocketAddr> {
-        if let Some(incoming) = self.incoming.remove(&connection) {
-            self.unfinished_bytes -= incoming.reader.unfinished_bytes();
-        }
-        let at = self.outgoing.iter().position(|outgoing| outgoing.connection == connection);
-        let addr = at.map(|at| self.outgoing.swap_remove(at).addr);
-        self.routed_ended(connection, addr, now);
-        addr
-    }
-
-    // What comes in.
-
-    /// Bytes came on a connection that others opened, or on one that the node
-    /// opened: what comes back there is nobody's, and not looked at.
-    pub fn received(&mut self, connection: ConnectionId, mut input: &[u8], now: Timestamp) {
-        let Some(incoming) = self.incoming.get_mut(&connection) else { return };
-        let ip = incoming.remote.ip();
-        if !self.flood.allows(ip, 0, input.len(), now) {
-            return self.refuse(ip, now);
-        }
-        while let Some(incoming) = self.incoming.get_mut(&connection) {
-            let before = incoming.reader.unfinished_bytes();
-            let read = incoming.reader.read(&mut input);
-            self.unfinished_bytes += incoming.reader.unfinished_bytes();
-            self.unfinished_bytes -= before;
-            match read {
-                Ok(None) => break,
-                Ok(Some(_)) if !self.flood.allows(ip, 1, 0, now) => self.refuse(ip, now),
-                Ok(Some(object)) => {
-                    let repeated = self.counts.repeated;
-                    if let Err(malformed) = self.take(&object, connection, ip, now) {
-                        self.disconnect_malformed(connection, malformed.into(), now);
-                    }
-                    if self.counts.repeated > repeated {
-                        self.flood.was_repeat(ip, object.len());
-                    }
-                }
-                Err(malformed) => self.disconnect_malformed(connection, malformed.into(), now),
-            }
-        }
-        self.bound_unfinished(now);
-        self.tick(now);
-    }
-
-    /// [whispernet: messages]
-    fn disconnect_malformed(&mut self, connection: ConnectionId, reason: CloseReason, now: Timestamp) {
-        self.counts.malformed += 1;
-        self.close(connection, reason, now);
-    }
-
-    /// [whispernet: 12] All that the address has to do with the node ends.
-    fn refuse(&mut self, ip: IpAddr, now: Timestamp) {
-        let until = self.flood.refuse(ip, now);
-        self.counts.flooded += 1;
-        let incoming = self.incoming.iter().filter(|(_, incoming)| incoming.remote.ip() == ip);
-        let outgoing = self.outgoing.iter().filter(|outgoing| outgoing.addr.ip() == ip);
-        let connections: Vec<ConnectionId> = incoming
-            .map(|(connection, _)| *connection)
-            .chain(outgoing.map(|outgoing| outgoing.connection))
-            .collect();
-        for connection in connections {
-            self.close(connection, CloseReason::Flooding(self.refused_for), now);
-        }
-        self.peers.postpone(ip, until);
-        self.actions.push_back(Action::Tell(Notice::Refused { ip, until }));
-        self.tick(now);
-    }
-
-    fn bound_unfinished(&mut self, now: Timestamp) {
-        while self.unfinished_bytes > self.unfinished_bytes_max {
-            let length = |(_, incoming): &(&ConnectionId, &Incoming)| incoming.reader.unfinished_bytes();
-            let Some((connection, _)) = self.incoming.iter().max_by_key(length) else { break };
-            self.close(*connection, CloseReason::Unfinished, now);
-        }
-    }
-
-    /// One object from somebody at `source`.
-    fn take(
-        &mut self,
-        object: &Bytes,
-        connection: ConnectionId,
-        source: IpAddr,
-        now: Timestamp,
-    ) -> Result<(), super::Malformed> {
-        let Some(message) = Message::parse(object)? else {
-            // [whispernet: messages] Not shown, and passed on to nobody:
-            // deployed peers fail on these.
-            self.take_control(object, connection, source, now);
-            return Ok(());
-        };
-        if self.seen.contains(&message.id) {
-            self.counts.repeated += 1;
-            self.repeated(connection, &message, source, now);
-            return Ok(());
-        }
-        let Some(Judged { file, part, key, mark }) = self.judge(&message) else { return Ok(()) };
-        // Not before it is judged: a forgery of a message must not keep the
-        // message itself away.
-        self.seen.insert(&message.id, now);
-        let origin = message.addr.as_deref().and_then(parse_addr);
-        self.fan_out(&message.id, object, origin, Some(connection), now);
-        if part.is_none() {
-            // Parts are many, and of no use without those before them.
-            self.backlog.push(object.clone(), origin, now);
-        }
-        self.counts.shown += 1;
-        let shows_routing = message.routes;
-        let shown = Shown {
-            time: message.time().unwrap_or(now),
-            file,
-            part,
-            key,
-            mark,
-            id: message.id.into_owned(),
-            addr: message.addr.map(Into::into),
-            nick: message.nick.map(Into::into),
-            body: message.body.into_owned(),
-        };
-        self.actions.push_back(Action::Show(Box::new(shown)));
-        if let Some(addr) = origin
-            && self.routed_named(addr, shows_routing, connection, source, now)
-        {
-            self.named(addr, source, now);
-        }
-        Ok(())
-    }
-
-    /// What a message carries, and who it is from. `None` drops it.
-    fn judge(&mut self, message: &Message<'_>) -> Option<Judged> {
-        let kind = check_id(message);
-        let part = Part::of(message);
-        let (IdKind::Plain | IdKind::Hashed, Ok(part)) = (kind, part) else {
-            self.counts.mismatched += 1;
-            return None;
-        };
-        let file = File::of(message);
-        let contents = file.as_ref().ok().and_then(|file| file.as_ref()).map(|file| &*file.contents);
-        // What is no base64 is nothing that a signature could cover.
-        let signed = if file.is_ok() { check_signature(message, contents) } else { Signed::No };
-        let key = match signed {
-            Signed::Forged => {
-                self.counts.forged += 1;
-                return None;
-            }
-            // A signature covers the words by their hash alone. Without it
-            // anybody can put other words under a signed id.
-            Signed::By(key) if kind == IdKind::Hashed => Some(key),
-            Signed::By(_) | Signed::No if self.require_signed => {
-                self.counts.unsigned += 1;
-                return None;
-            }
-            Signed::By(_) | Signed::No => None,
-        };
-        let mark = key.map_or(Mark::Unverified, |key| self.mark(message.nick.as_deref(), key));
-        Some(Judged { file: file.ok().flatten(), part, key, mark })
-    }
-
-    /// [whispernet: 13] A nick is its first key's.
-    fn mark(&mut self, nick: Option<&str>, key: PublicKey) -> Mark {
-        let Some(nick) = nick else { return Mark::Unverified };
-        match self.pins.key(nick) {
-            Some(first) if first == key => Mark::Verified,
-            Some(_) => Mark::ChangedKey,
-            None if self.pins.pin(nick, key) => {
-                self.actions.push_back(Action::Tell(Notice::Pinned { nick: nick.to_owned(), key }));
-                Mark::Verified
-            }
-            None => Mark::Unverified,
         }
     }
 
@@ -686,7 +358,8 @@ impl Node {
         self.pins.key(nick)
     }
 
-    /// Pins a nick to a key: what a [`Notice::Pinned`] told in another run, or
+    /// Pins a nick to a key: what a
+    /// [`Notice::Pinned`](super::Notice::Pinned) told in another run, or
     /// the user's decision after a warning. False when there is no room.
     pub fn pin(&mut self, nick: &str, key: PublicKey) -> bool {
         self.pins.pin(nick, key)

@@ -89,6 +89,8 @@ pub(super) enum Fate {
 struct Peer {
     state: PeerState,
     keep: Keep,
+    /// Whether the user named it, and not others.
+    is_wanted: bool,
     /// In a row.
     failures: u32,
     /// When it was last connected to, if ever.
@@ -128,7 +130,7 @@ impl Peers {
         let is_shunned = |(shunned, until): &(SocketAddr, Timestamp)| *shunned == addr && *until > now;
         let is_new = !self.table.contains_key(&addr) && !self.shunned.iter().any(is_shunned);
         if is_new {
-            self.insert(addr, Keep::WhileReachable, now);
+            self.insert(addr, Keep::WhileReachable, false, now);
         }
         is_new
     }
@@ -150,6 +152,7 @@ impl Peers {
         self.shunned.retain(|(shunned, _)| *shunned != addr);
         if let Some(peer) = self.table.get_mut(&addr) {
             peer.failures = 0;
+            peer.is_wanted = true;
             if keep == Keep::Always {
                 peer.keep = keep;
             }
@@ -157,13 +160,13 @@ impl Peers {
                 peer.state = PeerState::Waiting(at);
             }
         } else {
-            self.insert(addr, keep, at);
+            self.insert(addr, keep, true, at);
         }
     }
 
-    fn insert(&mut self, addr: SocketAddr, keep: Keep, at: Timestamp) {
+    fn insert(&mut self, addr: SocketAddr, keep: Keep, is_wanted: bool, at: Timestamp) {
         let state = PeerState::Waiting(at);
-        self.table.insert(addr, Peer { state, keep, failures: 0, reached: None });
+        self.table.insert(addr, Peer { state, keep, is_wanted, failures: 0, reached: None });
     }
 
     /// The peers whose time it is; they are being dialled from now on. Those
@@ -222,8 +225,12 @@ impl Peers {
         }
         let Some(peer) = self.table.remove(&from) else { return };
         match self.table.get_mut(&to) {
-            Some(known) if peer.keep == Keep::Always => known.keep = Keep::Always,
-            Some(_) => {}
+            Some(known) => {
+                known.is_wanted |= peer.is_wanted;
+                if peer.keep == Keep::Always {
+                    known.keep = Keep::Always;
+                }
+            }
             None => drop(self.table.insert(to, peer)),
         }
     }
@@ -270,8 +277,8 @@ impl Peers {
     }
 
     /// Whether the user wants it.
-    pub(super) fn is_kept(&self, addr: SocketAddr) -> bool {
-        self.table.get(&addr).is_some_and(|peer| peer.keep == Keep::Always)
+    pub(super) fn is_wanted(&self, addr: SocketAddr) -> bool {
+        self.table.get(&addr).is_some_and(|peer| peer.is_wanted)
     }
 
     /// It is of no use any more: it is dialled no more, but may be named again.
@@ -283,7 +290,7 @@ impl Peers {
     /// excepted.
     pub(super) fn release_waiting(&mut self, is_excepted: impl Fn(SocketAddr) -> bool) {
         let is_waiting = |peer: &Peer| matches!(peer.state, PeerState::Waiting(_));
-        self.table.retain(|addr, peer| !is_waiting(peer) || peer.keep == Keep::Always || is_excepted(*addr));
+        self.table.retain(|addr, peer| !is_waiting(peer) || peer.is_wanted || is_excepted(*addr));
     }
 
     fn shun(&mut self, addr: SocketAddr, until: Timestamp) {

@@ -78,7 +78,7 @@ impl Bench {
                     self.closed.push((connection, reason));
                 }
                 Action::Show(_) => self.shown += 1,
-                Action::Tell(_) => {}
+                Action::Greet | Action::Tell(_) => {}
             }
         }
     }
@@ -352,15 +352,17 @@ fn a_peer_that_the_user_disconnected_is_no_neighbour_again() {
 
 #[test]
 fn a_peer_that_the_user_wants_stays_connected() {
-    let mut bench = Bench::new(options());
-    bench.node.connect(peer(1), Keep::Always, NOW);
-    bench.settle();
-    bench.hear(1, true);
-    (2..=8).for_each(|number| {
-        bench.befriend(number);
-    });
-    bench.passes(Duration::from_secs(600));
-    assert!(bench.is_connected_to(peer(1)));
+    for keep in [Keep::Always, Keep::WhileReachable] {
+        let mut bench = Bench::new(options());
+        bench.node.connect(peer(1), keep, NOW);
+        bench.settle();
+        bench.hear(1, true);
+        (2..=8).for_each(|number| {
+            bench.befriend(number);
+        });
+        bench.passes(Duration::from_secs(600));
+        assert!(bench.is_connected_to(peer(1)), "{keep:?}");
+    }
 }
 
 #[test]
@@ -616,7 +618,7 @@ proptest! {
                         prop_assert!(incoming.remove(&connection) || outgoing.remove(&connection).is_some());
                     }
                     Action::Dial(to) => prop_assert!(to != me()),
-                    Action::Show(_) | Action::Tell(_) => {}
+                    Action::Show(_) | Action::Greet | Action::Tell(_) => {}
                 }
             }
             let connected = node.peers().filter(|(_, state)| matches!(state, PeerState::Connected(_))).count();

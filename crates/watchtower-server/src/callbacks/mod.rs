@@ -285,7 +285,7 @@ impl Inner {
         }
         let known = registry.find(sender, url);
         if known.is_none() && id.is_none() {
-            registry.has_room(sender)?;
+            registry.has_room(sender, &self.shared.metrics)?;
         }
         let names = channels.iter().map(|(channel, _)| channel);
         let _rehearsal = Subscription::rehearse(&self.hub, sender, names, now)?;
@@ -365,14 +365,16 @@ impl Registry {
         of_sender.find(|running| running.subscription.url == *url).map(|running| running.subscription.clone())
     }
 
-    fn has_room(&self, sender: SenderId) -> Result<(), NotJoined> {
+    fn has_room(&self, sender: SenderId, metrics: &CallbackMetrics) -> Result<(), NotJoined> {
         let of_sender = self.of_sender.get(&sender).map_or(0, Vec::len);
         let for_one = self.settings.subscriptions_per_sender_max;
         let in_all = self.settings.subscriptions_max;
         if of_sender >= for_one {
+            metrics.refused("max_subscriptions_per_sender");
             return Err(NotJoined::TooMany { of: "of one sender", limit: for_one });
         }
         if self.count >= in_all {
+            metrics.refused("max_subscriptions");
             return Err(NotJoined::TooMany { of: "in all", limit: in_all });
         }
         Ok(())

@@ -146,6 +146,7 @@ impl<P: Post> Shared<P> {
         mut draining: watch::Receiver<bool>,
     ) -> End {
         let mut schedule = RetrySchedule::default();
+        let mut mark = self.metrics.failing_mark();
         loop {
             let delivery = tokio::select! {
                 biased;
@@ -159,9 +160,11 @@ impl<P: Post> Shared<P> {
                 () = turned_true(&mut draining) => return End::Draining,
                 place = places.acquire() => place,
             };
+            let began = Instant::now();
             let outcome = self.attempt(url, &delivery).await;
             drop(place);
-            self.metrics.attempted(&outcome);
+            self.metrics.attempted(&outcome, began.elapsed());
+            mark.set(matches!(outcome, Outcome::Failed(_)));
             match outcome {
                 Outcome::Accepted => {
                     feed.accept(delivery.id);

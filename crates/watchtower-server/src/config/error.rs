@@ -88,10 +88,10 @@ pub enum ConfigError {
         table: String,
     },
     /// A `--set` without a `=`.
-    #[error("--set {given}: expected KEY=VALUE, such as limits.max_connections=500")]
+    #[error("--set{}: expected KEY=VALUE, such as limits.max_connections=500", named(.key))]
     NoValue {
-        /// What was given.
-        given: String,
+        /// The key, if that is what was given. Anything else might be a secret.
+        key: Option<String>,
     },
     /// A variable whose value is no text.
     #[error("{variable}: its value is not valid UTF-8")]
@@ -270,4 +270,9 @@ impl fmt::Display for Nearest {
             write!(f, "the nearest known key is \"{}\"", self.key)
         }
     }
+}
+
+/// A key behind the flag that it belongs to.
+fn named(key: &Option<String>) -> String {
+    key.as_ref().map(|key| format!(" {key}")).unwrap_or_default()
 }

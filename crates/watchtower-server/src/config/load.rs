@@ -83,7 +83,9 @@ impl Config {
                     let origin = Origin::Flag("--set");
                     config.read_lone(key.trim(), raw, toml_or_text(raw), origin, &mut errors);
                 }
-                None => errors.push(ConfigError::NoValue { given: given.clone() }),
+                None => {
+                    errors.push(ConfigError::NoValue { key: Some(given.clone()).filter(|key| is_key(key)) })
+                }
             }
         }
         config.check_together(&mut errors);
@@ -290,7 +292,7 @@ impl Reader<'_> {
     /// Reads the keys of a table; `name` is the table's, empty for the whole document.
     pub(super) fn read_table<T: Table>(&mut self, table: &mut T, input: &Spanned<DeValue<'_>>, name: &str) {
         let Some(entries) = input.get_ref().as_table() else {
-            return self.refuse(name, input, true, "a table of keys".to_owned());
+            return self.refuse(name, input, self.holds_no_secret(input), "a table of keys".to_owned());
         };
         for (field, value) in entries {
             let full_name = if name.is_empty() {
@@ -317,7 +319,7 @@ impl Reader<'_> {
     ) -> Option<Vec<T>> {
         let Some(items) = input.get_ref().as_array() else {
             let expected = format!("a list of tables, each under [[{name}]]");
-            self.refuse(name, input, true, expected);
+            self.refuse(name, input, self.holds_no_secret(input), expected);
             return None;
         };
         let mut tables = Vec::new();
@@ -336,6 +338,16 @@ impl Reader<'_> {
             }
         }
         Some(tables)
+    }
+
+    /// Whether what came in place of tables, in which there may be secrets, can be shown: a
+    /// number and the like, or the head of a table.
+    fn holds_no_secret(&self, input: &Spanned<DeValue<'_>>) -> bool {
+        match input.get_ref() {
+            DeValue::String(_) | DeValue::Array(_) => false,
+            DeValue::Table(_) => self.source.snippet(input.span()).starts_with('['),
+            _ => true,
+        }
     }
 
     /// Reports a value that was not taken.
@@ -366,6 +378,11 @@ impl Reader<'_> {
             _ => None,
         }
     }
+}
+
+/// Whether there is a key of that name.
+fn is_key(name: &str) -> bool {
+    rows(&Config::default()).iter().any(|row| matches!(row, Row::Key { name: key, .. } if key == name))
 }
 
 /// A value outside a file: TOML, and a text if it is none.

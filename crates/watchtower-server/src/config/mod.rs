@@ -122,6 +122,9 @@ keys! {
         max_channels_per_sender: usize = 10_000, within(1..=COUNT_MAX);
         /// The most senders that are registered at a time.
         max_senders: usize = 1_000_000, within(1..=COUNT_MAX);
+        /// The most bytes that all channels with `retain` may retain together. Each message counts
+        /// 256 more than its content. What is above is refused.
+        max_retained_bytes: usize = 67_108_864, within(1..=MESSAGE_BYTES_MAX);
         /// The most HTTP requests that one address may make in a second. Packets are not
         /// counted.
         max_requests_per_second_per_address: usize = 1_000, within(1..=COUNT_MAX);
@@ -198,6 +201,13 @@ keys! {
         history_ttl: Duration = Duration::from_secs(60 * 60), within(DURATION_MIN..=DURATION_MAX);
         /// The content that is taken: "any", "json", or "text".
         format: ContentFormat = ContentFormat::Any;
+        /// Whether subscribers are told which senders join and leave, by messages of the event
+        /// name "presence". WebRocket can ask who is there, too: whoever may read the channel
+        /// learns the senders' ids.
+        presence_events: bool = false;
+        /// Whether a new subscriber gets the last message for everyone at once, whenever that was
+        /// published. A message without content ends it.
+        retain: bool = false;
     }
 }
 
@@ -281,6 +291,9 @@ keys! {
         backlog: usize = 50, within(0..=10_000);
         /// Whether only messages that are signed are published.
         require_signed: bool = false;
+        /// Whether the server has a few neighbours where there are many peers; else it dials all
+        /// of them, and sends each everything.
+        routing: bool = true;
         /// The file with the certificate that is shown to other peers and those between it and
         /// its root, PEM. With it every link is within TLS. Empty: none is.
         tls_cert: Option<PathBuf> = None;

@@ -7,6 +7,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use toml::de::DeValue;
 use zeroize::Zeroizing;
@@ -67,9 +68,10 @@ pub enum SecretOrigin {
     Configured,
     /// It was made at an earlier start and read back from this file.
     Kept(PathBuf),
-    /// It was made just now: show it once, nobody knows it yet.
+    /// It was made just now: [keep](Config::keep_secret) it and show it once, nobody knows it
+    /// yet.
     Made {
-        /// The file that it is kept in; without a data directory it is lost at the end.
+        /// The file that it is to be kept in; without a data directory it is lost at the end.
         kept_in: Option<PathBuf>,
     },
 }
@@ -90,10 +92,12 @@ impl SecretKey {
         &self.0
     }
 
-    /// Whether a client gave this secret, in time that does not depend on where they differ.
-    /// An empty secret is matched by nothing, the empty text included.
+    /// Whether a client gave this secret, in time that tells neither where they differ nor how
+    /// long the secret is. An empty secret is matched by nothing, the empty text included.
     pub fn matches(&self, given: &[u8]) -> bool {
-        !self.is_empty() && bool::from(self.0.as_bytes().ct_eq(given))
+        let digest = |secret: &[u8]| <[u8; 32]>::from(Sha256::digest(secret));
+        let is_same = digest(self.0.as_bytes()).ct_eq(&digest(given));
+        !self.is_empty() & bool::from(is_same)
     }
 
     /// Why others could guess it; `None` if they could not.
@@ -160,16 +164,14 @@ impl Config {
         }
     }
 
-    /// Gives a configuration without a secret one: the kept one, or one made now.
-    ///
-    /// The secret is kept as the file `secret_key` of the data directory, readable by its
-    /// owner alone; the directory, where it is made, can be entered by its owner alone. A file
-    /// that others can read is refused and not put right in silence, since they may have read
-    /// it. Call this once, before the server binds; a reload keeps the secret in use.
+    /// Gives a configuration without a secret one: the kept one, or one made now, which
+    /// [`Config::keep_secret`] keeps. A file that others can read is refused and not put right
+    /// in silence, since they may have read it. Call this once, before the server binds; a
+    /// reload keeps the secret in use.
     ///
     /// # Errors
     /// [`ConfigError::Exposed`] beyond loopback, where a secret must be configured; what goes
-    /// wrong with the file.
+    /// wrong with reading the file.
     pub fn fill_in_secret(&mut self) -> Result<SecretOrigin, ConfigError> {
         self.check_exposure()?;
         if !self.secret_key.is_empty() {
@@ -184,10 +186,24 @@ impl Config {
             self.secret_key = secret;
             return Ok(SecretOrigin::Kept(path));
         }
-        let secret = SecretKey::make()?;
-        keep(data_dir, &path, &secret)?;
-        self.secret_key = secret;
+        self.secret_key = SecretKey::make()?;
         Ok(SecretOrigin::Made { kept_in: Some(path) })
+    }
+
+    /// Keeps a secret that was made, where it is to be kept: as the file `secret_key` of the
+    /// data directory, readable by its owner alone. The directory, where it is made, can be
+    /// entered by its owner alone. Call this once the server has bound, and show the secret
+    /// then: a server that does not start leaves no secret behind that nobody was shown.
+    ///
+    /// # Errors
+    /// What goes wrong with writing the file.
+    pub fn keep_secret(&self, origin: &SecretOrigin) -> Result<(), ConfigError> {
+        match (origin, &self.data_dir) {
+            (SecretOrigin::Made { kept_in: Some(path) }, Some(data_dir)) => {
+                keep(data_dir, path, &self.secret_key)
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -300,13 +316,18 @@ mod tests {
         let file = data_dir.join("secret_key");
         let mut first = config("127.0.0.1:0", "", Some(&data_dir));
         let kept_in = Some(file.clone());
-        assert_eq!(first.fill_in_secret().unwrap(), SecretOrigin::Made { kept_in });
+        let made = first.fill_in_secret().unwrap();
+        assert_eq!(made, SecretOrigin::Made { kept_in });
+        assert!(!data_dir.exists());
+        first.keep_secret(&made).unwrap();
         assert_eq!((mode(&data_dir), mode(&file)), (0o700, 0o600));
         let content = fs::read_to_string(&file).unwrap();
         assert_eq!(content, format!("{}\n", first.secret_key.expose()));
 
         let mut second = config("127.0.0.1:0", "", Some(&data_dir));
-        assert_eq!(second.fill_in_secret().unwrap(), SecretOrigin::Kept(file));
+        let kept = second.fill_in_secret().unwrap();
+        assert_eq!(kept, SecretOrigin::Kept(file));
+        second.keep_secret(&kept).unwrap();
         assert_eq!(second.secret_key, first.secret_key);
     }
 
@@ -350,9 +371,9 @@ mod tests {
     fn a_secret_is_matched_by_itself_alone_and_an_empty_one_by_nothing() {
         let secret = SecretKey::new("s3");
         assert!(secret.matches(b"s3"));
-        assert!(!secret.matches(b"s"));
-        assert!(!secret.matches(b"s33"));
-        assert!(!secret.matches(b""));
+        for wrong in ["s", "s33", "S3", "s3 ", ""] {
+            assert!(!secret.matches(wrong.as_bytes()), "{wrong:?}");
+        }
         assert!(!SecretKey::default().matches(b""));
     }
 

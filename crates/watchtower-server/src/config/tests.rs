@@ -50,6 +50,7 @@ fn the_defaults_are_those_of_the_specification() {
             max_channels: 1_000_000,
             max_channels_per_sender: 10_000,
             max_senders: 1_000_000,
+            max_retained_bytes: 67_108_864,
             max_requests_per_second_per_address: 1_000,
             max_registrations_per_second_per_address: 100,
             lag_bytes: 1_048_576,
@@ -74,6 +75,8 @@ fn the_defaults_are_those_of_the_specification() {
             history_bytes: 0,
             history_ttl: seconds(3_600),
             format: ContentFormat::Any,
+            presence_events: false,
+            retain: false,
         }],
         websocket: WebSocket { heartbeat: seconds(30), max_message_bytes: 1_048_576 },
         webrocket: WebRocket {
@@ -97,6 +100,7 @@ fn the_defaults_are_those_of_the_specification() {
             discovery: false,
             backlog: 50,
             require_signed: false,
+            routing: true,
             tls_cert: None,
             tls_key: None,
             tls_ca: None,
@@ -304,6 +308,21 @@ fn a_secret_is_never_repeated_in_a_message() {
     ] {
         assert!(!message.contains("s3cr3t") && !message.contains("5318008"), "{message}");
         assert!(message.contains("secret_key: got a value that is not shown here"), "{message}");
+    }
+    // Neither what was to be a table with a secret in it, nor what is no key at all.
+    for message in [
+        complaint("webtalk = \"s3cr3t\""),
+        complaint("webtalk = [\"s3cr3t\"]"),
+        complaint("webrocket.hubs = [\"s3cr3t\"]"),
+        complaint("webrocket.hubs = {path = \"/x\", read_write = \"s3cr3t\"}"),
+        complaint("secret_key = \"s3cr3t"),
+        complaint("secret_key = \"s3cr3t\" s3cr3t"),
+        load("", &[("WATCHTOWER_WEBROCKET__HUBS", "[{path=\"/x\", read_write=\"s3cr3t\"")], &[]).unwrap_err(),
+        load("", &[], &["webrocket.hubs=[{path=\"/x\", read_write=\"s3cr3t\""]).unwrap_err(),
+        load("", &[], &["s3cr3t"]).unwrap_err(),
+        load("", &[], &["secret_key:s3cr3t"]).unwrap_err(),
+    ] {
+        assert!(!message.contains("s3cr3t"), "{message}");
     }
 }
 

@@ -18,6 +18,7 @@ use tokio::time::{sleep, timeout};
 
 use super::Http;
 use super::takeover::{Onward, Takeover, Tap};
+use crate::metrics::ByReason;
 
 /// The most headers that a request may have.
 pub(super) const HEADERS_MAX: usize = 100;
@@ -63,7 +64,7 @@ impl Http {
         // needs little, goes on for hours.
         Box::pin(async move {
             let takeover = Takeover::default();
-            let tap = Tap::new(io, read_already, takeover.clone());
+            let tap = Tap::new(io, read_already, takeover.clone(), http.state.metrics.clone());
             let (tap, read_last, onward) = http.run(tap, takeover, address, drain).await;
             let Some(onward) = onward else {
                 close(tap).await;
@@ -89,6 +90,7 @@ impl Http {
     ) -> (Tap<IO>, Bytes, Option<Onward>) {
         let builder = self.builder();
         let for_requests = takeover.clone();
+        let metrics = self.state.metrics.clone();
         let service = service_fn(move |mut request: http::Request<Incoming>| {
             request.extensions_mut().insert(for_requests.clone());
             let answer = self.clone().answer(request, address);
@@ -106,7 +108,13 @@ impl Http {
                 Pin::new(&mut connection).graceful_shutdown();
             }
             // An error means that the client is gone, or was told already.
-            let ended = Pin::new(&mut connection).poll(cx).is_ready();
+            let polled = Pin::new(&mut connection).poll(cx);
+            if let Poll::Ready(Err(error)) = &polled
+                && error.is_timeout()
+            {
+                metrics.http_timeouts.get_or_create(&ByReason { reason: "request" }).inc();
+            }
+            let ended = polled.is_ready();
             match takeover.take() {
                 Some(Onward::Stream(_)) | None if ended => Poll::Ready(None),
                 None => Poll::Pending,

@@ -234,6 +234,10 @@ pub(crate) struct ErrorAnswer {
     receivers: Option<Vec<u32>>,
 }
 
+/// Goes with an answer that refuses, for who counts them.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Refusal(pub(super) ErrorCode);
+
 impl ApiError {
     /// A field or parameter that is missing or wrong.
     pub(super) fn field(field: &'static str, problem: impl Into<String>) -> ApiError {
@@ -281,10 +285,13 @@ impl From<Refused> for ApiError {
             }
             Refused::TooLarge { limit, .. } => ApiError::TooLarge { what: "content", limit },
             Refused::BadContent { channel, accepts } => ApiError::BadContent { channel, accepts },
+            Refused::ReservedEvent { channel } => {
+                ApiError::field("event", format!("is the server's own on channel {channel}"))
+            }
             Refused::Limit { .. } => ApiError::LimitReached(refused.to_string()),
             Refused::NotKept { reason: NotKept::Closed, .. } => ApiError::Draining,
             Refused::NotKept { .. } => ApiError::NotKept(refused.to_string()),
-            Refused::Closed => ApiError::Internal,
+            Refused::Closed => ApiError::Draining,
         }
     }
 }
@@ -312,6 +319,7 @@ impl IntoResponse for ApiError {
         };
         let body = ErrorAnswer { error: code.name(), message, receivers };
         let mut response = answer(code.status(), &body);
+        response.extensions_mut().insert(Refusal(code));
         if let ApiError::Handshake(error) = &self {
             response.headers_mut().extend(error.headers());
         }

@@ -19,6 +19,8 @@ mod channels;
 mod connection;
 mod error;
 mod extract;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod head;
 mod history;
 mod openapi;
@@ -34,6 +36,7 @@ mod websocket;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use axum::Router;
@@ -49,14 +52,14 @@ use watchtower_hub::{ChannelName, Hub, SenderId, Timestamp};
 use watchtower_protocols::websocket::RemoteAddress;
 
 pub(crate) use self::connection::TakenOver;
-use self::error::ApiError;
 pub use self::error::ErrorCode;
+use self::error::{ApiError, Refusal};
 pub(crate) use self::head::is_half_a_head;
 pub(crate) use self::takeover::Onward;
 pub(crate) use self::websocket::Endpoints;
 use crate::callbacks::Callbacks;
 use crate::config::Config;
-use crate::metrics::{ByProtocol, ByStatus, Metrics};
+use crate::metrics::{ByProtocol, ByRefusal, ByStatus, Metrics};
 use crate::request_limiter::RequestLimiter;
 
 /// Says on every answer what answered.
@@ -147,6 +150,7 @@ impl Http {
     pub(crate) fn with_endpoints(self, endpoints: Endpoints) -> Http {
         for protocol in endpoints.protocols() {
             drop(self.state.metrics.websockets.get_or_create(&ByProtocol { protocol }));
+            self.state.metrics.streams.show_protocol(protocol);
         }
         Http { endpoints, ..self }
     }
@@ -162,6 +166,11 @@ impl Http {
         self.state.config.store(config);
     }
 
+    /// How many requests were let through uncounted: see [`RequestLimiter`].
+    pub(crate) fn requests_uncounted(&self) -> u64 {
+        self.state.requests.uncounted()
+    }
+
     /// From now on `/ready` says that the server is shutting down, and each
     /// connection ends with its next answer.
     pub fn drain(&self) {
@@ -174,6 +183,7 @@ impl Http {
         B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
         B::Error: Into<axum::BoxError>,
     {
+        let began = Instant::now();
         let limit = self.state.config.load().limits.max_requests_per_second_per_address;
         let mut response = match self.state.requests.count(address, limit) {
             Err(wait) => {
@@ -190,6 +200,10 @@ impl Http {
                 self.route(request).await
             }
         };
+        self.state.metrics.latencies.answered(began.elapsed());
+        if let Some(Refusal(code)) = response.extensions().get() {
+            self.state.metrics.http_refusals.get_or_create(&ByRefusal { code: code.name() }).inc();
+        }
         let status = ByStatus { status: response.status().as_u16() };
         self.state.metrics.http_requests.get_or_create(&status).inc();
         let headers = response.headers_mut();

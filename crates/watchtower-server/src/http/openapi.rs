@@ -43,6 +43,9 @@ pub(super) struct Message {
     /// Who published it; 0 when nobody who is registered did.
     #[schema(example = 72)]
     sender: u32,
+    /// Who said it where it comes from, by his own word: in the whispernet.
+    #[schema(required = false)]
+    nick: Option<String>,
     /// The event's name, when it is not `message`.
     #[schema(required = false)]
     event: Option<String>,

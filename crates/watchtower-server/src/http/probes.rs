@@ -82,10 +82,12 @@ pub(super) async fn ready(State(state): State<Arc<HttpState>>) -> Result<Respons
 )]
 pub(super) async fn metrics(State(state): State<Arc<HttpState>>, headers: HeaderMap) -> Response {
     let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|accept| accept.to_str().ok());
-    let content_type = if accepted.into_iter().any(|accept| accept.contains("application/openmetrics-text")) {
-        OPENMETRICS
+    let wants_openmetrics =
+        accepted.into_iter().any(|accept| accept.contains("application/openmetrics-text"));
+    let (content_type, text) = if wants_openmetrics {
+        (OPENMETRICS, state.metrics.to_openmetrics())
     } else {
-        PROMETHEUS
+        (PROMETHEUS, state.metrics.to_text())
     };
-    ([(header::CONTENT_TYPE, content_type)], state.metrics.to_text()).into_response()
+    ([(header::CONTENT_TYPE, content_type)], text).into_response()
 }

@@ -14,6 +14,7 @@ use super::error::{ApiError, ErrorAnswer};
 use super::extract::{Field, Parameters, WholeBody, event_name, without_doubles};
 use super::openapi::Channel;
 use super::{ChannelJson, HttpState, answer};
+use crate::metrics::Publication;
 
 /// A message to everyone in some channels.
 #[derive(Deserialize, ToSchema)]
@@ -230,7 +231,13 @@ async fn publish(state: &HttpState, outgoing: Outgoing) -> Result<Response, ApiE
     if let Some(receivers) = &receivers {
         message = message.to(receivers);
     }
-    let positions = state.hub.publish_all(&channels, message, state.now())?.await?;
+    // What is kept first is waited for below, and measured by who keeps it.
+    let publication = Publication::sample(|| state.hub.clone());
+    let positions = state.hub.publish_all(&channels, message, state.now())?;
+    if let Some(publication) = publication {
+        state.metrics.latencies.carried_out(publication, &state.hub);
+    }
+    let positions = positions.await?;
     let published = |(channel, position): (_, watchtower_hub::Position)| Published {
         channel: ChannelJson(channel),
         offset: position.offset,

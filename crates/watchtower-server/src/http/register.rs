@@ -7,15 +7,13 @@ use axum::extract::State;
 use axum::response::Response;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
-use subtle::ConstantTimeEq;
 use utoipa::ToSchema;
 use watchtower_protocols::websocket::RemoteAddress;
 
 use super::error::{ApiError, ErrorAnswer};
 use super::extract::{Field, WholeBody};
 use super::{HttpState, answer};
-use crate::config::SecretKey;
+use crate::metrics::ByProtocol;
 
 /// A wish to be registered.
 #[derive(Deserialize, ToSchema)]
@@ -59,15 +57,19 @@ pub(super) async fn register(
         state.metrics.registrations_limited.inc();
         return Err(ApiError::TooManyRequests { wait });
     }
+    let refuse = || {
+        state.metrics.registrations_refused.get_or_create(&ByProtocol { protocol: "http" }).inc();
+        ApiError::InvalidSecretKey
+    };
     // No body holds no secret.
     if body.0.is_empty() {
-        return Err(ApiError::InvalidSecretKey);
+        return Err(refuse());
     }
     let request: RegisterRequest<'_> = body.json()?;
     let given = request.secret_key.string("secret_key").ok().flatten();
     let config = state.config.load();
-    if !given.is_some_and(|given| is_secret(&config.secret_key, &given)) {
-        return Err(ApiError::InvalidSecretKey);
+    if !given.is_some_and(|given| config.secret_key.matches(given.as_bytes())) {
+        return Err(refuse());
     }
     let id = state.hub.register(state.now())?;
     if let Err(error) = state.kept().await {
@@ -76,27 +78,4 @@ pub(super) async fn register(
         return Err(error);
     }
     Ok(answer(StatusCode::OK, &RegisterAnswer { id: id.get() }))
-}
-
-/// Whether that is the secret, in a time that tells neither where it differs
-/// nor how long the secret is. An empty secret is nobody's.
-fn is_secret(secret: &SecretKey, given: &str) -> bool {
-    let digest = |text: &str| <[u8; 32]>::from(Sha256::digest(text.as_bytes()));
-    let same = digest(secret.expose()).ct_eq(&digest(given));
-    !secret.is_empty() && bool::from(same)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_the_whole_secret_is_the_secret_and_an_empty_one_is_nobody_s() {
-        let secret = SecretKey::new("tower of watching");
-        assert!(is_secret(&secret, "tower of watching"));
-        for wrong in ["", "tower of watchin", "tower of watching ", "Tower of watching"] {
-            assert!(!is_secret(&secret, wrong), "{wrong:?}");
-        }
-        assert!(!is_secret(&SecretKey::default(), ""));
-    }
 }

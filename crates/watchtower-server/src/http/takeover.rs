@@ -32,7 +32,8 @@ use watchtower_protocols::http::HttpStream;
 use watchtower_protocols::websocket::WebSocket;
 
 use super::SERVER_NAME;
-use super::error::refusal;
+use super::error::{ErrorCode, refusal};
+use crate::metrics::{ByReason, ByRefusal, ByStatus, Metrics};
 
 /// How long a client may take nothing of an answer that it asked for, before
 /// its connection is closed.
@@ -115,6 +116,7 @@ pub(super) struct Tap<IO> {
     takeover: Takeover,
     /// What is written in place of an answer of hyper's own.
     refusal: Bytes,
+    metrics: Arc<Metrics>,
     /// Whether the client has said that it sends no more.
     pub(super) at_end: bool,
     /// While the client takes nothing: when that has been for too long.
@@ -122,8 +124,8 @@ pub(super) struct Tap<IO> {
 }
 
 impl<IO: AsyncRead + AsyncWrite + Unpin> Tap<IO> {
-    pub(super) fn new(io: IO, read_already: Bytes, takeover: Takeover) -> Tap<IO> {
-        Tap { io, read_already, takeover, refusal: Bytes::new(), at_end: false, stalled: None }
+    pub(super) fn new(io: IO, read_already: Bytes, takeover: Takeover, metrics: Arc<Metrics>) -> Tap<IO> {
+        Tap { io, read_already, takeover, refusal: Bytes::new(), metrics, at_end: false, stalled: None }
     }
 
     /// The connection, and what was read of it that hyper has not looked at.
@@ -133,7 +135,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Tap<IO> {
 
     /// Whether hyper writes an answer of its own; then ours is to be written.
     fn replaces(&mut self, written: &[u8]) -> bool {
-        let Some(ours) = own_refusal(written) else { return false };
+        let Some((code, ours)) = own_refusal(written) else { return false };
+        let status = code.status().as_u16();
+        self.metrics.http_requests.get_or_create(&ByStatus { status }).inc();
+        self.metrics.http_refusals.get_or_create(&ByRefusal { code: code.name() }).inc();
         self.refusal = ours;
         true
     }
@@ -146,6 +151,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Tap<IO> {
         }
         let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(STALL_TIMEOUT)));
         ready!(stalled.as_mut().poll(cx));
+        self.metrics.http_timeouts.get_or_create(&ByReason { reason: "answer" }).inc();
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 
@@ -168,7 +174,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Tap<IO> {
 /// Such an answer is a lone head without a body, and without the name that
 /// each of our answers has in its head. A later part of one of our answers
 /// cannot be taken for it: their bodies hold no CR.
-fn own_refusal(written: &[u8]) -> Option<Bytes> {
+fn own_refusal(written: &[u8]) -> Option<(ErrorCode, Bytes)> {
     let status = written.strip_prefix(b"HTTP/1.1 ").or_else(|| written.strip_prefix(b"HTTP/1.0 "))?;
     let (status, head) = status.split_at_checked(3)?;
     let name = SERVER_NAME.as_bytes();
@@ -187,7 +193,7 @@ fn own_refusal(written: &[u8]) -> Option<Bytes> {
     )
     .into_bytes();
     answer.extend_from_slice(&body);
-    Some(answer.into())
+    Some((code, answer.into()))
 }
 
 impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncRead for Tap<IO> {
@@ -259,7 +265,8 @@ mod tests {
     #[test]
     fn only_an_answer_that_hyper_makes_by_itself_is_replaced() {
         let ours = own_refusal(b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
-        let ours = ours.expect("hyper's own");
+        let (code, ours) = ours.expect("hyper's own");
+        assert_eq!(code, ErrorCode::BadRequest);
         assert!(ours.starts_with(b"HTTP/1.1 400 Bad Request\r\nx-server-name: Watchtower\r\n"));
         assert!(ours.ends_with(br#"{"error":"bad_request","message":"what came is not HTTP"}"#));
         for kept in [

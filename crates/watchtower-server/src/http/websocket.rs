@@ -96,6 +96,7 @@ fn open(state: &HttpState, endpoint: &Endpoint, request: &Parts, accepted: Accep
         ping_interval: config.websocket.heartbeat,
         message_timeout: config.limits.header_timeout,
         inflation: state.metrics.inflation.clone(),
+        violations: state.metrics.violations.clone(),
     };
     let socket = endpoint.accept(&state.hub, request, accepted.compression, settings, state.now());
     state.metrics.websockets.get_or_create(&ByProtocol { protocol: endpoint.protocol() }).inc();

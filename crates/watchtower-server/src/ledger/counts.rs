@@ -5,14 +5,13 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::ConstGauge;
 use watchtower_hub::NotKept;
 use watchtower_store::DiskStore;
 
-use crate::metrics::show_counts;
+use crate::metrics::{show_counts, show_family, show_gauges};
 
 /// The counts of a server's disk. Clones count together.
 #[derive(Debug, Clone, Default)]
@@ -90,32 +89,21 @@ impl Collector for Show {
             ],
             &mut encoder,
         )?;
-        for reason in REASONS {
-            // Shown as 0 until there is something to count.
-            drop(counts.0.not_kept.get_or_create(&ByReason { reason }));
-        }
         let help = "Publications that were refused since they could not be kept, by reason";
-        let not_kept = &counts.0.not_kept;
-        not_kept.encode(encoder.encode_descriptor(
-            "disk_publications_refused",
-            help,
-            None,
-            not_kept.metric_type(),
-        )?)?;
-        let failing = i64::from(counts.failing().is_some());
+        let not_kept = REASONS.map(|reason| {
+            let by_reason = ByReason { reason };
+            (by_reason, counts.0.not_kept.get_or_create(&by_reason).get())
+        });
+        show_family("disk_publications_refused", help, not_kept, &mut encoder)?;
         let gauges = [
-            ("disk_failing", "1 while nothing can be written to the disk", failing),
             (
-                "disk_pending_bytes",
-                "What waits to be written to the disk",
-                i64::try_from(store.pending_bytes()).unwrap_or(i64::MAX),
+                "disk_failing",
+                "1 while nothing can be written to the disk",
+                u64::from(counts.failing().is_some()),
             ),
+            ("disk_pending_bytes", "What waits to be written to the disk", store.pending_bytes() as u64),
         ];
-        for (name, help, value) in gauges {
-            let gauge = ConstGauge::new(value);
-            gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
-        }
-        Ok(())
+        show_gauges(&gauges, &mut encoder)
     }
 }
 

@@ -14,6 +14,8 @@ use std::fmt;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use prometheus_client::collector::Collector;
@@ -35,6 +37,14 @@ use crate::callbacks::{self, Callbacks};
 
 /// The folder in `data_dir` that the store is in.
 const FOLDER: &str = "store";
+
+/// How many logs are ended with one sync.
+const FORGET_AT_ONCE: usize = 4096;
+
+/// How long a store may be in use by a process that ends, and how often it is
+/// looked.
+const IN_USE_PATIENCE: Duration = Duration::from_secs(2);
+const IN_USE_PAUSE: Duration = Duration::from_millis(50);
 
 /// The store on disk. Dropping it closes it.
 pub(crate) struct DiskLedger {
@@ -62,12 +72,13 @@ impl DiskLedger {
     ) -> Result<DiskLedger, OpenError> {
         let told = counts.clone();
         let options = DiskOptions::new(data_dir.join(FOLDER)).observed(move |notice| tell(notice, &told));
-        let store = Arc::new(DiskStore::open(options)?);
+        let store = Arc::new(open(&options)?);
         let cannot_start = |source: io::Error| OpenError::Io {
             doing: "cannot start a thread for",
             path: data_dir.to_owned(),
             source,
         };
+        forget_empty(&store, settings.limits.channels_max);
         let readers = Readers::start(&store).map_err(cannot_start)?;
         let retainer = Retainer::start(store.clone(), settings).map_err(cannot_start)?;
         let registry = Registry::new(store.clone());
@@ -164,6 +175,10 @@ impl Ledger for DiskLedger {
         self.store.ends(channel)
     }
 
+    fn logs(&self) -> usize {
+        self.store.logs()
+    }
+
     fn channels(&self, after: Option<&ChannelName>, limit: usize) -> Vec<(ChannelName, Ends)> {
         self.store.channels(after, limit)
     }
@@ -202,6 +217,40 @@ impl Drop for DiskLedger {
     fn drop(&mut self) {
         self.close();
     }
+}
+
+/// Opens a store that another process may just be leaving.
+fn open(options: &DiskOptions) -> Result<DiskStore, OpenError> {
+    let began = Instant::now();
+    loop {
+        match DiskStore::open(options.clone()) {
+            Err(OpenError::InUse { .. }) if began.elapsed() < IN_USE_PATIENCE => thread::sleep(IN_USE_PAUSE),
+            opened => return opened,
+        }
+    }
+}
+
+/// Ends the logs of which nothing is kept any more, when there are so many that
+/// new ones may have no room. To be called before anybody can know their epochs.
+fn forget_empty(store: &DiskStore, logs_max: usize) {
+    if store.logs() <= logs_max / 2 {
+        return;
+    }
+    let empty = store.channels(None, usize::MAX).into_iter().filter(|(_, ends)| ends.messages() == 0);
+    let mut forget = empty.map(|(channel, _)| Change::Forget { channel });
+    let mut ended = 0;
+    loop {
+        let few: Vec<_> = forget.by_ref().take(FORGET_AT_ONCE).collect();
+        if few.is_empty() {
+            break;
+        }
+        ended += few.len();
+        if let Err(refused) = store.commit(few).wait() {
+            tracing::warn!(%refused, "logs of which nothing is kept could not be ended");
+            return;
+        }
+    }
+    tracing::info!(logs = ended, "logs of durable channels were ended, since nothing of them is kept");
 }
 
 fn not_kept(refused: &Refused) -> NotKept {

@@ -43,6 +43,9 @@ pub(crate) trait Member: Send {
 
     /// The second half: everything else. Ready once the connection is over.
     fn turn(&mut self, cx: &mut Context<'_>) -> Poll<()>;
+
+    /// It is over, since there was a fault in its code.
+    fn faulted(&self) {}
 }
 
 /// All groups of a server. Connections are spread over them, and a group ends
@@ -183,9 +186,15 @@ impl Group {
             // A fault in one connection's protocol is not to end the others, its
             // last words included.
             let is_over = catch_unwind(AssertUnwindSafe(|| half(member.as_mut(), cx).is_ready()));
+            let has_fault = is_over.is_err();
             if is_over.unwrap_or(true) {
                 let member = seat.take();
-                let _fault = catch_unwind(AssertUnwindSafe(|| drop(member)));
+                let _fault = catch_unwind(AssertUnwindSafe(|| {
+                    if let (true, Some(member)) = (has_fault, &member) {
+                        member.faulted();
+                    }
+                    drop(member);
+                }));
                 self.bell.members.fetch_sub(1, Ordering::Relaxed);
             }
         }

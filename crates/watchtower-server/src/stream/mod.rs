@@ -6,6 +6,7 @@
 //! written from the bytes that all subscribers share.
 
 mod group;
+mod owner;
 
 use std::cell::RefCell;
 use std::hint;
@@ -17,16 +18,18 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use tokio::time::{Instant, Sleep, sleep_until};
-use watchtower_hub::{Batch, Drained};
+use watchtower_hub::{Batch, Drained, Timestamp};
 use watchtower_protocols::stream::{ANSWERS_BYTES_MAX, Close, StreamSession};
 
 use crate::clock;
+use crate::metrics::{Publication, sample_delivery};
 use crate::shutdown::Shutdown;
 use crate::tcp::Guest;
 use crate::wire::Wire;
 
 pub(crate) use group::Groups;
 use group::Member;
+pub(crate) use owner::{Ending, Owner};
 
 /// What one read takes, and one write about.
 const CHUNK_BYTES: usize = 64 * 1024;
@@ -65,6 +68,10 @@ pub(crate) struct Drive<W, S, G = Guest> {
     /// Whether what was read waits until the client takes its answers, or
     /// until there are some.
     is_held: bool,
+    /// Whether somebody waits to be told that all is written.
+    is_watched: bool,
+    /// Whether its owner was told that the client takes nothing.
+    is_blocked: bool,
     /// What the wire did not take yet.
     unsent: Bytes,
     shutdown: Shutdown,
@@ -81,8 +88,9 @@ pub(crate) struct Drive<W, S, G = Guest> {
     last_sent: Option<Instant>,
     /// The beginning of something incomplete.
     partial: Vec<u8>,
-    /// Counts the connection while it is there.
-    _guest: G,
+    /// When the message was published whose delivery is measured.
+    measured: Option<Timestamp>,
+    owner: G,
 }
 
 struct Timer(Pin<Box<Sleep>>);
@@ -134,9 +142,9 @@ enum End {
     OfServer,
 }
 
-impl<W: Wire, S: StreamSession, G> Drive<W, S, G> {
+impl<W: Wire, S: StreamSession, G: Owner> Drive<W, S, G> {
     /// Takes over a connection.
-    pub(crate) fn new(wire: W, session: S, guest: G, shutdown: Shutdown) -> Drive<W, S, G> {
+    pub(crate) fn new(wire: W, session: S, owner: G, shutdown: Shutdown) -> Drive<W, S, G> {
         let last_sent = session.heartbeat().map(|_| Instant::now());
         let poker = session.session().poker();
         let mut drive = Drive {
@@ -150,11 +158,14 @@ impl<W: Wire, S: StreamSession, G> Drive<W, S, G> {
             gathered: Gathered::Nothing,
             is_poked: true,
             is_held: false,
+            is_watched: false,
+            is_blocked: false,
+            measured: None,
             timer: None,
             pause: None,
             last_sent,
             shutdown,
-            _guest: guest,
+            owner,
         };
         drive.session.begin(&mut drive.answers);
         drive
@@ -171,6 +182,7 @@ impl<W: Wire, S: StreamSession, G> Drive<W, S, G> {
     /// Hands input to the session.
     fn take(&mut self, input: &[u8]) {
         let now = clock::now();
+        let publication = Publication::sample(|| self.session.session().hub());
         let (result, length) = if self.partial.is_empty() {
             let result = self.session.receive(input, now, &mut self.answers);
             if let Ok(done) = result {
@@ -186,6 +198,9 @@ impl<W: Wire, S: StreamSession, G> Drive<W, S, G> {
             }
             (result, length)
         };
+        if let Some(publication) = publication {
+            self.owner.carried_out(publication, &self.session.session().hub());
+        }
         if self.partial.is_empty() {
             self.partial = Vec::new();
         }
@@ -193,7 +208,7 @@ impl<W: Wire, S: StreamSession, G> Drive<W, S, G> {
             && (self.answers.len() >= ANSWERS_BYTES_MAX || self.session.is_waiting());
         self.pause = self.session.pause().map(|pause| Timer::at(Instant::now() + pause));
         match result {
-            Err(Close) => self.flush_and_close(),
+            Err(Close) => self.flush_and_close(Ending::Protocol),
             // What is due goes on being due, however often the client waits.
             Ok(_) if self.pause.is_some() || self.is_held => {}
             // Something was completed: what has begun behind it has its own
@@ -204,11 +219,17 @@ impl<W: Wire, S: StreamSession, G> Drive<W, S, G> {
     }
 
     fn deliver_and_close(&mut self, end: End) {
-        self.flush_and_close();
+        self.flush_and_close(match end {
+            End::OfInput => Ending::EndOfInput,
+            End::OfServer => Ending::Shutdown,
+        });
         self.phase = Phase::Ending { end, bytes_left: LAST_BYTES_MAX };
     }
 
-    fn flush_and_close(&mut self) {
+    fn flush_and_close(&mut self, ending: Ending) {
+        if self.phase == Phase::Open {
+            self.owner.ends(self.session.session().protocol(), ending);
+        }
         self.phase = Phase::Flushing;
         self.partial = Vec::new();
         self.timer = Some(Timer::at(Instant::now() + FLUSH_TIMEOUT));
@@ -255,10 +276,35 @@ impl<W: Wire, S: StreamSession, G> Drive<W, S, G> {
     /// Writes what was gathered, as far as the wire takes it.
     fn poll_unsent(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.unsent.is_empty() {
-            let written = ready!(self.wire.poll_write(cx, &self.unsent))?;
-            self.unsent.advance(written);
+            let Poll::Ready(written) = self.wire.poll_write(cx, &self.unsent) else {
+                self.note_blocked();
+                return Poll::Pending;
+            };
+            self.unsent.advance(written?);
+        }
+        if self.is_watched {
+            self.note_written();
         }
         if self.wire.holds_back() { self.wire.poll_flush(cx) } else { Poll::Ready(Ok(())) }
+    }
+
+    #[cold]
+    fn note_blocked(&mut self) {
+        if !mem::replace(&mut self.is_blocked, true) {
+            self.is_watched = true;
+            self.owner.blocked(self.session.session().backlog());
+        }
+    }
+
+    #[cold]
+    fn note_written(&mut self) {
+        self.is_watched = false;
+        if mem::take(&mut self.is_blocked) {
+            self.owner.unblocked();
+        }
+        if let Some(published) = self.measured.take() {
+            self.owner.delivered(clock::now().since(published));
+        }
     }
 
     /// Whether the client has yet to take what was written for it.
@@ -305,7 +351,7 @@ impl<W: Wire, S: StreamSession, G> Drive<W, S, G> {
         let mut more = drained == Drained::More;
         if drained == Drained::Lagging {
             self.session.lagging(&mut self.answers);
-            self.flush_and_close();
+            self.flush_and_close(Ending::Lagging);
         } else if batch.frames.is_empty() {
             if is_answered {
                 self.say_last_words();
@@ -345,7 +391,7 @@ impl<W: Wire, S: StreamSession, G> Drive<W, S, G> {
         if self.phase == Phase::Open {
             if self.session.patience().is_some() {
                 if self.session.out_of_patience(clock::now(), &mut self.answers).is_err() {
-                    self.flush_and_close();
+                    self.flush_and_close(Ending::Late);
                 }
             } else if let (Some(heartbeat), Some(last_sent)) = (self.session.heartbeat(), self.last_sent)
                 && last_sent.elapsed() >= heartbeat
@@ -397,7 +443,7 @@ impl<W: Wire, S: StreamSession, G> Drive<W, S, G> {
         self.is_poked = false;
         self.is_answered();
         if self.session.poll_close(poked_cx, &mut self.answers).is_ready() {
-            self.flush_and_close();
+            self.flush_and_close(Ending::Ordered);
             return Poll::Ready(Ok(()));
         }
         let may_read = self.may_read();
@@ -426,7 +472,7 @@ impl<W: Wire, S: StreamSession, G> Drive<W, S, G> {
             // Nothing is gathered while the wire takes nothing: whoever reads
             // nothing at all would never be seen to lag.
             self.session.lagging(&mut self.answers);
-            self.flush_and_close();
+            self.flush_and_close(Ending::Lagging);
         }
         if self.phase != Phase::Open {
             return Poll::Ready(Ok(()));
@@ -459,6 +505,9 @@ impl<W: Wire, S: StreamSession, G> Drive<W, S, G> {
         if let Some(timer) = &mut self.timer
             && timer.poll(cx).is_ready()
         {
+            if !matches!(self.phase, Phase::Lingering { .. }) {
+                self.owner.unflushed();
+            }
             return Poll::Ready(Ok(()));
         }
         if matches!(self.phase, Phase::Ending { .. } | Phase::Flushing) {
@@ -485,7 +534,7 @@ impl<W: Wire, S: StreamSession, G> Drive<W, S, G> {
     }
 }
 
-impl<W: Wire + Send, S: StreamSession, G: Send> Member for Drive<W, S, G> {
+impl<W: Wire + Send, S: StreamSession, G: Owner + Send> Member for Drive<W, S, G> {
     fn warm(&self) {
         hint::black_box(self.is_poked);
         self.session.session().warm();
@@ -493,6 +542,10 @@ impl<W: Wire + Send, S: StreamSession, G: Send> Member for Drive<W, S, G> {
 
     fn gather(&mut self, cx: &mut Context<'_>) {
         if self.phase == Phase::Open && !self.is_poked && !self.has_unsent() {
+            if let Some(published) = sample_delivery(|| self.session.session().woken_by()) {
+                self.measured = Some(published);
+                self.is_watched = true;
+            }
             let more = self.fill(cx);
             self.gathered = if more { Gathered::Some } else { Gathered::All };
         }
@@ -500,11 +553,19 @@ impl<W: Wire + Send, S: StreamSession, G: Send> Member for Drive<W, S, G> {
 
     fn turn(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         // An error means that the client is gone.
-        self.poll(cx).map(drop)
+        let over = self.poll(cx);
+        if let (Poll::Ready(Err(_)), Phase::Open) = (&over, self.phase) {
+            self.owner.ends(self.session.session().protocol(), Ending::Gone);
+        }
+        over.map(drop)
+    }
+
+    fn faulted(&self) {
+        self.owner.faulted(self.session.session().protocol());
     }
 }
 
-impl<W: Wire, S: StreamSession, G> Drive<W, S, G> {
+impl<W: Wire, S: StreamSession, G: Owner> Drive<W, S, G> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.phase == Phase::Open {
             ready!(self.poll_open(cx))?;

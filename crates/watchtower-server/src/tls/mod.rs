@@ -14,6 +14,7 @@ mod tests;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -49,6 +50,8 @@ pub(crate) struct Tls(Arc<State>);
 struct State {
     /// What connections that begin now are given.
     current: ArcSwapOption<ServerConfig>,
+    /// How often the files could not be used.
+    failures: AtomicU64,
     watched: Mutex<Watched>,
 }
 
@@ -93,7 +96,8 @@ impl Tls {
         // Before they are read: what changes meanwhile is seen later.
         let stamp = files.as_ref().map(Files::stamp);
         *watched = Watched { files, tried: stamp, seen: stamp };
-        let new = watched.files.as_ref().map(server_config).transpose()?;
+        let new = watched.files.as_ref().map(server_config).transpose();
+        let new = new.inspect_err(|_| self.count_failure())?;
         self.0.current.store(new.map(Arc::new));
         Ok(())
     }
@@ -101,6 +105,15 @@ impl Tls {
     /// What a connection that begins now is given; `None` without TLS.
     pub(crate) fn current(&self) -> Option<Arc<ServerConfig>> {
         self.0.current.load_full()
+    }
+
+    /// How often a certificate that was to be taken over could not be used.
+    pub(crate) fn failures(&self) -> u64 {
+        self.0.failures.load(Ordering::Relaxed)
+    }
+
+    fn count_failure(&self) {
+        self.0.failures.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Looks whether the files have changed, and takes them over once they
@@ -119,7 +132,10 @@ impl Tls {
                     self.0.current.store(Some(Arc::new(new)));
                     tracing::info!("the certificate has changed; new connections are given the new one");
                 }
-                Err(error) => tracing::error!(%error, "the former certificate stays in use"),
+                Err(error) => {
+                    self.count_failure();
+                    tracing::error!(%error, "the former certificate stays in use");
+                }
             }
             watched.tried = now;
         }

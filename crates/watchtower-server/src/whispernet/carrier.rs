@@ -13,8 +13,12 @@ use futures_util::FutureExt;
 use parking_lot::Mutex;
 use tokio::task::consume_budget;
 use tokio::time::timeout;
-use watchtower_hub::{ChannelName, Content, Hub, Message, Position, Publish, Refused, SenderId};
-use watchtower_whisper::protocol::{Notice, Shown, Unsaid};
+use watchtower_hub::{
+    ChannelName, Content, Hub, Message, PRESENCE_EVENT, Position, Publish, Refused, SenderId,
+};
+use watchtower_protocols::byline;
+use watchtower_whisper::protocol::safe_text::safe_nick;
+use watchtower_whisper::protocol::{GREETING, Notice, Shown, Unsaid};
 use watchtower_whisper::{Event, Events, Peer};
 
 use super::PROTOCOL;
@@ -112,6 +116,10 @@ impl Carrier {
         if self.is_own(message.position()) {
             return;
         }
+        // Not said by anybody; ids are for this server's clients.
+        if message.sender().is_none() && message.event() == Some(PRESENCE_EVENT) {
+            return self.counts.unsaid("presence");
+        }
         let (nick, content) = (self.nick_of(message.sender()), message.content());
         let said = match content.as_text() {
             Some(body) => self.peer.say_as(Some(&nick), body).await,
@@ -160,7 +168,7 @@ impl Carrier {
                 Ok(Some(Event::Notice(notice))) => log(&notice),
                 Ok(Some(Event::Warning(warning))) => tracing::warn!("whispernet: {warning}"),
                 // A file in parts, which are put together by who saves files.
-                Ok(Some(Event::Failed { .. })) => self.counts.unpublished("file", 1),
+                Ok(Some(Event::Failed { name, .. })) => self.publish_that_it_came(&name).await,
                 Ok(Some(_)) => {}
                 Ok(None) => return,
                 Err(skipped) => self.counts.unpublished("behind", skipped.0),
@@ -175,14 +183,19 @@ impl Carrier {
         if shown.addr.as_deref() == Some(&*self.peer.address().to_string()) {
             return self.counts.unpublished("own", 1);
         }
+        // It says that there is a peer, to peers.
+        if shown.body == GREETING && shown.file.is_none() {
+            return self.counts.unpublished("greeting", 1);
+        }
+        let nick = shown.nick.as_deref();
         let name = || Content::text(&*shown.body);
         let result = match &shown.file {
-            None => self.publish_content(name()).await,
-            Some(file) => match self.publish_content(Content::binary(file.contents.clone())).await {
+            None => self.publish_by(nick, name()).await,
+            Some(file) => match self.publish_by(nick, Content::binary(file.contents.clone())).await {
                 Err(Refused::TooLarge { .. } | Refused::BadContent { .. }) => {
                     self.counts.unpublished("file", 1);
                     // Its name at least.
-                    self.publish_content(name()).await
+                    self.publish_by(nick, name()).await
                 }
                 result => result,
             },
@@ -192,9 +205,23 @@ impl Carrier {
         }
     }
 
-    async fn publish_content(&self, content: Content) -> Result<(), Refused> {
+    /// A file came that is not carried: its name at least is.
+    async fn publish_that_it_came(&self, name: &str) {
+        self.counts.unpublished("file", 1);
+        let text = format!("{name} (a large file, which does not come this way)");
+        if let Err(refused) = self.publish_by(None, Content::text(text)).await {
+            self.counts.unpublished(reason(&refused), 1);
+        }
+    }
+
+    /// With the nick beside it, for protocols that have a place for it.
+    async fn publish_by(&self, nick: Option<&str>, content: Content) -> Result<(), Refused> {
+        let mut message = Publish::new(content);
+        if let Some(nick) = nick.and_then(safe_nick) {
+            message = message.extras(byline(&nick));
+        }
         let _publishing = self.publishing.lock().await;
-        let position = self.hub.publish(&self.channel, Publish::new(content), clock::now())?.await?;
+        let position = self.hub.publish(&self.channel, message, clock::now())?.await?;
         self.own.lock().push_back(position);
         Ok(())
     }
@@ -217,6 +244,9 @@ fn log(notice: &Notice) {
         Notice::Forgotten(addr) => tracing::info!(%addr, "a peer of the whispernet is dialled no more"),
         Notice::Refused { ip, .. } => {
             tracing::warn!(%ip, "an address in the whispernet sent too much, and is refused for a while");
+        }
+        Notice::Unreached(addr) => {
+            tracing::warn!(%addr, "no peer of the whispernet can connect to this server, so it hears nothing");
         }
         Notice::Pinned { .. } => {}
     }

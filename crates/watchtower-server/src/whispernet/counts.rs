@@ -4,20 +4,20 @@ use std::fmt;
 
 use futures_util::FutureExt;
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 use watchtower_whisper::Peer;
 
-use crate::metrics::show_counts;
+use crate::metrics::{show_counts, show_gauges};
 
 /// Why a message of the channel is not said.
-const UNSAID: [&str; 3] = ["ended", "empty", "too_large"];
+const UNSAID: [&str; 4] = ["ended", "empty", "too_large", "presence"];
 
 /// Why a message of a peer is not published.
-const UNPUBLISHED: [&str; 7] = ["own", "behind", "file", "too_large", "bad_content", "limit", "refused"];
+const UNPUBLISHED: [&str; 9] =
+    ["own", "greeting", "behind", "file", "too_large", "bad_content", "limit", "not_kept", "refused"];
 
 /// What is not carried, by reason.
 #[derive(Debug, Clone, Default)]
@@ -76,7 +76,9 @@ impl Collector for PeerCounts {
             ("whispernet_mismatched", "Messages whose id was not their hash", counts.mismatched),
             ("whispernet_forged", "Messages with a wrong signature", counts.forged),
             ("whispernet_unsigned", "Messages dropped since they were not signed", counts.unsigned),
-            ("whispernet_without_body", "Objects without a Body", counts.without_body),
+            ("whispernet_control", "Objects by which peers agree on routing", counts.control),
+            ("whispernet_repeating", "Connections closed for bringing nothing new", counts.repeating),
+            ("whispernet_without_body", "Other objects without a Body", counts.without_body),
             ("whispernet_malformed", "Connections closed for what is no message", counts.malformed),
             ("whispernet_flooded", "Addresses refused for sending too much", counts.flooded),
             ("whispernet_slow", "Connections closed since the peer took too little", counts.slow),
@@ -85,8 +87,7 @@ impl Collector for PeerCounts {
         ];
         show_counts(&counters, &mut encoder)?;
         let connected = peers.iter().filter(|peer| peer.connected).count();
-        let gauge = ConstGauge::new(i64::try_from(connected).unwrap_or(i64::MAX));
-        let help = "Peers that are connected to";
-        gauge.encode(encoder.encode_descriptor("whispernet_peers", help, None, gauge.metric_type())?)
+        let peers = ("whispernet_peers", "Peers that are connected to", connected as u64);
+        show_gauges(&[peers], &mut encoder)
     }
 }

@@ -14,7 +14,7 @@ mod counts;
 use std::slice;
 
 use watchtower_hub::Hub;
-use watchtower_whisper::protocol::BacklogLimits;
+use watchtower_whisper::protocol::{BacklogLimits, RoutingLimits};
 use watchtower_whisper::{Events, Options, Peer, StartError as PeerError, TlsFiles};
 
 use self::carrier::Carrier;
@@ -100,6 +100,7 @@ fn options(config: &Config) -> Option<Options> {
         data_dir: config.data_dir.as_ref().map(|dir| dir.join(FOLDER)),
         discovery_port: settings.discovery.then_some(DISCOVERY_PORT),
         require_signed: settings.require_signed,
+        routing: settings.routing.then(RoutingLimits::default),
         tls,
         backlog: BacklogLimits { messages: settings.backlog, ..BacklogLimits::default() },
         ..Options::default()

@@ -191,7 +191,7 @@ impl Ours {
                     }
                 }
                 Action::Show(shown) => return Some(Effect::Show(messages.named(&shown.id))),
-                Action::Tell(_) => {}
+                Action::Greet | Action::Tell(_) => {}
             }
         }
         None

@@ -212,6 +212,21 @@ pub(crate) fn decode_meta(payload: &[u8]) -> Option<Step> {
     input.0.is_empty().then_some(step)
 }
 
+/// Reads a payload and writes it anew; `None` when it is none. For fuzzing.
+#[cfg(feature = "fuzzing")]
+pub fn read_and_write(payload: &[u8]) -> Option<Vec<u8>> {
+    let step = match look(payload)? {
+        Payload::Message(_) => {
+            let (message, outline) = decode_message(payload)?;
+            Step::Append(message, outline.before)
+        }
+        Payload::Meta(_) => decode_meta(payload)?,
+    };
+    let mut out = Vec::new();
+    encode(&step, &mut out);
+    Some(out)
+}
+
 fn put_key(key: &Key, out: &mut Vec<u8>) {
     out.push(key.kind() as u8);
     match key {

@@ -39,6 +39,8 @@ use parking_lot::{Mutex, RwLock};
 use watchtower_hub::{Audience, ChannelName, Epoch};
 
 pub use self::check::{FileReport, Report, check};
+#[cfg(feature = "fuzzing")]
+pub use self::codec::read_and_write;
 use self::contents::Contents;
 use self::folder::Folder;
 use self::medium::Medium;
@@ -179,6 +181,11 @@ impl DiskStore {
     /// How often what was written was synced since the store was opened.
     pub fn syncs(&self) -> u64 {
         self.shared.syncs.load(Ordering::Relaxed)
+    }
+
+    /// How many channels have a log. Does not wait.
+    pub fn logs(&self) -> usize {
+        self.shared.view.read().state.logs().len()
     }
 
     /// How much waits to be written, in bytes.

@@ -19,6 +19,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use super::files::Files;
 use super::log::Log;
 use super::update::{Hello, Peers, Transfer, Update, sentence};
+use crate::clock;
 use crate::protocol::safe_text::safe_nick;
 use crate::{Event, Events, Peer};
 
@@ -159,7 +160,7 @@ impl Feed {
                 let transfer = Transfer { transfer, name, outgoing, done: bytes_done, all: bytes_all };
                 let sent = self.state.lock().progress(transfer);
                 if let Some(sent) = sent {
-                    self.keep(|log| log.sent(&sent.name, sent.all));
+                    self.keep(|log| log.sent(&sent.name, sent.all, clock::now()));
                 }
             }
             Event::Saved { transfer, name, path, nick, .. } => {
@@ -176,7 +177,7 @@ impl Feed {
 
     async fn saved(&self, name: &str, path: &Path, nick: Option<&str>) {
         match self.files.add(name, path).await {
-            Ok(file) => self.keep(|log| log.saved(nick, file)),
+            Ok(file) => self.keep(|log| log.saved(nick, file, clock::now())),
             // Somebody was quick to move it.
             Err(error) => self.keep(|log| log.failed(name, &format!("it came, and is gone: {error}"))),
         }
@@ -303,8 +304,9 @@ mod tests {
         assert_eq!(watched.told(progress(1, true, 100)).await, [] as [Value; 0]);
         watched.told(progress(2, true, 50)).await;
         let ended = json!({ "is": "transfer-ended", "transfer": 2 });
-        let sent = json!({ "is": "sent", "n": 1, "name": "a.png", "bytes": 100 });
-        assert_eq!(watched.told(progress(2, true, 100)).await, [ended, sent.clone()]);
+        let told = watched.told(progress(2, true, 100)).await;
+        let sent = json!({ "is": "sent", "n": 1, "name": "a.png", "bytes": 100, "time": told[1]["time"] });
+        assert_eq!(told, [ended, sent.clone()]);
         assert_eq!(watched.hello()["log"], json!([sent]));
     }
 

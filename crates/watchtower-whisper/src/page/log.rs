@@ -7,8 +7,9 @@ use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
 
 use serde_json::value::{RawValue, to_raw_value};
+use watchtower_hub::Timestamp;
 
-use super::update::{By, FileInfo, Message, Saved, Update, one_line};
+use super::update::{By, FileInfo, Message, Saved, Update, millis, one_line};
 use crate::protocol::Shown;
 
 /// How much is kept.
@@ -58,7 +59,7 @@ impl Log {
 
     /// Keeps that a file came. It belongs to the last message of the same
     /// sender that has a file of that name.
-    pub(super) fn saved(&mut self, nick: Option<&str>, file: FileInfo) -> Option<&RawValue> {
+    pub(super) fn saved(&mut self, nick: Option<&str>, file: FileInfo, now: Timestamp) -> Option<&RawValue> {
         let nick = By::new(nick, None);
         let belongs = |known: &Known| {
             known.awaits.as_ref().is_some_and(|(by, name)| {
@@ -75,13 +76,13 @@ impl Log {
             Some((n, by)) => (Some(n), by),
             None => (None, nick),
         };
-        let saved = Saved { n: self.next(), message, by, file };
+        let saved = Saved { n: self.next(), message, by, file, time: millis(now) };
         self.push(&Update::Saved(saved), None)
     }
 
     /// Keeps that a file went out that is in no message.
-    pub(super) fn sent(&mut self, name: &str, bytes: u64) -> Option<&RawValue> {
-        self.push(&Update::Sent { n: self.next(), name, bytes }, None)
+    pub(super) fn sent(&mut self, name: &str, bytes: u64, now: Timestamp) -> Option<&RawValue> {
+        self.push(&Update::Sent { n: self.next(), name, bytes, time: millis(now) }, None)
     }
 
     /// Keeps that a file did not come, or go out.
@@ -121,10 +122,11 @@ impl Log {
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
-    use watchtower_hub::Timestamp;
 
     use super::*;
     use crate::protocol::{File, Mark};
+
+    const NOW: Timestamp = Timestamp::from_millis(1_700_000_100_000);
 
     fn shown(id: &str, nick: &str, body: &str) -> Shown {
         Shown {
@@ -192,11 +194,12 @@ mod tests {
         log.message(&with_file("2", "bambam", "a.png"), false);
         log.message(&with_file("3", "goldy", "b.png"), false);
         log.message(&with_file("4", "goldy", "a.png"), true);
-        let saved = value(log.saved(Some("goldy"), info("a.png")));
+        let saved = value(log.saved(Some("goldy"), info("a.png"), NOW));
         assert_eq!((&saved["message"], &saved["name"]), (&json!(1), &json!("goldy")));
         assert_eq!(saved["file"], json!({ "id": "0a", "name": "a.png", "bytes": 3, "image": true }));
-        let again = value(log.saved(Some("goldy"), info("a.png")));
+        let again = value(log.saved(Some("goldy"), info("a.png"), NOW));
         assert_eq!((&again["message"], &again["name"]), (&json!(null), &json!("goldy")));
+        assert_eq!(again["time"], 1_700_000_100_000_u64);
     }
 
     #[test]
@@ -204,8 +207,17 @@ mod tests {
         let mut log = Log::default();
         log.message(&with_file("1", "", "a.png"), false);
         log.message(&with_file("2", "goldy", "a.png"), false);
-        let saved = value(log.saved(None, info("a.png")));
+        let saved = value(log.saved(None, info("a.png"), NOW));
         assert_eq!((&saved["message"], &saved["name"]), (&json!(1), &json!("10.0.0.1:55555")));
+    }
+
+    #[test]
+    fn a_file_that_went_out_has_the_time_of_its_end() {
+        let mut log = Log::default();
+        assert_eq!(
+            value(log.sent("a.bin", 5_000_000, NOW)),
+            json!({ "is": "sent", "n": 1, "name": "a.bin", "bytes": 5_000_000, "time": 1_700_000_100_000_u64 })
+        );
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::Serialize;
 use serde_json::value::RawValue;
+use watchtower_hub::Timestamp;
 
 use crate::PeerStatus;
 use crate::protocol::safe_text::{safe_body, safe_nick};
@@ -39,7 +40,7 @@ pub(super) enum Update<'a> {
     /// A file came, and can be had.
     Saved(Saved),
     /// A file went out that was too long for one message.
-    Sent { n: u64, name: &'a str, bytes: u64 },
+    Sent { n: u64, name: &'a str, bytes: u64, time: u64 },
     /// A file did not come, or go out.
     Failed { n: u64, name: &'a str, reason: String },
     /// Something to know.
@@ -121,7 +122,7 @@ impl Message {
                 Mark::Verified => "verified",
                 Mark::ChangedKey => "changed",
             },
-            time: shown.time.as_millis().min(TIME_MAX),
+            time: millis(shown.time),
             file: shown
                 .file
                 .as_ref()
@@ -139,6 +140,8 @@ pub(super) struct Saved {
     #[serde(flatten)]
     pub(super) by: By,
     pub(super) file: FileInfo,
+    /// When all of it was there, in milliseconds since the Unix epoch.
+    pub(super) time: u64,
 }
 
 /// A file that can be had.
@@ -186,6 +189,11 @@ impl Peers {
     }
 }
 
+/// A time as the page takes it.
+pub(super) fn millis(time: Timestamp) -> u64 {
+    time.as_millis().min(TIME_MAX)
+}
+
 /// What a notice says; nothing for what is no news to a person.
 pub(super) fn sentence(notice: &Notice) -> Option<String> {
     match notice {
@@ -193,6 +201,9 @@ pub(super) fn sentence(notice: &Notice) -> Option<String> {
         Notice::Lost(addr) => Some(format!("The connection to {addr} ended; it is dialled again.")),
         Notice::Forgotten(addr) => Some(format!("{addr} cannot be reached, and is dialled no more.")),
         Notice::Refused { ip, .. } => Some(format!("{ip} sent too much, and is refused for a while.")),
+        Notice::Unreached(addr) => Some(format!(
+            "No peer can connect to {addr}, so nothing is heard: is there a firewall or a router between?"
+        )),
         Notice::Pinned { .. } => None,
     }
 }

@@ -1,11 +1,13 @@
 //! Peers that mean ill, or are broken.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
+use serde_json::{Deserializer, Value};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::time::timeout;
-use watchtower_whisper::protocol::{FloodLimits, Notice, PeerLimits};
+use watchtower_whisper::protocol::{FloodLimits, Notice, PeerLimits, RoutingLimits};
 use watchtower_whisper::{Event, Options, Peer};
 
 use super::plain::{Plain, dial, ended, message, send};
@@ -173,6 +175,36 @@ async fn who_lies_about_addresses_makes_a_peer_do_little() {
         bodies.push(service.next_body().await);
     }
     assert!(!bodies.iter().any(|body| body.contains(&service.address.to_string())), "{bodies:?}");
+}
+
+/// With routing a few of them are asked to be neighbours, in the place of others that are none.
+#[tokio::test]
+async fn who_lies_about_addresses_makes_a_peer_that_routes_do_little() {
+    let answer_within = Duration::from_millis(200);
+    let routing = RoutingLimits { flooded: 0, answer_within, ..RoutingLimits::DEFAULT };
+    let phil = Peer::start(Options { routing: Some(routing), ..options() }).await.unwrap();
+    let mut events = phil.events();
+    let service = TcpListener::bind(local()).await.unwrap();
+    let mut link = dial(THERE, phil.address()).await;
+    let named = |id: usize, addr: SocketAddr| {
+        format!(r#"{{"ID":"{id}","Addr":"{addr}","Body":"{addr}","Routes":true}}"#)
+    };
+    let nowhere = (1..200).map(|port| SocketAddr::from(([192, 0, 2, 2], port)));
+    let named_addrs = [service.local_addr().unwrap(), phil.address()].into_iter().chain(nowhere);
+    let lies: String = named_addrs.enumerate().map(|(id, addr)| named(id, addr)).collect();
+    assert!(send(&mut link, lies).await);
+    assert!(send(&mut link, message("c", local(), "the last")).await);
+    while next_shown(&mut events).await.body != "the last" {}
+    let peers = phil.peers().await;
+    let most = routing.neighbours_wanted + PeerLimits::default().dials;
+    assert!(peers.len() <= most && !peers.iter().any(|peer| peer.addr == phil.address()), "{peers:?}");
+    // It gets objects of the whispernet, and nothing else.
+    let (mut stream, _) = timeout(SOON, service.accept()).await.unwrap().unwrap();
+    let mut got = vec![0; 16 << 10];
+    let length = timeout(SOON, stream.read(&mut got)).await.unwrap().unwrap();
+    let objects: Vec<Value> =
+        Deserializer::from_slice(&got[..length]).into_iter().collect::<Result<_, _>>().unwrap();
+    assert!(!objects.is_empty() && objects.iter().all(Value::is_object), "{objects:?}");
 }
 
 /// On a connection that this peer dialled others have nothing to say.

@@ -3,8 +3,11 @@
 mod deployed;
 mod discovering;
 mod files;
+mod gopher;
+mod greeting;
 mod hostile;
 mod keys;
+mod many;
 mod plain;
 mod talking;
 mod tls;
@@ -20,9 +23,9 @@ use watchtower_whisper::{Event, Events, Options, Peer};
 /// How long an event may take on a busy machine.
 const SOON: Duration = Duration::from_secs(20);
 
-/// A peer on this machine that others find at a free port.
+/// A peer on this machine that others find at a free port, and that says nothing by itself.
 fn options() -> Options {
-    Options { listen: local(), ..Options::default() }
+    Options { listen: local(), greets_after: None, ..Options::default() }
 }
 
 fn local() -> SocketAddr {

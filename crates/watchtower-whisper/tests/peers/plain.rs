@@ -19,7 +19,10 @@ pub(super) struct Plain {
 
 impl Plain {
     pub(super) async fn start() -> Plain {
-        let listener = TcpListener::bind(local()).await.unwrap();
+        Plain::listen(TcpListener::bind(local()).await.unwrap())
+    }
+
+    pub(super) fn listen(listener: TcpListener) -> Plain {
         let address = listener.local_addr().unwrap();
         let (sender, received) = mpsc::unbounded_channel();
         tokio::spawn(async move {
@@ -33,8 +36,13 @@ impl Plain {
 
     /// The next object that came.
     pub(super) async fn next(&mut self) -> Value {
-        let next = timeout(SOON, self.received.recv()).await.expect("it comes soon");
-        next.unwrap().unwrap_or_else(|crash| panic!("a deployed peer fails: {crash}"))
+        timeout(SOON, self.next_at_all()).await.expect("it comes soon")
+    }
+
+    /// As [`next`](Plain::next), however late.
+    pub(super) async fn next_at_all(&mut self) -> Value {
+        let next = self.received.recv().await.unwrap();
+        next.unwrap_or_else(|crash| panic!("a deployed peer fails: {crash}"))
     }
 
     /// The next object's `Body`.

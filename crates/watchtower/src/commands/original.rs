@@ -23,6 +23,7 @@ const ONE_DASH: &[(&str, &[&str])] = &[
             "data-dir",
             "downloads",
             "require-signed",
+            "no-routing",
             "tls-cert",
             "tls-key",
             "tls-ca",

@@ -141,6 +141,7 @@ impl Rocket {
         }
         serve::until_stopped(
             server,
+            || Ok(()),
             |_| (),
             || {
                 let file = self.over(read(&path)?);

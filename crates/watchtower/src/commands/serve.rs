@@ -4,6 +4,7 @@ use std::future::Future;
 use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 use std::pin::pin;
+use std::time::Duration;
 
 use anyhow::anyhow;
 use clap::Args;
@@ -14,7 +15,11 @@ use super::notice;
 use crate::failure::Failure;
 use crate::logs::{self, LogFormat};
 use crate::signals::{Request, Signals};
+use crate::supervisor::{self, State};
 use crate::{limits, output, runtime};
+
+/// How often the log says what it left out.
+const LEFT_OUT_INTERVAL: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -61,10 +66,14 @@ impl Serve {
         let mut config = Config::load(&sources)?;
         config.check_files()?;
         let secret = config.fill_in_secret()?;
-        notice::of_secret(&config, &secret, log_format);
         let registers_without_secret = config.registers_without_secret();
         until_stopped(
-            Server::builder(config),
+            Server::builder(config.clone()),
+            || {
+                config.keep_secret(&secret)?;
+                notice::of_secret(&config, &secret, log_format);
+                Ok(())
+            },
             |server| notice::of_what_to_try(server.listeners(), registers_without_secret),
             || Config::load(&sources).map_err(Failure::from),
         )
@@ -88,16 +97,18 @@ impl Serve {
     }
 }
 
-/// Runs a server until a signal ends it. `welcome` speaks to the person at a terminal once it is
+/// Runs a server until a signal ends it. `bound` does what is to be done for a server alone that
+/// has its sockets, before anybody is told that it is ready; `welcome` speaks to the person at a terminal once it is
 /// ready; `reload` gives the configuration anew.
 pub(super) fn until_stopped(
     server: ServerBuilder,
+    bound: impl FnOnce() -> Result<(), Failure>,
     welcome: impl FnOnce(&Server),
     reload: impl Fn() -> Result<Config, Failure>,
 ) -> Result<(), Failure> {
     limits::raise_open_files();
     let runtime = runtime::for_server()?;
-    let served = runtime.block_on(serve(server, welcome, reload));
+    let served = runtime.block_on(serve(server, bound, welcome, reload));
     // What a second signal cut short is not waited for.
     runtime.shutdown_background();
     served
@@ -105,18 +116,21 @@ pub(super) fn until_stopped(
 
 async fn serve(
     server: ServerBuilder,
+    bound: impl FnOnce() -> Result<(), Failure>,
     welcome: impl FnOnce(&Server),
     reload: impl Fn() -> Result<Config, Failure>,
 ) -> Result<(), Failure> {
     // Before the sockets are open, so that no signal can end a server that has clients.
     let signals = Signals::to_stop_or_reload()?;
     let server = server.bind().await.map_err(anyhow::Error::from)?;
+    bound()?;
     let mut lines = String::new();
     for listener in server.listeners() {
         lines.push_str(&format!("listening {listener}\n"));
     }
     // A server outlives the reader of these lines.
     output::print(format!("{lines}ready\n").as_bytes())?;
+    supervisor::tell(State::Ready);
     if io::stderr().is_terminal() {
         welcome(&server);
     }
@@ -133,10 +147,18 @@ async fn obey(
 ) -> Result<(), Failure> {
     let mut running = pin!(running);
     let mut is_stopping = false;
+    let mut left_out = tokio::time::interval(LEFT_OUT_INTERVAL);
     loop {
         let request = tokio::select! {
-            () = &mut running => return Ok(()),
+            () = &mut running => {
+                logs::tell_what_was_left_out();
+                return Ok(());
+            }
             request = signals.next() => request,
+            _ = left_out.tick() => {
+                logs::tell_what_was_left_out();
+                continue;
+            }
         };
         match request {
             Request::Reload => take_over(handle, reload()),
@@ -145,6 +167,7 @@ async fn obey(
             }
             Request::Stop => {
                 is_stopping = true;
+                supervisor::tell(State::Stopping);
                 tracing::info!("shutting down; a second signal ends the server at once");
                 handle.shutdown();
             }

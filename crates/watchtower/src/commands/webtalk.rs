@@ -67,7 +67,12 @@ impl WebTalk {
         config.webtalk.private = Some(file.private);
         config.check()?;
         let server = Server::builder(config).without_shared_port();
-        serve::until_stopped(server, |_| (), || Err(Failure::Usage("there is nothing to reload".to_owned())))
+        serve::until_stopped(
+            server,
+            || Ok(()),
+            |_| (),
+            || Err(Failure::Usage("there is nothing to reload".to_owned())),
+        )
     }
 }
 

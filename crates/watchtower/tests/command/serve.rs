@@ -5,9 +5,11 @@ use std::fs::{self, Permissions};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::Stdio;
 use std::thread;
+use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::Value;
@@ -115,6 +117,20 @@ fn all_that_is_kept_is_for_its_owner_alone_and_what_others_may_read_is_told() {
 }
 
 #[test]
+fn a_server_that_cannot_listen_makes_no_secret() {
+    let folder = tempfile::tempdir().unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    for options in [&[][..], &["--data-dir", "data"]] {
+        let ended = run_in(folder.path(), &[&["serve", "--listen", &address], options].concat(), &[]);
+        assert_eq!((ended.code, ended.stdout.as_str()), (Some(1), ""));
+        assert_eq!(ended.stderr.lines().count(), 1, "{ended:?}");
+        assert!(ended.stderr.starts_with("watchtower: cannot listen on "), "{ended:?}");
+    }
+    assert!(!folder.path().join("data").exists());
+}
+
+#[test]
 fn as_json_every_line_on_standard_error_is_an_object() {
     let folder = tempfile::tempdir().unwrap();
     let (_, said) = serve(folder.path(), &["--log-format", "json"]).ended_by(Signal::TERM);
@@ -123,6 +139,24 @@ fn as_json_every_line_on_standard_error_is_an_object() {
         let object: Value = serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}"));
         assert!(object["level"].is_string() && object["fields"]["message"].is_string(), "{line}");
     }
+}
+
+#[test]
+fn a_supervisor_is_told_when_it_is_ready_and_when_it_ends() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("notify");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    let arguments = ["serve", "--listen", "127.0.0.1:0"];
+    let server = Running::start_with(folder.path(), &arguments, &[("NOTIFY_SOCKET", path.to_str().unwrap())]);
+    let told = || {
+        let mut message = [0; 64];
+        let length = socket.recv(&mut message).unwrap();
+        String::from_utf8(message[..length].to_vec()).unwrap()
+    };
+    assert_eq!(told(), "READY=1");
+    assert_eq!(server.ended_by(Signal::TERM).0, Some(0));
+    assert_eq!(told(), "STOPPING=1");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use super::process::{run, watchtower};
 
 /// Every command, as it is written on the command line.
-const COMMANDS: [&[&str]; 27] = [
+const COMMANDS: [&[&str]; 28] = [
     &[],
     &["serve"],
     &["rocket"],
@@ -37,6 +37,8 @@ const COMMANDS: [&[&str]; 27] = [
     &["man"],
 ];
 
+const POSITION: &str = "9f2c61c05e7a4d3b:12";
+
 fn help(command: &[&str]) -> String {
     let ended = run(&[command, &["--help"]].concat());
     assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""), "{command:?}");
@@ -52,9 +54,12 @@ fn examples(command: &[&str]) -> Vec<String> {
 #[test]
 fn every_example_in_the_help_that_needs_no_server_works() {
     let needs_server = |example: &str| {
-        ["serve", "rocket", "webtalk", "whisper", "register", "pub", "sub", "channels", "store", "bench"]
-            .iter()
-            .any(|command| example.contains(&format!("watchtower {command}")))
+        [
+            "serve", "rocket", "webtalk", "whisper", "register", "pub", "sub", "history", "channels",
+            "store", "bench",
+        ]
+        .iter()
+        .any(|command| example.contains(&format!("watchtower {command}")))
     };
     let folder = tempfile::tempdir().unwrap();
     let mut worked = 0;
@@ -85,6 +90,16 @@ fn a_wrong_command_line_is_code_2_and_says_what_is_right() {
         (&["sub"], "<CHANNEL>"),
         (&["sub", ""], "a channel name is not empty"),
         (&["sub", "5", "--sender", "0"], "a number from 1 to 4294967295"),
+        (&["sub", "5", "--since", "7"], "a position is EPOCH:OFFSET"),
+        (&["sub", "5", "6", "--since", POSITION], "as many positions as there are channels"),
+        (
+            &["sub", "5", "--since", POSITION, "--protocol", "tcp"],
+            "over TCP a position is an offset without its epoch",
+        ),
+        (&["sub", "5", "--since", POSITION, "--protocol", "udp"], "use HTTP or WebRocket"),
+        (&["history", "5", "--since", POSITION, "--before", POSITION], "cannot be used with"),
+        (&["history", "5", "--protocol", "webrocket"], "over WebRocket what a channel keeps"),
+        (&["history", "5", "--protocol", "tcp"], "cannot be read: use HTTP"),
         (&["channels", "--protocol", "pigeon"], "tcp, udp, http, webrocket"),
         (&["channels", "--protocol", "webrocket"], "over WebRocket channels cannot be listed"),
         (&["register", "--server", "ws://127.0.0.1:1"], "over WebRocket there are no senders"),
@@ -112,7 +127,16 @@ fn without_a_server_the_client_commands_fail_with_code_1_and_one_line() {
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let server = port.to_string();
     let over_webrocket = &["sub", "5", "--protocol", "webrocket"];
-    for command in [&["register"][..], &["pub", "5", "hello"], &["sub", "5"], &["channels"], over_webrocket] {
+    let commands = [
+        &["register"][..],
+        &["pub", "5", "hello"],
+        &["sub", "5"],
+        &["sub", "5", "--since", POSITION],
+        &["history", "5"],
+        &["channels"],
+        over_webrocket,
+    ];
+    for command in commands {
         let ended = run(&[command, &["--server", &server]].concat());
         assert_eq!((ended.code, ended.stdout.as_str()), (Some(1), ""), "{command:?}: {ended:?}");
         assert_eq!(ended.stderr.lines().count(), 1, "{}", ended.stderr);

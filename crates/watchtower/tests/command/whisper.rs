@@ -113,7 +113,7 @@ fn what_is_piped_in_is_sent_and_it_ends_when_that_is_delivered() {
     assert_eq!(text("ID"), format!("hash:sha256:{hash}"));
     assert_eq!((text("PubKey").len(), text("Sig").len()), (44, 88));
     let keys: Vec<&String> = message.as_object().unwrap().keys().collect();
-    assert_eq!(keys.len(), 7, "{keys:?}");
+    assert_eq!((keys.len(), &message["Routes"]), (8, &true.into()), "{keys:?}");
 }
 
 #[test]

@@ -4,14 +4,18 @@
 
 mod callbacks;
 mod commands;
+mod foreign;
 mod http;
 mod messages;
+mod metrics;
+mod newcomers;
 mod operation;
 mod packets;
 mod pages;
 mod receiver;
 mod restart;
 mod resume;
+mod secrecy;
 mod server;
 mod subprotocols;
 mod webrocket;

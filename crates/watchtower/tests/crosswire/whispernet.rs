@@ -3,8 +3,10 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::Stdio;
 
 use serde_json::{Deserializer, Value, json};
+use watchtower_whisper::{Options, Peer};
 
 use super::http::Stream;
 use super::packets::{Packets, delivered};
@@ -134,8 +136,9 @@ fn what_peers_say_everybody_gets_in_his_own_format() {
     let mut gopher = Gopher::meet(&server);
     hears(&mut lines, "hello");
     device.expect(&delivered(0, 5, false, b"hello"));
-    gopher.say("hi");
-    hears(&mut lines, "hi");
+    gopher.say_with(json!({ "Body": "hi", "Nick": "gol\u{202e}dy" }));
+    let hi = line(&mut lines);
+    assert_eq!((&hi["message"], &hi["nick"], &hi["sender"]), (&json!("hi"), &json!("goldy"), &json!(0)));
     device.expect(&delivered(0, 5, false, b"hi"));
     gopher.say_with(json!({ "Body": "cat.gif", "FileType": "image/gif", "FileContents": "R0lGOP8=" }));
     let file = line(&mut lines);
@@ -152,6 +155,25 @@ fn what_peers_say_everybody_gets_in_his_own_format() {
     assert_eq!((unpublished("too_large"), unpublished("file")), (Some(1.0), Some(1.0)));
     assert_eq!(server.metric("watchtower_whispernet_received_total"), Some(5.0));
     assert_eq!(server.metric("watchtower_whispernet_peers"), Some(1.0));
+}
+
+#[test]
+fn of_a_large_file_everybody_is_told_that_it_came() {
+    let server = start(&[]);
+    let sender = server.joined(&json!([5]));
+    let mut lines = Stream::open(&server, "5", sender, LINES);
+    let dir = tempfile::tempdir().unwrap();
+    let large = dir.path().join("large.bin");
+    std::fs::write(&large, vec![7; 1 << 20]).unwrap();
+    let peer = server.listener("whispernet").to_string();
+    let mut chat = super::server::watchtower(&["whisper", "--listen", "127.0.0.1", "--port", "0"]);
+    chat.args(["--discovery-port", "0", "--peer", &peer, "--data-dir"]).arg(dir.path());
+    let mut chat = chat.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    writeln!(chat.stdin.take().unwrap(), "/send {}", large.display()).unwrap();
+    hears(&mut lines, "large.bin (a large file, which does not come this way)");
+    assert!(chat.wait().unwrap().success());
+    let unpublished = r#"watchtower_whispernet_unpublished_total{reason="file"}"#;
+    assert_eq!(server.metric(unpublished), Some(1.0));
 }
 
 /// Two rooms that are one, by the whispernet and by a peer of both.
@@ -185,11 +207,51 @@ fn nothing_goes_round_between_two_servers() {
     for once in ["from the other", "again", "from the one", "bye"] {
         assert_eq!(expected(once), 1, "{once}: {heard:?}");
     }
-    for server in [&one, &other] {
-        assert_eq!(server.metric("watchtower_whispernet_said_total"), Some(1.0));
-        assert_eq!(server.metric("watchtower_whispernet_received_total"), Some(4.0));
+    // The other one may have greeted before it had something to say.
+    let greeting = r#"watchtower_whispernet_unpublished_total{reason="greeting"}"#;
+    let greeted = one.metric(greeting).unwrap();
+    for (server, said, received) in [(&one, 1.0, 4.0 + greeted), (&other, 1.0 + greeted, 4.0)] {
+        assert_eq!(server.metric("watchtower_whispernet_said_total"), Some(said));
+        assert_eq!(server.metric("watchtower_whispernet_received_total"), Some(received));
         // One that was said here, and four that were heard.
         assert_eq!(server.metric("watchtower_messages_published_total"), Some(5.0));
+    }
+}
+
+/// [whispernet: 14] With more peers than all know all of.
+#[test]
+fn nothing_goes_round_between_two_servers_among_peers_that_route() {
+    let one = start(&[]);
+    let other = start(&[&one]);
+    let mut streams = [&one, &other].map(|server| {
+        let sender = server.joined(&json!([5]));
+        Stream::open(server, "5", sender, LINES)
+    });
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().worker_threads(1).build().unwrap();
+    let contact = one.listener("whispernet").to_string();
+    let _peers: Vec<Peer> = (0..14)
+        .map(|number| {
+            let listen = ([127, 0, 0, 1], 0).into();
+            let options = Options { listen, peers: vec![contact.clone()], ..Options::default() };
+            let peer = runtime.block_on(Peer::start(options)).unwrap();
+            let hello = format!("here is {number}");
+            runtime.block_on(peer.say(&hello)).unwrap();
+            // Each knows the others who were there.
+            streams.iter_mut().for_each(|stream| hears(stream, &*hello));
+            peer
+        })
+        .collect();
+    for server in [&one, &other] {
+        until("routing begins", || server.metric("watchtower_whispernet_control_total") > Some(0.0));
+    }
+    let mut devices = [&one, &other].map(|server| Packets::udp(server, &[5]));
+    for round in 0..5 {
+        for (device, name) in devices.iter_mut().zip(["one", "other"]) {
+            let message = format!("{round} from the {name}");
+            device.publish(5, message.as_bytes());
+            // In the order of what came: nothing comes a second time.
+            streams.iter_mut().for_each(|stream| hears(stream, &*message));
+        }
     }
 }
 
@@ -233,7 +295,7 @@ fn what_is_published_faster_than_peers_may_be_sent_is_bounded_and_counted() {
         }
     }
     gopher.hears("0");
-    let skipped = || server.metric("watchtower_messages_skipped_total").unwrap();
+    let skipped = || server.metric("watchtower_messages_skipped_total{protocol=\"whispernet\"}").unwrap();
     until("skipped", || skipped() > 0.0);
     let said = server.metric("watchtower_whispernet_said_total").unwrap();
     assert!(said < 12_000.0, "{said} wait or are written");

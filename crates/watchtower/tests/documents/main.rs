@@ -194,3 +194,26 @@ fn the_page_on_the_library_shows_the_example_as_it_is() {
     let page = read(&workspace().join("docs/library.md"));
     assert!(page.contains(&format!("```rust\n{example}```\n")));
 }
+
+/// All of the workspace's Rust below a folder, in one text.
+fn rust_below(folder: &Path) -> String {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    entries.fold(String::new(), |text, path| match path.extension() {
+        _ if path.is_dir() => text + &rust_below(&path),
+        Some(extension) if extension == "rs" => text + &read(&path),
+        _ => text,
+    })
+}
+
+#[test]
+fn the_page_on_testing_names_tests_that_there_are() {
+    let rust = rust_below(&workspace().join("crates"));
+    let page = read(&workspace().join("docs/testing.md"));
+    // A name of several words can be nothing else there.
+    let is_test = |word: &&str| word.matches('_').count() >= 3 && !word.contains(char::is_whitespace);
+    let named: Vec<&str> = page.split('`').filter(is_test).collect();
+    assert!(named.len() > 20, "{named:?}");
+    for name in named {
+        assert!(rust.contains(&format!("fn {name}(")), "there is no test {name}");
+    }
+}

@@ -44,9 +44,23 @@ impl Server {
 
     /// The same, in a folder that was prepared.
     pub(crate) fn start_with(options: &[&str], prepare: impl FnOnce(&Path)) -> Self {
+        Self::start_after_in("true", options, prepare)
+    }
+
+    /// The same, in a process for which a shell has done something before.
+    pub(crate) fn start_after(shell: &str, options: &[&str]) -> Self {
+        Self::start_after_in(shell, options, |_| {})
+    }
+
+    /// The same, in a folder that was prepared.
+    pub(crate) fn start_after_in(shell: &str, options: &[&str], prepare: impl FnOnce(&Path)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         prepare(folder.path());
-        let mut child = watchtower(["serve", "--listen", "127.0.0.1:0"].iter().chain(options))
+        let mut child = Command::new("/bin/sh")
+            .args(["-c", &format!("{shell} && exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_watchtower")])
+            .args(["serve", "--listen", "127.0.0.1:0"].iter().chain(options))
+            .env_clear()
+            .env("PATH", "/usr/bin:/bin")
             .current_dir(folder.path())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -89,13 +103,22 @@ impl Server {
 
     /// A counter, as `/metrics` shows it.
     pub(crate) fn metric(&self, name: &str) -> u64 {
+        self.shown_metric(name).unwrap_or_else(|| panic!("no {name}"))
+    }
+
+    /// The same for one that is shown once it has counted something.
+    pub(crate) fn metric_or_zero(&self, name: &str) -> u64 {
+        self.shown_metric(name).unwrap_or(0)
+    }
+
+    fn shown_metric(&self, name: &str) -> Option<u64> {
         let mut stream = TcpStream::connect(self.tcp).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         let line = answer.lines().find_map(|line| line.strip_prefix(&format!("watchtower_{name} ")));
-        line.unwrap_or_else(|| panic!("no {name} in {answer}")).parse().unwrap()
+        line.map(|value| value.parse().unwrap())
     }
 
     /// The memory that it holds, in bytes.
@@ -103,6 +126,13 @@ impl Server {
         let statm = fs::read_to_string(format!("/proc/{}/statm", self.child.id())).unwrap();
         let pages: usize = statm.split(' ').nth(1).unwrap().parse().unwrap();
         pages * rustix::param::page_size()
+    }
+
+    /// The most memory that it ever held, in bytes.
+    pub(crate) fn memory_peak(&self) -> usize {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        1024 * peak.trim().strip_suffix(" kB").unwrap().parse::<usize>().unwrap()
     }
 
     pub(crate) fn signal(&self, signal: Signal) {

@@ -4,7 +4,9 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod abuse;
 mod delivery;
+mod faults;
 mod hostile;
 mod identity;
 mod lifecycle;

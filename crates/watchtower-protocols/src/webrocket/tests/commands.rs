@@ -19,7 +19,7 @@ fn the_codes_and_commands_are_those_of_the_page() {
     ];
     assert_eq!(codes, page);
     let commands = CommandName::ALL.map(CommandName::name);
-    assert_eq!(commands, ["auth", "subscribe", "unsubscribe", "publish", "logout", "disconnect"]);
+    assert_eq!(commands, ["auth", "subscribe", "unsubscribe", "publish", "presence", "logout", "disconnect"]);
     for command in CommandName::ALL {
         assert_eq!(CommandName::parse(command.name()), Some(command));
     }

@@ -7,7 +7,7 @@ use http::StatusCode;
 
 use super::super::{Activity, Command, CommandName, Event, Json, Malformed, Namespace, Observer, Reply};
 use super::*;
-use crate::websocket::{Incoming, MessageKind};
+use crate::websocket::{Incoming, MessageKind, Outgoing};
 
 fn within(namespace: &str) -> HubOptions {
     let foreign_namespaces = ["x", "y"].map(|text| Namespace::parse(text).unwrap()).into();
@@ -193,9 +193,8 @@ impl Codec for Terse {
         }
     }
 
-    fn reply(&self, reply: &Reply, out: &mut BytesMut) -> MessageKind {
-        out.extend_from_slice(if *reply == Reply::Ok { b"+" } else { b"-" });
-        MessageKind::Binary
+    fn reply<'a>(&self, reply: &Reply, _room: &'a mut BytesMut) -> Outgoing<'a> {
+        Outgoing::Binary(if *reply == Reply::Ok { b"+" } else { b"-" })
     }
 
     fn encode(&self, event: &Event<'_>, out: &mut BytesMut) -> MessageKind {

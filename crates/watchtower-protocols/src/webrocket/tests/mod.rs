@@ -4,9 +4,11 @@
 
 mod access;
 mod commands;
+mod durable;
 mod hostile;
 mod hubs;
 mod json;
+mod presence;
 mod since;
 
 use std::net::Ipv4Addr;

@@ -394,3 +394,19 @@ proptest! {
         prop_assert_eq!(whole.is_closed, slow.is_closed);
     }
 }
+
+#[test]
+fn shouts_in_a_durable_channel_are_answered_once_they_are_kept_and_in_order() {
+    let shelf = Shelf::default();
+    let mut app = Tower::keeping(&shelf).app();
+    let shout = |message: &str| framed(format!("[shout] 1!{message}"));
+    let commands = [shout("a"), shout("b"), framed("[newchannel]"), shout("c")].concat();
+    assert_eq!(app.writes(&commands), b"");
+    assert_eq!((shelf.waiting(), app.link.is_waiting()), (2, true));
+    shelf.keep();
+    shelf.refuse(watchtower_hub::NotKept::Behind);
+    let expected = ["[ok] message sent", "[error] the message could not be kept", "[ok] 2"];
+    assert_eq!(app.answers(), expected.map(framed).concat());
+    shelf.keep();
+    assert_eq!(app.answers(), framed("[ok] message sent"));
+}

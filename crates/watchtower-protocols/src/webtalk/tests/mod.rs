@@ -12,9 +12,10 @@ use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
 use http::Request;
-use watchtower_hub::{Batch, Drained, Entropy, Hub, Limits, Settings, Timestamp};
+use watchtower_hub::{Batch, ChannelRule, Drained, Entropy, Hub, Limits, Settings, Timestamp};
 
 use super::{Gate, Link, WebTalk};
+use crate::shelf::Shelf;
 use crate::stream::{Close, StreamSession};
 use crate::websocket::{self, Compression, Endpoint, WebSocket};
 
@@ -60,7 +61,18 @@ impl Tower {
     }
 
     fn with(settings: Settings) -> Tower {
-        let hub = Hub::new(settings, Box::new(Counting(AtomicU64::new(5))));
+        Tower::on(Hub::new(settings, Box::new(Counting(AtomicU64::new(5)))))
+    }
+
+    /// Every channel is durable, and kept there.
+    fn keeping(shelf: &Shelf) -> Tower {
+        let rule = ChannelRule { durable: true, ..ChannelRule::default() };
+        let settings = Settings { channels: vec![rule], ..Settings::default() };
+        let entropy = Box::new(Counting(AtomicU64::new(5)));
+        Tower::on(Hub::with_ledger(settings, entropy, Arc::new(shelf.clone())))
+    }
+
+    fn on(hub: Hub) -> Tower {
         let talk = WebTalk::new(&hub, Box::new(Counting(AtomicU64::new(10))), PATIENCE);
         let endpoint = Endpoint::new(talk.clone());
         Tower { hub, talk, secret: Arc::new(Secret(AtomicBool::new(false))), endpoint }
@@ -132,6 +144,15 @@ impl App {
             }
             read.append(&mut out);
         }
+    }
+
+    /// What it reads once some of what it shouted was kept or refused.
+    fn answers(&mut self) -> Vec<u8> {
+        let mut read = Vec::new();
+        let cx = &mut Context::from_waker(Waker::noop());
+        let _: std::task::Poll<()> = self.link.poll_answered(cx, self.now, &mut read);
+        read.extend(self.writes(b""));
+        read
     }
 
     /// What it reads after it wrote this byte by byte.

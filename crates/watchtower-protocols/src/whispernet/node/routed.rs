@@ -64,7 +64,7 @@ impl Node {
     fn leave(&mut self, addr: SocketAddr, now: Timestamp) {
         let outgoing = self.outgoing.iter().find(|outgoing| outgoing.addr == addr);
         if let Some(connection) = outgoing.map(|outgoing| outgoing.connection)
-            && !self.peers.is_kept(addr)
+            && !self.peers.is_wanted(addr)
         {
             self.peers.release(addr);
             self.close(connection, CloseReason::Unneeded, now);
@@ -83,7 +83,7 @@ impl Node {
     /// and go as routing needs them.
     pub(super) fn tells_of(&self, addr: SocketAddr) -> bool {
         let is_told = |routing: &super::Routing| !routing.is_started() || routing.served().contains(&addr);
-        self.routing.as_ref().is_none_or(is_told) || self.peers.is_kept(addr)
+        self.routing.as_ref().is_none_or(is_told) || self.peers.is_wanted(addr)
     }
 
     pub(super) fn gets_backlog(&self, addr: SocketAddr) -> bool {
@@ -108,7 +108,7 @@ impl Node {
     /// not dialled again.
     pub(super) fn routed_lost(&mut self, addr: SocketAddr) {
         let Some(routing) = &self.routing else { return };
-        if routing.is_started() && !routing.served().contains(&addr) && !self.peers.is_kept(addr) {
+        if routing.is_started() && !routing.served().contains(&addr) && !self.peers.is_wanted(addr) {
             self.peers.release(addr);
         }
     }
@@ -146,7 +146,7 @@ impl Node {
 
     // Messages.
 
-    /// Whom a message is sent to; `None` without routing.
+    /// Whom a message is sent to; `None` for all, without routing.
     pub(super) fn routed_to(
         &mut self,
         id: &str,
@@ -159,8 +159,7 @@ impl Node {
             incoming.repeats = 0;
             incoming.has_brought = true;
         }
-        let routing = self.routing.as_mut()?;
-        Some(routing.spread(ShortId::of(id), object, origin, source, now))
+        self.routing.as_mut()?.spread(id, object, origin, source, now)
     }
 
     /// A message had come before.

@@ -45,6 +45,10 @@ const ADDRESSED_MAX: usize = 64;
 /// How many things one of them is told at most, the first ones.
 const LETTERS_MAX: usize = 4;
 
+/// The longest message that is kept while the node floods, for neighbours that
+/// are told of the last ones once it routes.
+const KEPT_WHILE_FLOODING_MAX: usize = 4 << 10;
+
 /// For how many of the last messages it is remembered who brought them.
 const BROUGHT_MAX: usize = 64;
 
@@ -89,25 +93,30 @@ pub struct RoutingLimits {
     pub told_of: usize,
 }
 
+impl RoutingLimits {
+    /// What is the default.
+    pub const DEFAULT: RoutingLimits = RoutingLimits {
+        flooded: 12,
+        neighbours_wanted: 5,
+        neighbours: 8,
+        passive: 30,
+        plain: 32,
+        repeats: 1,
+        shuffle_every: Duration::from_secs(120),
+        answer_within: Duration::from_secs(5),
+        announce_after: Duration::from_millis(250),
+        graft_after: Duration::from_secs(1),
+        graft_again: Duration::from_millis(500),
+        linger: Duration::from_secs(10),
+        recent_messages: 4_096,
+        recent_bytes: 16 << 20,
+        told_of: 50,
+    };
+}
+
 impl Default for RoutingLimits {
     fn default() -> RoutingLimits {
-        RoutingLimits {
-            flooded: 12,
-            neighbours_wanted: 5,
-            neighbours: 8,
-            passive: 30,
-            plain: 32,
-            repeats: 1,
-            shuffle_every: Duration::from_secs(120),
-            answer_within: Duration::from_secs(5),
-            announce_after: Duration::from_millis(250),
-            graft_after: Duration::from_secs(1),
-            graft_again: Duration::from_millis(500),
-            linger: Duration::from_secs(10),
-            recent_messages: 4_096,
-            recent_bytes: 16 << 20,
-            told_of: 50,
-        }
+        RoutingLimits::DEFAULT
     }
 }
 
@@ -385,15 +394,22 @@ impl Routing {
     // Messages.
 
     /// A message that is new, from a connection or from the node itself. Returns
-    /// the peers that it is to be sent to.
+    /// the peers that it is to be sent to; `None` for all, while the node floods.
     pub(super) fn spread(
         &mut self,
-        id: ShortId,
+        id: &str,
         object: &Bytes,
         origin: Option<SocketAddr>,
         connection: Option<ConnectionId>,
         now: Timestamp,
-    ) -> BTreeSet<SocketAddr> {
+    ) -> Option<BTreeSet<SocketAddr>> {
+        if !self.is_started {
+            if object.len() <= KEPT_WHILE_FLOODING_MAX {
+                self.tree.keep(ShortId::of(id), object, self.limits.told_of);
+            }
+            return None;
+        }
+        let id = ShortId::of(id);
         let from = connection.and_then(|connection| self.view.behind(connection));
         if let (Some(connection), None) = (connection, from) {
             if self.brought.len() >= BROUGHT_MAX {
@@ -404,12 +420,12 @@ impl Routing {
         let (pushed, sends) = self.tree.spread(id, object, origin, from, now);
         self.send_all(sends, now);
         let others = self.links.keys().filter(|addr| Some(**addr) != origin && self.is_flooded(**addr));
-        others.copied().chain(pushed).collect()
+        Some(others.copied().chain(pushed).collect())
     }
 
     /// Whether it is sent every message, being no neighbour.
     fn is_flooded(&self, addr: SocketAddr) -> bool {
-        if !self.is_started || self.served.contains(&addr) {
+        if self.served.contains(&addr) {
             return true;
         }
         let is_alone = self.view.up().next().is_none();

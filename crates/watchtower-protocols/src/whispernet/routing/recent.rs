@@ -51,6 +51,15 @@ impl Recent {
         true
     }
 
+    /// Forgets all but the last ones.
+    pub(super) fn keep_last(&mut self, count: usize) {
+        while self.order.len() > count
+            && let Some(eldest) = self.order.pop_front().and_then(|id| self.kept.remove(&id))
+        {
+            self.bytes -= eldest.object.len();
+        }
+    }
+
     pub(super) fn contains(&self, id: ShortId) -> bool {
         self.kept.contains_key(&id)
     }

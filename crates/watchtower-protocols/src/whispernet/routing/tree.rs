@@ -100,6 +100,13 @@ impl Tree {
         self.missing.retain(|_, missing| !missing.owners.is_empty() || missing.asked.is_some());
     }
 
+    /// A message that is new, while there are no neighbours: it is one of the
+    /// last, of which that many are kept.
+    pub(super) fn keep(&mut self, id: ShortId, object: &Bytes, count: usize) {
+        self.recent.push(id, object.clone());
+        self.recent.keep_last(count);
+    }
+
     /// A message that is new: from a neighbour, from elsewhere, or our own.
     /// Returns to whom it is pushed.
     pub(super) fn spread(

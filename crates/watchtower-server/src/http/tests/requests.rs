@@ -477,12 +477,12 @@ async fn metrics_are_what_was_counted() {
     assert_eq!(metrics.header("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
     for line in [
         "watchtower_messages_published_total 1\n",
-        "watchtower_message_bytes_published_total 3\n",
+        "watchtower_published_bytes_total 3\n",
         "watchtower_channels 1\n",
         "watchtower_senders 1\n",
         "watchtower_http_requests_total{status=\"404\"} 1\n",
         "watchtower_udp_too_large_total 1\n",
-        "# TYPE watchtower_messages_published counter\n",
+        "# TYPE watchtower_messages_published_total counter\n",
     ] {
         assert!(metrics.body.contains(line), "{line}{}", metrics.body);
     }

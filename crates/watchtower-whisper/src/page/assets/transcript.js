@@ -187,13 +187,13 @@ export class Transcript {
     return element("span", { class: "picture" }, element("img", { src: preview, alt: name }));
   }
 
-  #sent({ name, bytes }) {
+  #sent({ name, bytes, time: sent }) {
     this.#last = null;
-    const words = element("p", { class: "text" }, "You sent ", element("bdi", {}, name), `, ${size(bytes)}.`);
-    this.#append(element("li", { class: "message own" }, words, this.#previewed(name)));
+    const words = element("p", { class: "text" }, "You sent ", element("bdi", {}, name), `, ${size(bytes)}. `, time(sent));
+    this.#append(element("li", { class: "message own" }, element("div", { class: "by" }, words), this.#previewed(name)));
   }
 
-  #saved({ message, name, named, file }) {
+  #saved({ message, name, named, file, time: saved }) {
     const item = this.#messages.get(message);
     if (item !== undefined) {
       const follows = this.#isFollowing();
@@ -205,7 +205,7 @@ export class Transcript {
       return;
     }
     this.#last = null;
-    const by = element("div", { class: "by" }, nick({ name, named }));
+    const by = element("div", { class: "by" }, nick({ name, named }), time(saved));
     this.#append(element("li", { class: "message" }, by, attachment(file)));
   }
 

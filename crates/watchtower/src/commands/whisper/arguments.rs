@@ -8,8 +8,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 use watchtower_server::config::Listen;
-use watchtower_whisper::protocol::BacklogLimits;
 use watchtower_whisper::protocol::safe_text::safe_nick;
+use watchtower_whisper::protocol::{BacklogLimits, RoutingLimits};
 use watchtower_whisper::{Events, Options, Peer, StartError, TlsFiles};
 
 use super::palette::Colour;
@@ -68,6 +68,9 @@ pub(crate) struct Whisper {
     /// Drop messages that are not signed.
     #[arg(long)]
     require_signed: bool,
+    /// Dial every peer and send it everything, however many there are.
+    #[arg(long)]
+    no_routing: bool,
     /// The certificate to show to other peers, PEM; with it all links are encrypted.
     #[arg(long, value_name = "FILE", requires_all = ["tls_key", "tls_ca"])]
     tls_cert: Option<PathBuf>,
@@ -115,6 +118,7 @@ impl Whisper {
             downloads: self.downloads.clone().or_else(|| below("downloads")),
             discovery_port: (self.discovery_port != 0).then_some(self.discovery_port),
             require_signed: self.require_signed,
+            routing: (!self.no_routing).then(RoutingLimits::default),
             tls: self.tls_cert.as_ref().zip(self.tls_key.as_ref().zip(self.tls_ca.as_ref())).map(tls),
             backlog: BacklogLimits { messages: self.backlog, ..BacklogLimits::default() },
             data_dir,
@@ -198,13 +202,14 @@ mod tests {
         assert_eq!(options.listen, ([0, 0, 0, 0], 55_555).into());
         assert_eq!((options.discovery_port, options.backlog.messages), (Some(5_555), 50));
         assert_eq!((options.nick, options.tls.is_some(), options.require_signed), (None, false, false));
+        assert_eq!(options.routing, Some(RoutingLimits::default()));
     }
 
     #[test]
     fn every_option_says_what_it_says() {
         let options = parsed(
             "--port 7 --listen 127.0.0.1 --announce 203.0.113.1:9 --peer a:1 --peer 10.0.0.2 --nick goldy \
-             --discovery-port 0 --backlog 3 --data-dir /d --require-signed --tls-cert c --tls-key k --tls-ca a",
+             --discovery-port 0 --backlog 3 --data-dir /d --require-signed --no-routing --tls-cert c --tls-key k --tls-ca a",
         )
         .options();
         assert_eq!(options.listen, ([127, 0, 0, 1], 7).into());
@@ -214,7 +219,7 @@ mod tests {
         assert_eq!((options.discovery_port, options.backlog.messages), (None, 3));
         assert_eq!(options.data_dir, Some("/d".into()));
         assert_eq!(options.downloads, Some("/d/downloads".into()));
-        assert!(options.require_signed && options.tls.is_some());
+        assert!(options.require_signed && options.tls.is_some() && options.routing.is_none());
     }
 
     #[test]

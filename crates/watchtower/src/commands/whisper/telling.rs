@@ -37,6 +37,12 @@ fn of_notice(notice: &Notice, zone: &TimeZone) -> (Tone, String) {
         Notice::Connected(addr) => (Tone::Notice, format!("connected to {addr}")),
         Notice::Lost(addr) => (Tone::Notice, format!("lost {addr}, dialling it again")),
         Notice::Forgotten(addr) => (Tone::Notice, format!("cannot reach {addr}, no longer dialling it")),
+        Notice::Unreached(addr) => (
+            Tone::Warning,
+            format!(
+                "no peer can connect to {addr}, so you hear nothing: is there a firewall or a router between?"
+            ),
+        ),
         Notice::Refused { ip, until } => {
             (Tone::Warning, format!("{ip} sends too much and is refused until {}", clock(*until, zone)))
         }
@@ -92,6 +98,11 @@ mod tests {
             }),
             Tone::Warning,
             "192.168.1.5 sends too much and is refused until 20:04:05",
+        );
+        check(
+            &Event::Notice(Notice::Unreached(addr)),
+            Tone::Warning,
+            "no peer can connect to 192.168.1.5:55555, so you hear nothing: is there a firewall or a router between?",
         );
     }
 

@@ -1,0 +1,10 @@
+//! Faults around a server that has clients: signals, no descriptors, a clock that jumps, clients
+//! that vanish and return all at once, and floods of every kind together.
+
+mod clock;
+mod descriptors;
+mod floods;
+mod pausing;
+mod refusals;
+mod stopping;
+mod storm;
