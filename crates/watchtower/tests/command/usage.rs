@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use super::process::{run, watchtower};
 
 /// Every command, as it is written on the command line.
-const COMMANDS: [&[&str]; 28] = [
+const COMMANDS: [&[&str]; 27] = [
     &[],
     &["serve"],
     &["rocket"],
