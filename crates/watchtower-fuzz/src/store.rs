@@ -86,7 +86,7 @@ pub(crate) fn files(data: &[u8]) {
     for (name, bytes) in &files {
         fs::write(folder.path().join(name), bytes).expect("room");
     }
-    let _ = check(folder.path(), Arc::new(|_| {}));
+    let _ = check(folder.path(), Arc::new(|_| {}), &mut |_| {});
     let Ok(store) = DiskStore::open(options(folder.path())) else { return };
     read_all(&store);
     let next = store.ends(&channel()).map_or(1, |ends| ends.next);
@@ -126,11 +126,11 @@ pub(crate) fn text(data: &[u8]) {
     let store = MemoryStore::default();
     let Ok(transferred) = import(&store, &mut &data[..]) else { return };
     let mut first = Vec::new();
-    assert_eq!(export(&store, &mut first).expect("memory"), transferred);
+    assert_eq!(export(&store, &mut first, &mut |_| {}).expect("memory"), transferred);
     let again = MemoryStore::default();
     assert_eq!(import(&again, &mut &first[..]).expect("it was written"), transferred);
     let mut second = Vec::new();
-    assert_eq!(export(&again, &mut second).expect("memory"), transferred);
+    assert_eq!(export(&again, &mut second, &mut |_| {}).expect("memory"), transferred);
     assert!(first == second, "{}\n{}", first.escape_ascii(), second.escape_ascii());
 }
 

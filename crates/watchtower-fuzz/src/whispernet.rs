@@ -164,7 +164,7 @@ impl Bench {
                     assert!(was_there | self.outgoing.remove(&connection), "{connection:?} was not open");
                 }
                 Action::Show(shown) => assert!(!shown.body.is_empty()),
-                Action::Tell(_) => {}
+                Action::Greet | Action::Tell(_) => {}
             }
         }
         // A message has some ten bytes, and is for every peer; the backlog is for a new one.

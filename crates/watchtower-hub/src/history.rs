@@ -64,7 +64,7 @@ impl Inner {
                 Edge::Until(_) => history.first > tail,
             };
         if is_in_memory {
-            return Some(Soon::known(Ok(history)));
+            return Some(Soon::known(history));
         }
         let (soon, promise) = Soon::awaited();
         let (window, until) = match part.edge {

@@ -97,7 +97,7 @@ impl Hub {
     /// outlives the process, or says why it does not; at once where nothing does.
     /// It has its effect all the same.
     pub fn kept(&self) -> Soon<(), NotKept> {
-        let Some(ledger) = &self.0.ledger else { return Soon::known(Ok(())) };
+        let Some(ledger) = &self.0.ledger else { return Soon::known(()) };
         let (soon, promise) = Soon::awaited();
         ledger.when_kept(Box::new(|result| promise.keep(result)));
         soon

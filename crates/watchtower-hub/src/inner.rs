@@ -69,6 +69,11 @@ impl Inner {
         }
     }
 
+    /// The time of the last tick.
+    fn ticked(&self) -> Timestamp {
+        Timestamp::from_millis(self.now.load(Ordering::Relaxed))
+    }
+
     pub(crate) fn sender(&self, id: SenderId) -> Result<Arc<Sender>, Refused> {
         self.senders.pin().get(&id).cloned().ok_or(Refused::UnknownSender(id))
     }
@@ -153,6 +158,14 @@ impl Inner {
         }
         let make = || self.unlisted(name, settings.rule(name));
         Ok(channels.get_or_insert_with(name.clone(), make).clone())
+    }
+
+    /// Forgets a channel that was made for what was refused then.
+    pub(crate) fn take_back(&self, channel: &Channel, state: &mut State) {
+        if state.is_new() && !state.retired {
+            state.retired = true;
+            self.channels.pin().remove(&channel.name);
+        }
     }
 
     /// A channel that is in no map: a new one, or one that goes on where its
@@ -282,6 +295,8 @@ impl Inner {
         if !state.members.is_empty() {
             return;
         }
+        // Not everybody who calls has a clock: some say when they last had one.
+        let now = now.max(self.ticked());
         state.unused_until = now.after(self.settings.load().session_ttl);
         if !std::mem::replace(&mut state.unused_is_due, true) {
             self.agenda.add(state.unused_until, Item::Unused(Arc::downgrade(channel)));
@@ -297,7 +312,7 @@ impl Inner {
 
     /// Ends a session. Its joins stay for a while, when they are to be kept.
     pub(crate) fn close(&self, link: &Arc<Link>, keep_joins: bool) {
-        let now = Timestamp::from_millis(self.now.load(Ordering::Relaxed));
+        let now = self.ticked();
         let until = now.after(self.settings.load().session_ttl);
         let (owned, channels) = {
             let mut reader = link.reader.lock();
@@ -382,7 +397,7 @@ impl Inner {
                     state.unused_is_due = true;
                     self.agenda.add(state.unused_until, Item::Unused(Arc::downgrade(&channel)));
                 } else {
-                    self.retire_if_unused(&channel, &mut state);
+                    self.retire_if_unused(&channel, &mut state, now);
                 }
             }
             Item::History(channel) => {
@@ -391,7 +406,7 @@ impl Inner {
                 state.history_is_due = false;
                 channel.trim_history(&mut state, now);
                 self.watch_history(&channel, &mut state);
-                self.retire_if_unused(&channel, &mut state);
+                self.retire_if_unused(&channel, &mut state, now);
             }
             Item::Trail(channel) => {
                 let Some(channel) = channel.upgrade() else { return };
@@ -433,8 +448,10 @@ impl Inner {
         }
     }
 
-    fn retire_if_unused(&self, channel: &Arc<Channel>, state: &mut State) {
-        if state.is_unused() && !state.retired {
+    /// Forgets a channel that nobody is in, or was until a while ago, and whose
+    /// history keeps nothing.
+    fn retire_if_unused(&self, channel: &Arc<Channel>, state: &mut State, now: Timestamp) {
+        if state.is_unused() && now >= state.unused_until && !state.retired {
             state.retired = true;
             self.channels.pin().remove(&channel.name);
         }

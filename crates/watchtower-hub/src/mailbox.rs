@@ -52,8 +52,7 @@ impl Mailbox {
         if !state.is_read() {
             return Err(Refused::Closed);
         }
-        let message = self.channel.message(state.end().offset(), &draft, content);
-        self.channel.append(&mut state, message, &settings.limits, &self.hub.counters);
+        self.channel.append(&mut state, &draft, content, &settings.limits, &self.hub.counters);
         Ok(())
     }
 }

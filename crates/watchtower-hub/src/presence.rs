@@ -127,8 +127,7 @@ impl Inner {
         if state.is_durable() {
             return self.submit_own(channel, state, &draft, content);
         }
-        let message = channel.message(state.end().offset(), &draft, content);
-        channel.append(state, message, &self.settings.load().limits, &self.counters);
+        channel.append(state, &draft, content, &self.settings.load().limits, &self.counters);
         self.watch_published(channel, state, now);
         Ok(())
     }

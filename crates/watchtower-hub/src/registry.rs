@@ -191,6 +191,9 @@ mod tests {
         fn channels(&self, _: Option<&ChannelName>, _: usize) -> Vec<(ChannelName, Ends)> {
             Vec::new()
         }
+        fn logs(&self) -> usize {
+            0
+        }
         fn note(&self, note: Note) {
             self.0.lock().unwrap().push(note);
         }

@@ -24,7 +24,8 @@ pub type Published<T = Position> = Soon<T, Refused>;
 pub struct Soon<T, E>(Outcome<T, E>);
 
 enum Outcome<T, E> {
-    Known(Option<Result<T, E>>),
+    /// Small, and without an error in it: nearly all are this.
+    Known(Option<T>),
     Awaited(Arc<Answer<T, E>>),
 }
 
@@ -66,8 +67,23 @@ impl Abandoned for NotKept {
 
 impl<T, E> Soon<T, E> {
     /// A result that is there.
-    pub fn known(result: Result<T, E>) -> Soon<T, E> {
+    pub fn known(result: T) -> Soon<T, E> {
         Soon(Outcome::Known(Some(result)))
+    }
+
+    /// An error that is there.
+    pub fn refused(error: E) -> Soon<T, E> {
+        let state = State { result: Some(Err(error)), is_given: true, waker: None };
+        Soon(Outcome::Awaited(Arc::new(Answer(Mutex::new(state)))))
+    }
+
+    /// The result, if it was known at once.
+    #[inline]
+    pub fn take_known(&mut self) -> Option<T> {
+        match &mut self.0 {
+            Outcome::Known(result) => result.take(),
+            Outcome::Awaited(_) => None,
+        }
     }
 
     /// One that comes, and what gives it.
@@ -83,7 +99,7 @@ impl<T, E> Soon<T, E> {
     /// place of one that was given before. `Pending` for ever after it was given.
     pub fn poll_with(&mut self, waker: &Waker) -> Poll<Result<T, E>> {
         let taken = match &mut self.0 {
-            Outcome::Known(result) => result.take(),
+            Outcome::Known(result) => result.take().map(Ok),
             Outcome::Awaited(answer) => {
                 let mut state = answer.0.lock();
                 let result = state.result.take();
@@ -186,7 +202,8 @@ mod tests {
 
     #[test]
     fn what_is_known_is_there_now_and_what_is_not_comes_back() {
-        assert_eq!(Published::known(Ok(7)).now().unwrap(), Ok(7));
+        assert_eq!(Published::known(7).now().unwrap(), Ok(7));
+        assert_eq!(Published::<()>::refused(Refused::Closed).now().unwrap(), Err(Refused::Closed));
         let (soon, promise) = Published::awaited();
         let soon = soon.now().unwrap_err();
         promise.keep(Err(Refused::TooLarge { bytes: 2, limit: 1 }));

@@ -49,24 +49,28 @@ impl Inner {
     /// Submits a message to the ledger for those of the channels that are
     /// durable. Once it is kept all get it, and where it stands is what `finish`
     /// makes of the positions, which are in the order of `targets`.
+    #[cold]
     pub(crate) fn submit<T: Send + 'static>(
         self: &Arc<Self>,
         draft: &Draft<'_>,
         targets: Vec<Target<'_>>,
         finish: impl FnOnce(&[Position]) -> T + Send + 'static,
     ) -> Result<Published<T>, Refused> {
-        let mut states = Vec::with_capacity(targets.len());
+        let mut reserved = Vec::with_capacity(targets.len());
         let mut messages = Vec::with_capacity(targets.len());
         let mut kept = Vec::with_capacity(targets.len());
         for Target { channel, mut state, content } in targets {
             let position = match self.reserve(channel, &mut state) {
                 Ok(position) => position,
-                Err(refused) => return Err(give_back(&mut states, refused)),
+                Err(refused) => {
+                    self.take_back(channel, &mut state);
+                    return Err(self.give_back(reserved, refused));
+                }
             };
             let message = channel.message(position.map_or(0, |position| position.offset), draft, content);
             kept.extend(position.map(|_| message.detached_copy()));
             messages.push((channel.clone(), message));
-            states.push(state);
+            reserved.push((channel, state));
         }
         let first = kept.first().map_or_else(|| ChannelName::from(0), |message| message.channel.clone());
         let (published, promise) = Published::awaited();
@@ -78,7 +82,7 @@ impl Inner {
         };
         match submitted {
             Ok(()) => Ok(published),
-            Err(reason) => Err(give_back(&mut states, Refused::NotKept { channel: first, reason })),
+            Err(reason) => Err(self.give_back(reserved, Refused::NotKept { channel: first, reason })),
         }
     }
 
@@ -95,15 +99,17 @@ impl Inner {
         }
         Ok(position)
     }
-}
 
-/// Gives the positions back that were reserved for what is refused.
-fn give_back(states: &mut [MutexGuard<'_, State>], refused: Refused) -> Refused {
-    states.iter_mut().for_each(|state| state.give_back());
-    refused
-}
+    /// Gives the positions back that were reserved for what is refused, and forgets
+    /// the channels that were made for it.
+    fn give_back(&self, reserved: Vec<(&Arc<Channel>, MutexGuard<'_, State>)>, refused: Refused) -> Refused {
+        for (channel, mut state) in reserved {
+            state.give_back();
+            self.take_back(channel, &mut state);
+        }
+        refused
+    }
 
-impl Inner {
     /// Submits a message of the server's own for a durable channel. Nobody waits
     /// for it: what is not kept after all is counted, as a change of presence that
     /// was left out.
@@ -163,10 +169,13 @@ fn settle(hub: Option<&Inner>, channel: &Arc<Channel>, message: Message, is_kept
     let offset = if state.is_durable() { message.offset } else { state.end().offset() };
     let message = Message { offset, ..message };
     let (position, time) = (message.position(), message.time);
-    if let (Some(hub), true) = (hub, is_kept) {
+    let Some(hub) = hub else { return position };
+    if is_kept {
         let settings = hub.settings.load();
-        channel.append(&mut state, message, &settings.limits, &hub.counters);
+        channel.append_message(&mut state, message, &settings.limits, &hub.counters);
         hub.watch_published(channel, &mut state, time);
+    } else {
+        hub.take_back(channel, &mut state);
     }
     position
 }

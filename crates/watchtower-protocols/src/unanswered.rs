@@ -28,23 +28,29 @@ impl<T> Unanswered<T> {
 
     /// What came of a publication, if that is known and nothing is to be
     /// answered before it. Otherwise it waits here.
+    #[inline]
     pub(crate) fn add(
         &mut self,
-        published: Result<Published, Refused>,
+        mut published: Result<Published, Refused>,
         about: T,
     ) -> Option<(Result<Position, Refused>, T)> {
-        let published = published.unwrap_or_else(|refused| Published::known(Err(refused)));
-        if !self.is_empty() {
-            self.0.push_back((published, about));
-            return None;
-        }
-        match published.now() {
-            Ok(result) => Some((result, about)),
-            Err(published) => {
-                self.0.push_back((published, about));
-                None
+        if self.is_empty() {
+            match &mut published {
+                Err(refused) => return Some((Err(refused.clone()), about)),
+                Ok(published) => {
+                    if let Some(position) = published.take_known() {
+                        return Some((Ok(position), about));
+                    }
+                }
             }
         }
+        self.wait_for(published, about);
+        None
+    }
+
+    #[cold]
+    fn wait_for(&mut self, published: Result<Published, Refused>, about: T) {
+        self.0.push_back((published.unwrap_or_else(Published::refused), about));
     }
 
     /// The first that was answered, if what comes before it was; `waker` is

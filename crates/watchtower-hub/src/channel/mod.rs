@@ -234,7 +234,7 @@ impl Channel {
     }
 
     /// What a draft that was judged becomes at that offset.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn message(&self, offset: u64, draft: &Draft<'_>, content: Content) -> Message {
         Message {
             channel: self.name.clone(),
@@ -253,28 +253,60 @@ impl Channel {
         }
     }
 
-    /// Appends a message at the end of the log, wakes who rests, and looks after
-    /// history and those who fall behind.
-    #[inline]
+    /// Appends what a draft that was judged becomes.
     pub(crate) fn append(
+        &self,
+        state: &mut State,
+        draft: &Draft<'_>,
+        content: Content,
+        limits: &Limits,
+        counters: &Counters,
+    ) -> Position {
+        let receivers = draft.receivers.as_ref().map(|receivers| receivers.ids.as_slice());
+        let bytes = content.bytes().len();
+        let make = |offset| self.message(offset, draft, content);
+        self.append_made(state, (make, bytes, receivers, draft.time), limits, counters)
+    }
+
+    /// Appends a message that was made for the end of the log.
+    pub(crate) fn append_message(
         &self,
         state: &mut State,
         message: Message,
         limits: &Limits,
         counters: &Counters,
     ) -> Position {
+        let receivers = match message.audience() {
+            Audience::Channel => None,
+            Audience::Senders(ids) => Some(ids.clone()),
+        };
+        let (bytes, time) = (message.content.bytes().len(), message.time);
+        self.append_made(state, (|_| message, bytes, receivers.as_deref(), time), limits, counters)
+    }
+
+    /// Appends at the end of the log what `make` makes for there, wakes who rests,
+    /// and looks after history and those who fall behind. The message is made where
+    /// it is used: to hand it on would be to copy it.
+    #[inline(always)]
+    fn append_made(
+        &self,
+        state: &mut State,
+        (make, bytes, receivers, time): (impl FnOnce(u64) -> Message, usize, Option<&[SenderId]>, Timestamp),
+        limits: &Limits,
+        counters: &Counters,
+    ) -> Position {
         let place = state.end.clone();
-        let (position, time) = (message.position(), message.time);
+        let position = Position { epoch: self.epoch, offset: place.offset() };
         counters.published.add(1);
-        counters.published_bytes.add(message.content.bytes().len() as u64);
-        state.end = place.append(message);
+        counters.published_bytes.add(bytes as u64);
+        state.end = place.append(make(position.offset));
         self.bytes.store(state.end.bytes_before(), Ordering::Relaxed);
         if state.retained.is_some() {
             self.retain(state, &place, &counters.retained_bytes);
         }
-        match place.message().map(Message::audience) {
-            Some(Audience::Senders(receivers)) => state.wake(&place, receivers),
-            Some(Audience::Channel) | None => state.wake_all(&place),
+        match receivers {
+            None => state.wake_all(&place),
+            Some(receivers) => state.wake(&place, receivers),
         }
         if let Some(trail) = &mut state.trail {
             trail.note(&place, time, limits);
@@ -374,6 +406,13 @@ impl State {
         if let Some(trail) = &mut self.trail {
             trail.trim(now);
         }
+    }
+
+    /// Whether nobody was ever in it, and nothing was published since it was
+    /// made.
+    pub(crate) fn is_new(&self) -> bool {
+        let is_settled = self.durable.as_ref().is_none_or(|durable| durable.is_settled());
+        self.members.is_empty() && self.end.bytes_before() == 0 && !self.unused_is_due && is_settled
     }
 
     /// Whether nobody would notice if this channel were gone. One that is durable

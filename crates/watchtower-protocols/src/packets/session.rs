@@ -300,6 +300,12 @@ impl PacketStream {
     /// Whether this has to wait for answers to what came before it. Messages
     /// need not: a client that sends many has them kept together.
     fn must_wait(&self, decoded: &Decoded<ClientPacket<'_>>) -> bool {
+        if self.registered.is_some() {
+            return true;
+        }
+        if self.desk.unanswered.is_empty() {
+            return false;
+        }
         let is_message = |packet: &ClientPacket<'_>| {
             matches!(packet, ClientPacket::Message { .. } | ClientPacket::Direct { .. })
         };
@@ -308,7 +314,7 @@ impl PacketStream {
             Decoded::Idle { .. } | Decoded::Incomplete { .. } => true,
             Decoded::Bad(_) => false,
         };
-        self.registered.is_some() || (!may_go_ahead && !self.desk.unanswered.is_empty())
+        !may_go_ahead
     }
 
     fn refuse(&self, error: PacketError, out: &mut Vec<u8>) -> Close {

@@ -170,7 +170,7 @@ impl WebTalk {
         let channel = self.0.state.lock().channel(channel)?;
         let content = Content::sniff(Bytes::copy_from_slice(message));
         let published = self.0.hub.publish(&channel.into(), Publish::new(content), now);
-        Ok(published.unwrap_or_else(|refused| Published::known(Err(refused))))
+        Ok(published.unwrap_or_else(Published::refused))
     }
 
     /// Joins a user to a channel. Twice changes nothing.

@@ -48,7 +48,7 @@ impl Answers {
             // Read once: it takes longer than all else here.
             static NETWORK: LazyLock<Network> = LazyLock::new(|| Network::of_this_machine().expect("TLS"));
             let network = NETWORK.clone();
-            let callbacks = Callbacks::new(hub.clone(), Arc::new(MessageJson), network, calls_nobody);
+            let callbacks = Callbacks::new(hub.clone(), Arc::new(MessageJson), network, calls_nobody, None);
             Http::new(HttpState::new(
                 hub,
                 Arc::new(config),
