@@ -45,8 +45,6 @@ impl Inner {
 
     /// Asks for the page that a subscription has come to. To be called under its
     /// reader's lock.
-    #[cold]
-    #[inline(never)]
     pub(crate) fn ask_page(self: &Arc<Self>, link: &Arc<Link>, key: u32, subscription: &mut Subscription) {
         let request = Request {
             hub: Arc::downgrade(self),

@@ -143,8 +143,7 @@ impl Inner {
                 .judge(&channel, &state, &draft, content, &settings)
                 .inspect_err(|_| self.take_back(&channel, &mut state))?;
             if state.is_durable() {
-                let targets = [Target { channel: &channel, state, content }];
-                return self.submit(&draft, targets.into(), |positions| positions[0]);
+                return self.submit_one(Target { channel: &channel, state, content }, &draft);
             }
             let position = channel.append(&mut state, &draft, content, &settings.limits, &self.counters);
             self.watch_published(&channel, &mut state, now);

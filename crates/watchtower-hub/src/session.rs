@@ -14,7 +14,7 @@ use crate::channel::{Channel, Joined, Start, State};
 use crate::hub::{Hub, WhenLagging};
 use crate::inner::Inner;
 use crate::log::{Entry, Place};
-use crate::reader::Link;
+use crate::reader::{Link, Reader};
 use crate::subscription::{Step, Stop, Subscription, Visit};
 use crate::{ChannelName, Format, Message, Position, Publish, Published, Refused, SenderId, Timestamp};
 
@@ -240,13 +240,19 @@ impl Session {
                     reader.ready.push(key);
                     return (Drained::More, poked);
                 }
-                Stop::AtPage => {
-                    subscription.queued = false;
-                    self.hub.ask_page(&self.link, key, subscription);
-                }
+                Stop::AtPage => self.turn_page(&mut reader, key),
             }
         }
         (Drained::All, poked)
+    }
+
+    /// Asks for the page that a subscription has come to.
+    #[cold]
+    #[inline(never)]
+    fn turn_page(&self, reader: &mut Reader, key: u32) {
+        let Some(subscription) = reader.get(key) else { return };
+        subscription.queued = false;
+        self.hub.ask_page(&self.link, key, subscription);
     }
 
     /// Wakes `waker` from now on, as the last [drain](Self::drain) would have:

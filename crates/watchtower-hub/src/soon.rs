@@ -77,6 +77,12 @@ impl<T, E> Soon<T, E> {
         Soon(Outcome::Awaited(Arc::new(Answer(Mutex::new(state)))))
     }
 
+    /// Whether the result was known at once.
+    #[inline]
+    pub fn is_known(&self) -> bool {
+        matches!(self.0, Outcome::Known(_))
+    }
+
     /// The result, if it was known at once.
     #[inline]
     pub fn take_known(&mut self) -> Option<T> {

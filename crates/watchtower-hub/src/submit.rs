@@ -46,10 +46,20 @@ impl Inner {
         names.filter(|name| settings.rule(name).durable).collect()
     }
 
+    /// Submits a message to the ledger for one durable channel.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn submit_one(
+        self: &Arc<Self>,
+        target: Target<'_>,
+        draft: &Draft<'_>,
+    ) -> Result<Published, Refused> {
+        self.submit(draft, vec![target], |positions| positions[0])
+    }
+
     /// Submits a message to the ledger for those of the channels that are
     /// durable. Once it is kept all get it, and where it stands is what `finish`
     /// makes of the positions, which are in the order of `targets`.
-    #[cold]
     pub(crate) fn submit<T: Send + 'static>(
         self: &Arc<Self>,
         draft: &Draft<'_>,

@@ -44,13 +44,18 @@ impl<T> Unanswered<T> {
                 }
             }
         }
-        self.wait_for(published, about);
-        None
+        self.answer_or_wait(published.unwrap_or_else(Published::refused), about)
     }
 
     #[cold]
-    fn wait_for(&mut self, published: Result<Published, Refused>, about: T) {
-        self.0.push_back((published.unwrap_or_else(Published::refused), about));
+    fn answer_or_wait(&mut self, published: Published, about: T) -> Option<(Result<Position, Refused>, T)> {
+        let published = match published.now() {
+            Ok(result) if self.is_empty() => return Some((result, about)),
+            Ok(result) => result.map_or_else(Published::refused, Published::known),
+            Err(published) => published,
+        };
+        self.0.push_back((published, about));
+        None
     }
 
     /// The first that was answered, if what comes before it was; `waker` is

@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use watchtower_hub::{
-    Batch, ChannelName, Content, Drained, Format, Hub, NotKept, Position, Publish, Refused, SenderId,
-    Session, Soon, Start, Timestamp, WhenLagging,
+    Batch, ChannelName, Content, Drained, Format, Hub, NotKept, Position, Publish, Published, Refused,
+    SenderId, Session, Soon, Start, Timestamp, WhenLagging,
 };
 
 use super::format::PACKET_FORMAT;
@@ -188,10 +188,16 @@ impl Desk {
         if let Some(receivers) = receivers {
             message = message.to(receivers);
         }
-        let published = self
-            .session
-            .attach(sender, now)
-            .and_then(|()| self.session.publish(&channel.into(), message, now));
+        let attached = self.session.attach(sender, now);
+        match attached.and_then(|()| self.session.publish(&channel.into(), message, now)) {
+            // Nearly always. Nothing is said of it, so it waits for nothing.
+            Ok(published) if published.is_known() => Ok(None),
+            published => self.answer_in_turn(published),
+        }
+    }
+
+    #[cold]
+    fn answer_in_turn(&mut self, published: Result<Published, Refused>) -> Answer {
         match self.unanswered.add(published, ()) {
             Some((Err(refused), ())) => Err(code(&refused)),
             Some((Ok(_), ())) | None => Ok(None),
@@ -300,12 +306,6 @@ impl PacketStream {
     /// Whether this has to wait for answers to what came before it. Messages
     /// need not: a client that sends many has them kept together.
     fn must_wait(&self, decoded: &Decoded<ClientPacket<'_>>) -> bool {
-        if self.registered.is_some() {
-            return true;
-        }
-        if self.desk.unanswered.is_empty() {
-            return false;
-        }
         let is_message = |packet: &ClientPacket<'_>| {
             matches!(packet, ClientPacket::Message { .. } | ClientPacket::Direct { .. })
         };
@@ -314,7 +314,12 @@ impl PacketStream {
             Decoded::Idle { .. } | Decoded::Incomplete { .. } => true,
             Decoded::Bad(_) => false,
         };
-        !may_go_ahead
+        self.registered.is_some() || !may_go_ahead
+    }
+
+    /// Whether something is not answered yet.
+    fn is_awaiting(&self) -> bool {
+        self.registered.is_some() || !self.desk.unanswered.is_empty()
     }
 
     fn refuse(&self, error: PacketError, out: &mut Vec<u8>) -> Close {
@@ -341,7 +346,7 @@ impl StreamSession for PacketStream {
         while out.len() < ANSWERS_BYTES_MAX {
             let rest = input.get(done..).unwrap_or_default();
             let decoded = ClientPacket::decode(rest, limits);
-            if self.must_wait(&decoded) {
+            if self.is_awaiting() && self.must_wait(&decoded) {
                 self.owes = false;
                 self.is_waiting = true;
                 return Ok(done);
