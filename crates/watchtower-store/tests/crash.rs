@@ -137,7 +137,8 @@ fn verify(folder: &Path, acknowledged: &BTreeMap<ChannelName, Position>) {
 
 #[test]
 fn nothing_acknowledged_is_lost_by_being_killed() {
-    let folder = tempfile::tempdir().unwrap();
+    let parent = tempfile::tempdir().unwrap();
+    let folder = parent.path().join("store");
     let mut random = variable("STORE_SEED", 1);
     let crashes = variable("STORE_CRASHES", 24);
     eprintln!("STORE_SEED={random} STORE_CRASHES={crashes}");
@@ -146,14 +147,14 @@ fn nothing_acknowledged_is_lost_by_being_killed() {
     for round in 0..crashes {
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let after = 1 + (random >> 33) % 400;
-        crash(folder.path(), after, &mut acknowledged);
+        crash(&folder, after, &mut acknowledged);
         total += after;
         // Every other time it is opened after a crash by the next child, so that
         // crashes pile up.
         if round % 2 == 1 {
-            verify(folder.path(), &acknowledged);
+            verify(&folder, &acknowledged);
         }
     }
-    verify(folder.path(), &acknowledged);
+    verify(&folder, &acknowledged);
     eprintln!("{total} messages and more were acknowledged");
 }

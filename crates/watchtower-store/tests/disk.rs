@@ -18,8 +18,10 @@ impl Disk {
 
 impl Subject for Disk {
     fn open(&mut self) -> Box<dyn Store> {
-        let options =
-            DiskOptions { segment_bytes: self.segment_bytes, ..DiskOptions::new(self.folder.path()) };
+        let options = DiskOptions {
+            segment_bytes: self.segment_bytes,
+            ..DiskOptions::new(self.folder.path().join("store"))
+        };
         let options = options.observed(|notice| panic!("there is nothing to tell: {notice}"));
         Box::new(DiskStore::open(options).unwrap())
     }

@@ -95,6 +95,8 @@ mod tests {
              exec 3>&1 >/dev/null\n{example}\n"
         );
         let folder = tempfile::tempdir().unwrap();
+        // What examples read.
+        std::fs::write(folder.path().join("backup.ndjson"), "").unwrap();
         let output = Process::new("sh")
             .args(["-ec", &script])
             .current_dir(folder.path())

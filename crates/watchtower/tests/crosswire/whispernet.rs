@@ -258,8 +258,9 @@ fn nothing_goes_round_between_two_servers_among_peers_that_route() {
 #[test]
 fn what_was_published_before_the_end_is_still_said() {
     let server = start(&[]);
-    let mut gopher = Gopher::meet(&server);
     let mut device = Packets::tcp(&server, &[5]);
+    let mut gopher = Gopher::meet(&server);
+    device.expect(&delivered(0, 5, false, b"hello"));
     for number in 0..100 {
         device.publish(5, number.to_string().as_bytes());
     }
@@ -284,8 +285,9 @@ fn what_is_published_faster_than_peers_may_be_sent_is_bounded_and_counted() {
     let limit = ["--set", "limits.lag_messages=1000"];
     let room = ["--set", "whispernet.listen=127.0.0.1:0", "--set", "whispernet.channel=5"];
     let server = Server::start(&[limit, [room[0], room[1]], [room[2], room[3]]].concat());
-    let mut gopher = Gopher::meet(&server);
     let mut device = Packets::tcp(&server, &[5]);
+    let mut gopher = Gopher::meet(&server);
+    device.expect(&delivered(0, 5, false, b"hello"));
     for first in (0..MESSAGES).step_by(AT_A_TIME as usize) {
         for number in first..first + AT_A_TIME {
             device.publish(5, number.to_string().as_bytes());

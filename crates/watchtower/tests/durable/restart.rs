@@ -39,7 +39,7 @@ fn a_channel_and_its_messages_are_there_after_a_restart_with_the_same_epoch() {
     let mut client = http(&server);
     let sender = client.try_register().unwrap();
     let channels = client.ask("GET", &format!("/channels?sender={sender}"), &json!({}));
-    // The other is there since who joined it is.
+    // The one in memory is there since its sender is still in it.
     assert_eq!(channels["channels"], json!([1, "kept/a", "memory"]), "{channels}");
     let history = client.log(sender, "kept/a");
     assert_eq!(history, (first.epoch.clone(), vec![(1, "one".into()), (2, "two".into())]));
