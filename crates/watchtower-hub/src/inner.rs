@@ -382,7 +382,7 @@ impl Inner {
                     state.unused_is_due = true;
                     self.agenda.add(state.unused_until, Item::Unused(Arc::downgrade(&channel)));
                 } else {
-                    self.retire_if_unused(&channel, &mut state);
+                    self.retire_if_unused(&channel, &mut state, now);
                 }
             }
             Item::History(channel) => {
@@ -391,7 +391,7 @@ impl Inner {
                 state.history_is_due = false;
                 channel.trim_history(&mut state, now);
                 self.watch_history(&channel, &mut state);
-                self.retire_if_unused(&channel, &mut state);
+                self.retire_if_unused(&channel, &mut state, now);
             }
             Item::Trail(channel) => {
                 let Some(channel) = channel.upgrade() else { return };
@@ -433,8 +433,10 @@ impl Inner {
         }
     }
 
-    fn retire_if_unused(&self, channel: &Arc<Channel>, state: &mut State) {
-        if state.is_unused() && !state.retired {
+    /// Forgets a channel that nobody is in, or was until a while ago, and whose
+    /// history keeps nothing.
+    fn retire_if_unused(&self, channel: &Arc<Channel>, state: &mut State, now: Timestamp) {
+        if state.is_unused() && now >= state.unused_until && !state.retired {
             state.retired = true;
             self.channels.pin().remove(&channel.name);
         }

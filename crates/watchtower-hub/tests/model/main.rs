@@ -313,6 +313,23 @@ fn history_keeps_as_many_and_as_long_as_the_rule_says() {
 }
 
 #[test]
+fn a_channel_whose_history_ends_stays_as_long_as_one_that_has_none() {
+    let rule = watchtower_hub::ChannelRule {
+        history_messages: 2,
+        history_ttl: Duration::from_secs(60),
+        ..Default::default()
+    };
+    let hub = hub_with(Settings { channels: vec![rule], ..Settings::default() });
+    let (_a, from) = joined(&hub);
+    say(&hub, from, "1");
+    hub.leave(from, &five(), NOW).unwrap();
+    for (seconds, is_there) in [(60, true), (119, true), (120, false)] {
+        hub.tick(later(seconds));
+        assert_eq!(hub.has_channel(&five()), is_there, "after {seconds} s");
+    }
+}
+
+#[test]
 fn who_falls_behind_is_lagging_and_memory_stays_within_nine_eighths_of_the_limit() {
     // [model: log]
     let limits = Limits { lag_messages: 80, ..Limits::default() };
