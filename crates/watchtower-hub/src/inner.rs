@@ -69,6 +69,11 @@ impl Inner {
         }
     }
 
+    /// The time of the last tick.
+    fn ticked(&self) -> Timestamp {
+        Timestamp::from_millis(self.now.load(Ordering::Relaxed))
+    }
+
     pub(crate) fn sender(&self, id: SenderId) -> Result<Arc<Sender>, Refused> {
         self.senders.pin().get(&id).cloned().ok_or(Refused::UnknownSender(id))
     }
@@ -282,6 +287,8 @@ impl Inner {
         if !state.members.is_empty() {
             return;
         }
+        // Not everybody who calls has a clock: some say when they last had one.
+        let now = now.max(self.ticked());
         state.unused_until = now.after(self.settings.load().session_ttl);
         if !std::mem::replace(&mut state.unused_is_due, true) {
             self.agenda.add(state.unused_until, Item::Unused(Arc::downgrade(channel)));
@@ -297,7 +304,7 @@ impl Inner {
 
     /// Ends a session. Its joins stay for a while, when they are to be kept.
     pub(crate) fn close(&self, link: &Arc<Link>, keep_joins: bool) {
-        let now = Timestamp::from_millis(self.now.load(Ordering::Relaxed));
+        let now = self.ticked();
         let until = now.after(self.settings.load().session_ttl);
         let (owned, channels) = {
             let mut reader = link.reader.lock();

@@ -35,3 +35,16 @@ fn a_sender_that_is_unregistered_while_its_joins_wait_for_a_session_leaves_nothi
     hub.tick(later(120));
     assert_eq!((hub.counts().channels, hub.counts().senders), (0, 0));
 }
+
+#[test]
+fn a_channel_stays_for_a_while_though_its_last_member_was_silent_for_long() {
+    let hub = hub();
+    let (_a, id) = joined(&hub);
+    hub.tick(later(1_000));
+    // Whoever drops a connection has no clock, and says when it was last heard.
+    hub.unregister(id, NOW).unwrap();
+    hub.tick(later(1_119));
+    assert!(hub.has_channel(&five()));
+    hub.tick(later(1_120));
+    assert!(!hub.has_channel(&five()));
+}
