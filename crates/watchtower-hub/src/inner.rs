@@ -160,6 +160,14 @@ impl Inner {
         Ok(channels.get_or_insert_with(name.clone(), make).clone())
     }
 
+    /// Forgets a channel that was made for what was refused then.
+    pub(crate) fn take_back(&self, channel: &Channel, state: &mut State) {
+        if state.is_new() && !state.retired {
+            state.retired = true;
+            self.channels.pin().remove(&channel.name);
+        }
+    }
+
     /// A channel that is in no map: a new one, or one that goes on where its
     /// log ends.
     pub(crate) fn unlisted(&self, name: &ChannelName, rule: ChannelRule) -> Arc<Channel> {

@@ -9,7 +9,7 @@ use std::sync::atomic::{Ordering, fence};
 
 use bytes::Bytes;
 
-use crate::channel::Channel;
+use crate::channel::{Channel, State};
 use crate::inner::Inner;
 use crate::submit::Target;
 use crate::{ChannelName, Content, Position, Published, Refused, SenderId, Settings, Timestamp};
@@ -138,9 +138,9 @@ impl Inner {
             if state.retired {
                 continue;
             }
-            self.check_open()?;
-            let content = channel.judge(&state, &draft, content)?;
-            channel.judge_retained(&state, &draft, &content, &settings.limits, &self.counters)?;
+            let content = self
+                .judge(&channel, &state, &draft, content, &settings)
+                .inspect_err(|_| self.take_back(&channel, &mut state))?;
             if state.is_durable() {
                 let targets = [Target { channel: &channel, state, content }];
                 return self.submit(&draft, targets.into(), |positions| positions[0]);
@@ -168,19 +168,20 @@ impl Inner {
         let places: Vec<usize> = channels.iter().filter_map(|name| names.binary_search(&name).ok()).collect();
         let in_order = move |positions: &[Position]| places.iter().map(|&place| positions[place]).collect();
         loop {
-            let found: Vec<_> =
-                names.iter().map(|name| self.target(name, &draft, &settings)).collect::<Result<_, _>>()?;
-            let states: Vec<_> = found.iter().map(|channel| channel.lock()).collect();
+            let found = self.targets(&names, &draft, &settings)?;
+            let mut states: Vec<_> = found.iter().map(|channel| channel.lock()).collect();
             if states.iter().any(|state| state.retired) {
                 continue;
             }
-            self.check_open()?;
-            let mut targets = Vec::with_capacity(found.len());
-            for (channel, state) in found.iter().zip(states) {
-                let content = channel.judge(&state, &draft, content.clone())?;
-                channel.judge_retained(&state, &draft, &content, &settings.limits, &self.counters)?;
-                targets.push(Target { channel, state, content });
-            }
+            let judged = found.iter().zip(&states);
+            let judged =
+                judged.map(|(channel, state)| self.judge(channel, state, &draft, content.clone(), &settings));
+            let contents = judged.collect::<Result<Vec<_>, _>>().inspect_err(|_| {
+                found.iter().zip(&mut states).for_each(|(channel, state)| self.take_back(channel, state));
+            })?;
+            let targets = found.iter().zip(states).zip(contents);
+            let targets = targets.map(|((channel, state), content)| Target { channel, state, content });
+            let targets: Vec<_> = targets.collect();
             if targets.iter().any(|target| target.state.is_durable()) {
                 return self.submit(&draft, targets, in_order);
             }
@@ -192,6 +193,22 @@ impl Inner {
             }
             return Ok(Published::known(Ok(in_order(&positions))));
         }
+    }
+
+    /// Judges a message under the lock of a channel, and gives its content the form
+    /// that the channel keeps.
+    fn judge(
+        &self,
+        channel: &Channel,
+        state: &State,
+        draft: &Draft<'_>,
+        content: Content,
+        settings: &Settings,
+    ) -> Result<Content, Refused> {
+        self.check_open()?;
+        let content = channel.judge(state, draft, content)?;
+        channel.judge_retained(state, draft, &content, &settings.limits, &self.counters)?;
+        Ok(content)
     }
 
     /// Takes no more messages.
@@ -225,6 +242,25 @@ impl Inner {
             self.touch(senders.get(&sender).ok_or(Refused::UnknownSender(sender))?, now);
         }
         Ok((draft, content))
+    }
+
+    /// The channels to publish on. When one is refused, none was made.
+    fn targets(
+        &self,
+        names: &[&ChannelName],
+        draft: &Draft<'_>,
+        settings: &Settings,
+    ) -> Result<Vec<Arc<Channel>>, Refused> {
+        let mut targets = Vec::with_capacity(names.len());
+        for name in names {
+            let target = self.target(name, draft, settings).inspect_err(|_| {
+                targets
+                    .iter()
+                    .for_each(|channel: &Arc<Channel>| self.take_back(channel, &mut channel.lock()));
+            })?;
+            targets.push(target);
+        }
+        Ok(targets)
     }
 
     /// A channel to publish on. A sender must have joined it, or name one that

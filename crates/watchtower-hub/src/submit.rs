@@ -56,16 +56,21 @@ impl Inner {
         finish: impl FnOnce(&[Position]) -> T + Send + 'static,
     ) -> Result<Published<T>, Refused> {
         let mut states = Vec::with_capacity(targets.len());
+        let mut channels = Vec::with_capacity(targets.len());
         let mut messages = Vec::with_capacity(targets.len());
         let mut kept = Vec::with_capacity(targets.len());
         for Target { channel, mut state, content } in targets {
             let position = match self.reserve(channel, &mut state) {
                 Ok(position) => position,
-                Err(refused) => return Err(give_back(&mut states, refused)),
+                Err(refused) => {
+                    self.take_back(channel, &mut state);
+                    return Err(self.give_back(&channels, &mut states, refused));
+                }
             };
             let message = channel.message(position.map_or(0, |position| position.offset), draft, content);
             kept.extend(position.map(|_| message.detached_copy()));
             messages.push((channel.clone(), message));
+            channels.push(channel);
             states.push(state);
         }
         let first = kept.first().map_or_else(|| ChannelName::from(0), |message| message.channel.clone());
@@ -78,7 +83,9 @@ impl Inner {
         };
         match submitted {
             Ok(()) => Ok(published),
-            Err(reason) => Err(give_back(&mut states, Refused::NotKept { channel: first, reason })),
+            Err(reason) => {
+                Err(self.give_back(&channels, &mut states, Refused::NotKept { channel: first, reason }))
+            }
         }
     }
 
@@ -95,12 +102,21 @@ impl Inner {
         }
         Ok(position)
     }
-}
 
-/// Gives the positions back that were reserved for what is refused.
-fn give_back(states: &mut [MutexGuard<'_, State>], refused: Refused) -> Refused {
-    states.iter_mut().for_each(|state| state.give_back());
-    refused
+    /// Gives the positions back that were reserved for what is refused, and the
+    /// channels that were made for it.
+    fn give_back(
+        &self,
+        channels: &[&Arc<Channel>],
+        states: &mut [MutexGuard<'_, State>],
+        refused: Refused,
+    ) -> Refused {
+        for (channel, state) in channels.iter().zip(states) {
+            state.give_back();
+            self.take_back(channel, state);
+        }
+        refused
+    }
 }
 
 impl Inner {
@@ -163,10 +179,13 @@ fn settle(hub: Option<&Inner>, channel: &Arc<Channel>, message: Message, is_kept
     let offset = if state.is_durable() { message.offset } else { state.end().offset() };
     let message = Message { offset, ..message };
     let (position, time) = (message.position(), message.time);
-    if let (Some(hub), true) = (hub, is_kept) {
+    let Some(hub) = hub else { return position };
+    if is_kept {
         let settings = hub.settings.load();
         channel.append(&mut state, message, &settings.limits, &hub.counters);
         hub.watch_published(channel, &mut state, time);
+    } else {
+        hub.take_back(channel, &mut state);
     }
     position
 }

@@ -193,3 +193,18 @@ fn there_are_no_more_logs_than_there_may_be_channels_however_many_come_and_go() 
     assert_eq!(publish(3, later(400)), Err(Refused::Limit { what: "durable channels", limit: 2 }));
     assert_eq!(publish(2, later(400)).unwrap().offset, 2);
 }
+
+#[test]
+fn a_channel_that_was_made_for_a_message_that_is_not_kept_is_not_there() {
+    let shelf = Shelf::default();
+    let hub = durable(&shelf, Limits::default());
+    let publish = || hub.publish(&five(), Publish::new(Content::text("x")), NOW);
+    shelf.refuse_at_once(Some(NotKept::Behind));
+    publish().unwrap_err();
+    assert_eq!(hub.counts().channels, 0);
+    shelf.refuse_at_once(None);
+    let mut published = publish().unwrap();
+    shelf.refuse(failed());
+    assert_eq!(offset(&mut published), refused(failed()));
+    assert_eq!(hub.counts().channels, 0);
+}

@@ -1,7 +1,10 @@
 //! Senders that publish without having joined, and what is beside the content.
 
 use bytes::Bytes;
-use watchtower_hub::{Content, Drained, Hub, Limits, Position, Publish, Refused, SenderId, Settings};
+use watchtower_hub::{
+    Accepts, ChannelName, ChannelRule, Content, Drained, Hub, Limits, Position, Publish, Refused, SenderId,
+    Settings,
+};
 
 use crate::support::{Client, NOW, at_once, five, hub, hub_with, joined, later, text};
 
@@ -40,6 +43,27 @@ fn a_channel_that_was_made_for_one_message_is_forgotten_like_any_other() {
     assert!(hub.has_channel(&five()));
     hub.tick(later(120));
     assert!(!hub.has_channel(&five()));
+}
+
+#[test]
+fn a_channel_that_would_have_been_made_for_a_message_that_is_refused_is_not() {
+    let rule = ChannelRule { pattern: "5".into(), accepts: Accepts::Json, ..ChannelRule::default() };
+    let limits = Limits { channels_max: 2, ..Limits::default() };
+    let hub = hub_with(Settings { limits, channels: vec![rule], ..Settings::default() });
+    let message = Publish::new(Content::text("no JSON"));
+    let publish = |channels: &[u32]| {
+        let channels: Vec<_> = channels.iter().map(|number| ChannelName::from(*number)).collect();
+        hub.publish_all(&channels, message.clone(), NOW).err()
+    };
+    let bad_content = Some(Refused::BadContent { channel: five(), accepts: "JSON" });
+    assert_eq!(hub.publish(&five(), message.clone(), NOW).err(), bad_content);
+    assert_eq!(publish(&[4, 5]), bad_content);
+    assert_eq!(publish(&[1, 2, 3]), Some(Refused::Limit { what: "channels", limit: 2 }));
+    assert_eq!(hub.channels(), []);
+    // One that is there stays.
+    let (_client, _) = joined(&hub);
+    assert_eq!(publish(&[5]), bad_content);
+    assert_eq!(hub.channels(), [five()]);
 }
 
 #[test]
