@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use watchtower_sim::whispernet;
+use watchtower_sim::{hub, whispernet};
 
 /// Seeded simulations of whole networks, in virtual time
 #[derive(Parser)]
@@ -18,8 +18,26 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Network {
+    /// The hub and its protocols, among clients and networks that do anything
+    Hub(Hub),
     /// Many nodes of the whispernet, of which some fail at once
     Whispernet(Whispernet),
+}
+
+#[derive(Args)]
+struct Hub {
+    /// How many seeds are tried; one if the first is given
+    #[arg(long)]
+    seeds: Option<u64>,
+    /// The first seed: the same one gives the same run
+    #[arg(long)]
+    seed: Option<u64>,
+    /// How many steps a run has
+    #[arg(long, default_value_t = hub::Options::default().steps)]
+    steps: usize,
+    /// Spoil what the server says, to see that it is noticed
+    #[arg(long)]
+    fault: Option<hub::Fault>,
 }
 
 #[derive(Args)]
@@ -45,8 +63,11 @@ struct Whispernet {
 }
 
 fn main() -> ExitCode {
-    let Network::Whispernet(arguments) = Cli::parse().network;
-    match simulate(&arguments) {
+    let result = match Cli::parse().network {
+        Network::Hub(arguments) => Ok(simulate_hub(&arguments)),
+        Network::Whispernet(arguments) => simulate(&arguments),
+    };
+    match result {
         Ok((text, is_kept)) => {
             // Nobody is there to be told when this fails.
             let _ = std::io::stdout().write_all(text.as_bytes());
@@ -57,6 +78,14 @@ fn main() -> ExitCode {
             ExitCode::from(2)
         }
     }
+}
+
+fn simulate_hub(arguments: &Hub) -> (String, bool) {
+    let Hub { seeds, seed, steps, fault } = *arguments;
+    let default = hub::Options::default();
+    let seeds = seeds.unwrap_or(if seed.is_some() { 1 } else { default.seeds });
+    let outcome = hub::run(&hub::Options { seed: seed.unwrap_or(default.seed), seeds, steps, fault });
+    (outcome.to_string(), outcome.failure.is_none())
 }
 
 fn simulate(arguments: &Whispernet) -> Result<(String, bool), whispernet::Error> {
