@@ -8,6 +8,9 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use watchtower_sim::{hub, whispernet};
 
+/// How many whispernets go through a storm if it is not said.
+const MESHES: u64 = 100;
+
 /// Seeded simulations of whole networks, in virtual time
 #[derive(Parser)]
 #[command(version)]
@@ -20,6 +23,8 @@ struct Cli {
 enum Network {
     /// The hub and its protocols, among clients and networks that do anything
     Hub(Hub),
+    /// Few nodes of the whispernet, in a storm
+    Mesh(Mesh),
     /// Many nodes of the whispernet, of which some fail at once
     Whispernet(Whispernet),
 }
@@ -38,6 +43,16 @@ struct Hub {
     /// Spoil what the server says, to see that it is noticed
     #[arg(long)]
     fault: Option<hub::Fault>,
+}
+
+#[derive(Args)]
+struct Mesh {
+    /// How many seeds are tried; one if the first is given
+    #[arg(long)]
+    seeds: Option<u64>,
+    /// The first seed: the same one gives the same run
+    #[arg(long)]
+    seed: Option<u64>,
 }
 
 #[derive(Args)]
@@ -65,6 +80,7 @@ struct Whispernet {
 fn main() -> ExitCode {
     let result = match Cli::parse().network {
         Network::Hub(arguments) => Ok(simulate_hub(&arguments)),
+        Network::Mesh(arguments) => Ok(simulate_mesh(&arguments)),
         Network::Whispernet(arguments) => simulate(&arguments),
     };
     match result {
@@ -86,6 +102,13 @@ fn simulate_hub(arguments: &Hub) -> (String, bool) {
     let seeds = seeds.unwrap_or(if seed.is_some() { 1 } else { default.seeds });
     let outcome = hub::run(&hub::Options { seed: seed.unwrap_or(default.seed), seeds, steps, fault });
     (outcome.to_string(), outcome.failure.is_none())
+}
+
+fn simulate_mesh(arguments: &Mesh) -> (String, bool) {
+    let Mesh { seeds, seed } = *arguments;
+    let seeds = seeds.unwrap_or(if seed.is_some() { 1 } else { MESHES });
+    let mesh = whispernet::weather(seed.unwrap_or(1), seeds);
+    (mesh.to_string(), mesh.broken.is_none())
 }
 
 fn simulate(arguments: &Whispernet) -> Result<(String, bool), whispernet::Error> {

@@ -3,7 +3,7 @@
 
 use std::process::{Command, Output};
 
-use watchtower_sim::whispernet::{Options, Report, run};
+use watchtower_sim::whispernet::{Options, Report, run, weather};
 
 fn simulated(nodes: usize, plain: usize, seed: u64) -> Report {
     run(Options { nodes, plain, kill: nodes / 10, messages: 30, seed, ..Options::default() }).unwrap()
@@ -55,6 +55,13 @@ fn what_is_not_kept_is_said_so() {
     report.before.deliveries -= 1;
     assert!(!report.is_kept());
     assert!(report.to_string().contains("BROKEN  every message reached every node"), "{report}");
+}
+
+#[test]
+fn after_a_storm_what_is_said_reaches_everybody_that_there_is_a_way_to() {
+    let mesh = weather(1, 25);
+    assert!(mesh.broken.is_none() && mesh.seeds == 25, "{mesh}");
+    assert!(mesh.messages > 500 && mesh.deliveries > 500, "{mesh}");
 }
 
 fn watchtower_sim(arguments: &[&str]) -> Output {

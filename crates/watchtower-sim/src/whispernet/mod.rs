@@ -10,14 +10,18 @@
 //!    measured, one a second, each by a node chosen at random.
 //! 3. Some fail at once. In rounds of one second each a message is said.
 //! 4. Some messages more are measured.
+//!
+//! Beside that, [`weather`] has few nodes through a storm, from many seeds.
 
 mod host;
+mod mesh;
 mod messages;
 mod network;
 mod plot;
 mod report;
 mod scenario;
 
+pub use mesh::{Broken, Mesh, weather};
 pub use report::{Measured, Promise, Report};
 pub use scenario::run;
 use thiserror::Error;

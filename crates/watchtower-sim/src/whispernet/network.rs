@@ -92,6 +92,10 @@ struct Link {
     from: HostId,
     to: HostId,
     is_open: bool,
+    /// Whether what is sent on it is lost, which nobody has noticed yet.
+    is_dead: bool,
+    /// When the last object that was sent on it arrives: none overtakes another.
+    last: Millis,
     /// The messages that a node sent on it, a bit each.
     sent: Vec<u64>,
 }
@@ -110,8 +114,23 @@ pub(super) struct Arrival {
     pub(super) hops: u16,
 }
 
+/// What goes wrong while there is a storm.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Storm {
+    /// How often a connection breaks, or is half dead.
+    pub(super) break_every: Millis,
+    /// By how much an object may be late.
+    pub(super) delay_max: Millis,
+}
+
+/// How long it takes at most until a connection that is half dead is given up.
+const DEAD_FOR: Millis = 20_000;
+
 pub(super) struct Network {
     limits: RoutingLimits,
+    storm: Option<Storm>,
+    /// Whether connections break in fair weather, too.
+    breaks: bool,
     schedule: Schedule<Event>,
     rng: Rng,
     seed: u64,
@@ -144,6 +163,8 @@ impl Network {
     pub(super) fn new(limits: RoutingLimits, seed: u64) -> Network {
         Network {
             limits,
+            storm: None,
+            breaks: false,
             schedule: Schedule::new(),
             rng: Rng::with_seed(seed),
             seed,
@@ -214,7 +235,31 @@ impl Network {
 
     /// From now on connections break.
     pub(super) fn begin_to_break(&mut self) {
+        self.breaks = true;
         self.schedule.add(self.now() + BREAK_EVERY, Event::Break);
+    }
+
+    /// From now on there is a storm, or none.
+    pub(super) fn set_storm(&mut self, storm: Option<Storm>) {
+        if storm.is_some() && self.storm.is_none() {
+            self.schedule.add(self.now(), Event::Break);
+        }
+        self.storm = storm;
+    }
+
+    /// Whom what a host says reaches, by connections that are open.
+    pub(super) fn reached_from(&self, host: HostId) -> Vec<HostId> {
+        let mut reached = vec![host];
+        let mut looked_at = 0;
+        while let Some(from) = reached.get(looked_at).copied() {
+            looked_at += 1;
+            for link in self.links.iter().filter(|link| link.from == from && link.is_open && !link.is_dead) {
+                if self.is_up[link.to.0] && !reached.contains(&link.to) {
+                    reached.push(link.to);
+                }
+            }
+        }
+        reached
     }
 
     /// They fail at once, and are missed within a while.
@@ -280,8 +325,12 @@ impl Network {
                 }
             }
             Event::Break => {
-                self.schedule.add(self.now() + BREAK_EVERY, Event::Break);
-                self.break_one();
+                let is_over = self.storm.is_none() && !self.breaks;
+                if !is_over {
+                    let every = self.storm.map_or(BREAK_EVERY, |storm| storm.break_every);
+                    self.schedule.add(self.now() + every, Event::Break);
+                    self.break_one();
+                }
             }
         }
     }
@@ -309,7 +358,7 @@ impl Network {
             return self.schedule.add(self.now() + DIAL_TIMEOUT, Event::Unanswered { from, to });
         }
         let link = LinkId(self.links.len());
-        self.links.push(Link { from, to, is_open: true, sent: Vec::new() });
+        self.links.push(Link { from, to, is_open: true, is_dead: false, last: 0, sent: Vec::new() });
         let is_accepted = self.hosts[to.0].accepted(local_end(from, link), link, now);
         self.carry_out(to, None);
         self.schedule.add(self.now() + self.latency(from, to), Event::Established { link, is_accepted });
@@ -348,7 +397,13 @@ impl Network {
         }
         let link = LinkId(self.rng.usize(..self.links.len()));
         let Link { from, to, is_open, .. } = self.links[link.0];
-        if is_open {
+        if is_open && self.storm.is_some() && self.rng.bool() {
+            self.links[link.0].is_dead = true;
+            for end in [from, to] {
+                let at = self.now() + self.rng.u64(0..DEAD_FOR);
+                self.schedule.add(at, Event::Ended { link, at: end });
+            }
+        } else if is_open {
             self.schedule.add(self.now(), Event::Ended { link, at: from });
             self.schedule.add(self.now(), Event::Ended { link, at: to });
         }
@@ -368,12 +423,15 @@ impl Network {
             self.faults.sent_twice += usize::from(sent[message / 64] & bit != 0);
             sent[message / 64] |= bit;
         }
-        self.schedule.add(self.now() + self.latency(from, to), Event::Object { link, object });
+        let late = self.storm.map_or(0, |storm| self.rng.u64(..=storm.delay_max));
+        let at = (self.now() + self.latency(from, to) + late).max(self.links[link.0].last);
+        self.links[link.0].last = at;
+        self.schedule.add(at, Event::Object { link, object });
     }
 
     fn deliver(&mut self, link: LinkId, object: &Bytes) {
-        let Link { from, to, is_open, .. } = self.links[link.0];
-        if !is_open || !self.is_up[to.0] {
+        let Link { from, to, is_open, is_dead, .. } = self.links[link.0];
+        if !is_open || is_dead || !self.is_up[to.0] {
             return;
         }
         let traffic = &mut self.traffic[to.0];
