@@ -138,7 +138,6 @@ impl Inner {
             if state.retired {
                 continue;
             }
-            self.check_open()?;
             let content = self
                 .judge(&channel, &state, &draft, content, &settings)
                 .inspect_err(|_| self.take_back(&channel, &mut state))?;
@@ -172,12 +171,10 @@ impl Inner {
             if states.iter().any(|state| state.retired) {
                 continue;
             }
-            self.check_open()?;
             let judged = found.iter().zip(&states);
             let judged =
                 judged.map(|(channel, state)| self.judge(channel, state, &draft, content.clone(), &settings));
-            let contents: Result<Vec<_>, _> = judged.collect();
-            let contents = contents.inspect_err(|_| {
+            let contents = judged.collect::<Result<Vec<_>, _>>().inspect_err(|_| {
                 found.iter().zip(&mut states).for_each(|(channel, state)| self.take_back(channel, state));
             })?;
             let targets = found.iter().zip(states).zip(contents);
@@ -195,7 +192,8 @@ impl Inner {
         }
     }
 
-    /// What the channel says of a message, and the form that it keeps it in.
+    /// Judges a message under the lock of a channel, and gives its content the form
+    /// that the channel keeps.
     fn judge(
         &self,
         channel: &Channel,
@@ -204,6 +202,7 @@ impl Inner {
         content: Content,
         settings: &Settings,
     ) -> Result<Content, Refused> {
+        self.check_open()?;
         let content = channel.judge(state, draft, content)?;
         channel.judge_retained(state, draft, &content, &settings.limits, &self.counters)?;
         Ok(content)

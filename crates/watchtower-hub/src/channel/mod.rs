@@ -412,7 +412,9 @@ impl State {
     /// made.
     pub(crate) fn is_new(&self) -> bool {
         let is_settled = self.durable.as_ref().is_none_or(|durable| durable.is_settled());
-        self.members.is_empty() && self.end.bytes_before() == 0 && !self.unused_is_due && is_settled
+        let retains_nothing = self.retained.as_ref().is_none_or(|retained| retained.is_empty());
+        let was_left = self.unused_is_due || self.end.bytes_before() > 0;
+        self.members.is_empty() && !was_left && is_settled && retains_nothing
     }
 
     /// Whether nobody would notice if this channel were gone. One that is durable

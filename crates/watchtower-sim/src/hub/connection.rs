@@ -11,9 +11,6 @@ use std::time::Duration;
 use watchtower_hub::{Batch, Drained, Timestamp};
 use watchtower_protocols::stream::{ANSWERS_BYTES_MAX, Close, StreamSession};
 
-/// What one write takes about.
-const CHUNK_BYTES: usize = 64 * 1024;
-
 /// How long the last bytes may take to be written.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -266,8 +263,9 @@ impl Connection {
     fn fill(&mut self) -> bool {
         let mut batch = Batch::default();
         if matches!(self.phase, Phase::Open | Phase::Ending) {
+            // About what the way takes: with little room, a drain ends amid a log.
             let session = self.session.session();
-            let drained = session.drain(self.session.format(), Some(&self.waker), CHUNK_BYTES, &mut batch);
+            let drained = session.drain(self.session.format(), Some(&self.waker), self.room, &mut batch);
             if drained == Drained::Lagging {
                 self.lag();
             } else {

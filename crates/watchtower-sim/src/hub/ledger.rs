@@ -113,13 +113,13 @@ impl Ledger for Shelf {
         Some(Ends { epoch: *epoch, first: 1, next: log.len() as u64 + 1, bytes, oldest })
     }
 
+    fn logs(&self) -> usize {
+        self.0.lock().logs.len()
+    }
+
     fn channels(&self, after: Option<&ChannelName>, limit: usize) -> Vec<(ChannelName, Ends)> {
         let names: Vec<_> = self.0.lock().logs.keys().cloned().collect();
         let later = names.into_iter().filter(|name| after.is_none_or(|after| name > after)).take(limit);
         later.filter_map(|name| Some((name.clone(), self.ends(&name)?))).collect()
-    }
-
-    fn logs(&self) -> usize {
-        self.0.lock().logs.len()
     }
 }

@@ -14,7 +14,7 @@ use super::words::Request;
 use super::world::{Link, Mark, PATIENCE, Peer, World};
 
 /// How many messages a UDP peer gets before others get theirs.
-const MESSAGES_PER_TURN: usize = 256;
+const MESSAGES_PER_TURN: usize = 3;
 
 impl World {
     /// A client's connection, or its address, has a turn at the server.

@@ -1,10 +1,15 @@
 //! Who is registered, who owns whom, and who has joined what.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use watchtower_hub::{ChannelName, Timestamp};
 
 use super::{Member, Model, Moves, Refusal, SENDER_TTL, Sender, SessionId, Unread};
+
+/// How often it is looked whether a sender is connected, which counts as activity.
+const LOOK_EVERY: Duration = SENDER_TTL.checked_div(LOOKS).expect("it is not zero");
+const LOOKS: u32 = 8;
 
 impl Model {
     /// Whether one more sender may register.
@@ -22,7 +27,7 @@ impl Model {
             moves.take(0, self.setting.channels_per_sender_max, self.now);
         }
         let (joins, last_active) = (BTreeSet::new(), self.now);
-        let expiry = self.now.after(SENDER_TTL);
+        let expiry = self.now.after(LOOK_EVERY);
         self.senders.insert(id, Sender { owner, joins, last_active, expiry, moves });
         Ok(())
     }
@@ -49,9 +54,13 @@ impl Model {
             let sender = &self.senders[&id];
             let is_connected =
                 sender.owner.is_some() || sender.joins.iter().any(|name| self.delivers_to(id, name));
-            let due = if is_connected { now } else { sender.last_active }.after(SENDER_TTL);
+            if is_connected {
+                let _ = self.touch(id);
+            }
+            let sender = self.senders.get_mut(&id).expect("it was found");
+            let due = sender.last_active.after(SENDER_TTL);
             if due > now {
-                self.senders.get_mut(&id).expect("it was found").expiry = due;
+                sender.expiry = due.min(now.after(LOOK_EVERY));
             } else {
                 self.forget(id, now);
                 self.counted.expired += 1;
