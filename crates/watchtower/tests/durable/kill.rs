@@ -5,6 +5,7 @@
 //! again, counted in acknowledgements.
 
 use std::collections::BTreeMap;
+use std::net::TcpStream;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -75,7 +76,7 @@ impl Load {
 
     /// With several under way at a time: a message that comes back is acknowledged.
     fn publish_over_packets(&self, publisher: u64) -> io::Result<()> {
-        let mut tcp = Tcp::connect(self.server);
+        let mut tcp = Tcp::over(TcpStream::connect(self.server)?);
         let gone = || io::Error::from(io::ErrorKind::UnexpectedEof);
         tcp.try_send(b"R", crate::support::PATIENCE).then_some(()).ok_or_else(gone)?;
         let id = tcp.try_read(5).ok_or_else(gone)?;
