@@ -6,9 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::net::TcpStream;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::{Condvar, Mutex};
 use std::{env, io, thread};
 
 use rustix::process::Signal;
@@ -17,7 +15,7 @@ use serde_json::json;
 use crate::client::{Http, Place, Rocket, http, place};
 use crate::start;
 use crate::support::packets::{ids, say};
-use crate::support::{Server, Tcp};
+use crate::support::{PATIENCE, Server, Tcp};
 
 const PUBLISHERS: u64 = 64;
 const CHANNELS: [u32; 4] = [1, 10, 11, 12];
@@ -29,7 +27,8 @@ type Acknowledged = BTreeMap<(u32, String), Option<Place>>;
 struct Load {
     server: std::net::SocketAddr,
     round: u64,
-    count: AtomicU64,
+    count: Mutex<u64>,
+    counted: Condvar,
     acknowledged: Mutex<Acknowledged>,
 }
 
@@ -37,7 +36,8 @@ impl Load {
     fn note(&self, channel: u32, text: &str, place: Option<Place>) {
         let before = self.acknowledged.lock().unwrap().insert((channel, text.to_owned()), place);
         assert!(before.is_none(), "{text} was acknowledged twice");
-        self.count.fetch_add(1, Ordering::Relaxed);
+        *self.count.lock().unwrap() += 1;
+        self.counted.notify_one();
     }
 
     fn text(&self, publisher: u64, number: u64) -> String {
@@ -126,16 +126,24 @@ impl Load {
 
 /// Kills a server after so many acknowledgements.
 fn kill(server: Server, round: u64, after: u64, acknowledged: Acknowledged) -> Acknowledged {
-    let load =
-        Load { server: server.tcp, round, count: AtomicU64::new(0), acknowledged: acknowledged.into() };
+    let load = Load {
+        server: server.tcp,
+        round,
+        count: Mutex::new(0),
+        counted: Condvar::new(),
+        acknowledged: acknowledged.into(),
+    };
     thread::scope(|scope| {
         for publisher in 0..PUBLISHERS {
             let load = &load;
             scope.spawn(move || load.publish(publisher));
         }
-        while load.count.load(Ordering::Relaxed) < after {
-            thread::sleep(Duration::from_millis(1));
-        }
+        let (count, waited) = load
+            .counted
+            .wait_timeout_while(load.count.lock().unwrap(), PATIENCE, |count| *count < after)
+            .unwrap();
+        drop(count);
+        assert!(!waited.timed_out(), "nothing more is acknowledged");
         server.signal(Signal::KILL);
     });
     assert_eq!(server.ended().code, None, "it was killed");
