@@ -4,7 +4,8 @@
 //! A page is a chain of places of its own, with the messages that were read. It
 //! ends with a detached place, at which the session that comes there asks for
 //! the next page, or is linked to the channel's chain. So a subscription that
-//! catches up has one page in memory, and is not lagging meanwhile.
+//! catches up has one page in memory, and is not lagging meanwhile. A session has
+//! a few pages at a time: the other subscriptions wait for their turn.
 
 use std::sync::{Arc, Weak};
 
@@ -43,9 +44,15 @@ impl Inner {
         channel.start(state, start, ends.as_ref())
     }
 
-    /// Asks for the page that a subscription has come to. To be called under its
-    /// reader's lock.
-    pub(crate) fn ask_page(self: &Arc<Self>, link: &Arc<Link>, key: u32, subscription: &mut Subscription) {
+    /// Asks for the page that a subscription waits for; whether that can be had now.
+    /// To be called under its reader's lock.
+    pub(crate) fn ask_page(
+        self: &Arc<Self>,
+        link: &Arc<Link>,
+        key: u32,
+        subscription: &Subscription,
+    ) -> bool {
+        let Some(mark) = subscription.awaited_page().cloned() else { return true };
         let request = Request {
             hub: Arc::downgrade(self),
             channel: subscription.channel.clone(),
@@ -53,13 +60,19 @@ impl Inner {
             key,
             slot: subscription.slot,
             from: subscription.next,
-            mark: subscription.ask_page(),
+            mark,
         };
         let (name, from) = (subscription.channel.name.clone(), subscription.next);
         let done = Box::new(move |result| request.answer(result));
-        if let Some(ledger) = &self.ledger {
-            // Refused only when the server is ending, and the session with it.
-            let _ = ledger.read(&name, from, PAGE, done);
+        self.ledger.as_ref().is_some_and(|ledger| ledger.read(&name, from, PAGE, done).is_ok())
+    }
+
+    /// Has those sessions ask again that could not.
+    pub(crate) fn poke_waiting(&self) {
+        let waiting = std::mem::take(&mut *self.waiting_for_ledger.lock());
+        for link in waiting.iter().filter_map(Weak::upgrade) {
+            link.reader.lock().refused_page(false);
+            link.bell.poke();
         }
     }
 }

@@ -53,10 +53,13 @@ impl Inner {
         let mut state = channel.lock();
         channel.trim_history(&mut state, now);
         let ends = if state.is_durable() { self.ends(name) } else { None };
-        let tail = state.tail().offset();
+        let ends = ends.filter(|ends| ends.epoch == channel.epoch);
+        let first = ends.map(|ends| channel.first_kept(&state, &ends));
+        let tail = state.tail();
+        let next = state.end().offset();
         drop(state);
-        let first = ends.filter(|ends| ends.epoch == channel.epoch).map(|ends| channel.first_kept(&ends));
-        let (history, part) = channel.history(first, query);
+        let (history, part) = channel.history(first, &tail, next, query);
+        let tail = tail.offset();
         let is_in_memory = part.first >= tail
             || match part.edge {
                 Edge::From(from) => from >= tail,

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 use rustc_hash::FxBuildHasher;
 
 use crate::agenda::{Agenda, Item};
@@ -37,6 +38,8 @@ pub(crate) struct Inner {
     pub(crate) counters: Counters,
     /// Whether no more messages are taken.
     pub(crate) is_closed: AtomicBool,
+    /// Sessions whose pages the ledger could not read for the moment.
+    pub(crate) waiting_for_ledger: Mutex<Vec<Weak<Link>>>,
     /// The time of the last tick, for what ends without being told the time.
     now: AtomicU64,
 }
@@ -57,6 +60,7 @@ impl Inner {
             agenda: Agenda::default(),
             counters: Counters::default(),
             is_closed: AtomicBool::new(false),
+            waiting_for_ledger: Mutex::default(),
             now: AtomicU64::new(0),
         })
     }
@@ -67,6 +71,7 @@ impl Inner {
         while let Some(item) = self.agenda.next(now) {
             self.look_at(item, now);
         }
+        self.poke_waiting();
     }
 
     /// The time of the last tick.

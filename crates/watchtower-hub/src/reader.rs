@@ -3,6 +3,7 @@
 //! Knows no driver and no limit: publishers ring, the session reads, and
 //! whoever falls behind is moved on by the channel.
 
+use std::collections::VecDeque;
 use std::hint;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -21,6 +22,10 @@ use crate::log::Place;
 use crate::ready::Ready;
 use crate::senders::Sender;
 use crate::subscription::Subscription;
+
+/// How many subscriptions of a session have a page from the ledger at a time: being
+/// read, or not handed out yet. The others wait.
+pub(crate) const PAGES_MAX: usize = 4;
 
 /// How many subscriptions are searched one by one, before an index is made.
 const UNINDEXED_MAX: usize = 8;
@@ -66,10 +71,14 @@ pub(crate) struct Reader {
     pub(crate) lagging: bool,
     pub(crate) closed: bool,
     pub(crate) closes_when_lagging: bool,
+    /// Whether some subscription waits for a page, and has not asked for it.
+    pub(crate) awaits_pages: bool,
     /// The subscriptions that have something to read, in turn; and keys of some
     /// that ended, or of those that have these keys now.
     pub(crate) ready: Ready,
     subscriptions: SmallVec<[Option<Subscription>; 1]>,
+    /// What is read from the ledger; `None` until something was.
+    pages: Option<Box<Pages>>,
     /// How many subscriptions ended with their keys in `ready`, since that was
     /// last tidied.
     ended_ready: usize,
@@ -78,6 +87,18 @@ pub(crate) struct Reader {
     index: Option<Box<FxHashMap<usize, u32>>>,
     /// The senders that this session owns.
     pub(crate) owned: FewMap<SenderId, Arc<Sender>>,
+}
+
+/// The pages from the ledger of a session's subscriptions.
+#[derive(Debug, Default)]
+struct Pages {
+    /// How many subscriptions have one. Invariant: at most [`PAGES_MAX`].
+    count: usize,
+    /// Those that wait for one, in turn; and keys of some that ended, or of those
+    /// that have these keys now.
+    waiting: VecDeque<u32>,
+    /// Whether the hub is to poke the session, since the ledger refused.
+    is_refused: bool,
 }
 
 /// How far a session is behind in all its channels.
@@ -233,6 +254,9 @@ impl Reader {
             return;
         };
         self.free.push(key);
+        if subscription.has_page {
+            self.has_one_page_less();
+        }
         if subscription.queued {
             // To look for each when many end would be a search for each.
             self.ended_ready += 1;
@@ -243,6 +267,61 @@ impl Reader {
         if let Some(index) = &mut self.index {
             index.remove(&address(&subscription.channel));
         }
+    }
+
+    /// Notes that a subscription has come to the end of its page, and waits for the
+    /// next, behind the others.
+    #[cold]
+    pub(crate) fn await_page(&mut self, key: u32) {
+        self.give_back_page(key);
+        if let Some(subscription) = self.get(key) {
+            subscription.await_page();
+            self.pages.get_or_insert_default().waiting.push_back(key);
+            self.awaits_pages = true;
+        }
+    }
+
+    /// Notes that a subscription has no page any more.
+    #[cold]
+    pub(crate) fn give_back_page(&mut self, key: u32) {
+        if let Some(subscription) = self.get(key)
+            && std::mem::take(&mut subscription.has_page)
+        {
+            self.has_one_page_less();
+        }
+    }
+
+    fn has_one_page_less(&mut self) {
+        if let Some(pages) = &mut self.pages {
+            pages.count -= 1;
+        }
+    }
+
+    /// The next subscription that may ask for its page, which it has then.
+    pub(crate) fn next_page(&mut self) -> Option<u32> {
+        while let Some(pages) = &mut self.pages
+            && pages.count < PAGES_MAX
+        {
+            let Some(key) = pages.waiting.pop_front() else {
+                self.awaits_pages = false;
+                break;
+            };
+            // It may have ended, or been put elsewhere meanwhile.
+            if let Some(subscription) = self.get(key)
+                && subscription.awaited_page().is_some()
+                && !std::mem::replace(&mut subscription.has_page, true)
+            {
+                self.pages.get_or_insert_default().count += 1;
+                return Some(key);
+            }
+        }
+        None
+    }
+
+    /// Notes that the ledger refused to read a page, or that the hub says so no
+    /// longer; whether that is new.
+    pub(crate) fn refused_page(&mut self, is_refused: bool) -> bool {
+        std::mem::replace(&mut self.pages.get_or_insert_default().is_refused, is_refused) != is_refused
     }
 
     /// Takes the keys of those that ended out of `ready`, and doubles.

@@ -235,24 +235,45 @@ impl Session {
         while let Some(key) = reader.ready.pop() {
             let Some(subscription) = reader.get(key) else { continue };
             match subscription.read(visit) {
-                Stop::AtEnd => subscription.queued = false,
+                Stop::AtEnd => {
+                    subscription.queued = false;
+                    if subscription.has_page {
+                        reader.give_back_page(key);
+                    }
+                }
                 Stop::Full => {
                     reader.ready.push(key);
+                    if reader.awaits_pages {
+                        self.turn_pages(&mut reader);
+                    }
                     return (Drained::More, poked);
                 }
-                Stop::AtPage => self.turn_page(&mut reader, key),
+                Stop::AtPage => {
+                    subscription.queued = false;
+                    reader.await_page(key);
+                }
             }
+        }
+        if reader.awaits_pages {
+            self.turn_pages(&mut reader);
         }
         (Drained::All, poked)
     }
 
-    /// Asks for the page that a subscription has come to.
+    /// Asks for the pages that subscriptions wait for.
     #[cold]
     #[inline(never)]
-    fn turn_page(&self, reader: &mut Reader, key: u32) {
-        let Some(subscription) = reader.get(key) else { return };
-        subscription.queued = false;
-        self.hub.ask_page(&self.link, key, subscription);
+    fn turn_pages(&self, reader: &mut Reader) {
+        while let Some(key) = reader.next_page() {
+            let Some(subscription) = reader.get(key) else { continue };
+            if !self.hub.ask_page(&self.link, key, subscription) {
+                reader.await_page(key);
+                if reader.refused_page(true) {
+                    self.hub.waiting_for_ledger.lock().push(Arc::downgrade(&self.link));
+                }
+                return;
+            }
+        }
     }
 
     /// Wakes `waker` from now on, as the last [drain](Self::drain) would have:

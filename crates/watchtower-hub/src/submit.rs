@@ -69,11 +69,13 @@ impl Inner {
         let mut reserved = Vec::with_capacity(targets.len());
         let mut messages = Vec::with_capacity(targets.len());
         let mut kept = Vec::with_capacity(targets.len());
-        for Target { channel, mut state, content } in targets {
+        let mut targets = targets.into_iter();
+        while let Some(Target { channel, mut state, content }) = targets.next() {
             let position = match self.reserve(channel, &mut state) {
                 Ok(position) => position,
                 Err(refused) => {
                     self.take_back(channel, &mut state);
+                    targets.for_each(|mut target| self.take_back(target.channel, &mut target.state));
                     return Err(self.give_back(reserved, refused));
                 }
             };
@@ -137,7 +139,11 @@ impl Inner {
         let Some(ledger) = &self.ledger else {
             return Err(NotKept::Failed("there is no data directory".into()));
         };
-        let offset = state.reserve(channel)?.map_or(0, |position| position.offset);
+        let position = self.reserve(channel, state).map_err(|refused| match refused {
+            Refused::NotKept { reason, .. } => reason,
+            refused => NotKept::Failed(refused.to_string().into()),
+        })?;
+        let offset = position.map_or(0, |position| position.offset);
         let message = channel.message(offset, draft, content);
         let kept = vec![message.detached_copy()];
         let (hub, channel) = (self.own.clone(), channel.clone());

@@ -26,8 +26,11 @@ pub(crate) struct Subscription {
     pub(crate) cursor: Option<Arc<Place>>,
     /// Whether its key is in `Reader::ready`.
     pub(crate) queued: bool,
-    /// While a page is being read from the ledger: what tells it from others.
+    /// While a page is being read from the ledger, or is to be: what tells it from
+    /// others.
     page: Option<Arc<PageMark>>,
+    /// Whether it has one of the pages that its session may have at a time.
+    pub(crate) has_page: bool,
     /// What is read a second time. `None` while it rests.
     again: Option<Box<Again>>,
     /// The senders that it delivers to, each from an offset on; none for a
@@ -91,6 +94,7 @@ impl Subscription {
             cursor: None,
             queued: false,
             page: None,
+            has_page: false,
             again: None,
             senders: FewMap::default(),
         }
@@ -129,10 +133,14 @@ impl Subscription {
         }
     }
 
-    /// Notes that the page from `next` on is asked for, and returns what tells it
-    /// from others.
-    pub(crate) fn ask_page(&mut self) -> Arc<PageMark> {
-        self.page.insert(Arc::new(PageMark)).clone()
+    /// Waits for the page from `next` on.
+    pub(crate) fn await_page(&mut self) {
+        self.page = Some(Arc::new(PageMark));
+    }
+
+    /// What tells the page that it waits for from others.
+    pub(crate) fn awaited_page(&self) -> Option<&Arc<PageMark>> {
+        self.page.as_ref()
     }
 
     /// Whether this page is the one that it waits for, which it does no longer.
@@ -221,7 +229,8 @@ impl Subscription {
         }
         let mut again = self.again.take().unwrap_or_default();
         again.until = until;
-        if from.offset() < cursor.offset() {
+        let is_before = from.offset() < cursor.offset();
+        if is_before {
             // The others are not to get again what lies between.
             again.late.for_each_value(|unread| *unread = cursor.offset().max(*unread));
             self.set.remove(self.slot);
@@ -229,22 +238,34 @@ impl Subscription {
         }
         again.late.insert(sender, from.offset());
         self.again = Some(again);
-        true
+        is_before
     }
 
-    /// Delivers to this sender no longer. Returns what it was not handed.
-    pub(crate) fn remove(&mut self, sender: SenderId, end: &Arc<Place>) -> Arc<Place> {
+    /// Delivers to this sender no longer. Returns what it was not handed, and where
+    /// the others read on, if that is elsewhere now. `end` is the end of the log, and
+    /// `place_at` where it is read from an offset on.
+    pub(crate) fn remove(
+        &mut self,
+        sender: SenderId,
+        end: &Arc<Place>,
+        place_at: impl Fn(u64) -> Arc<Place>,
+    ) -> (Arc<Place>, Option<Arc<Place>>) {
         let heard_from = self.senders.remove(sender).unwrap_or_default();
         let cursor = self.place(end);
-        let Some(again) = &mut self.again else { return Place::seek(&cursor, heard_from).clone() };
-        let unread = again.late.remove(sender).unwrap_or(heard_from.max(again.until));
-        let place = Place::seek(&cursor, unread).clone();
-        if again.late.is_empty() {
-            let first_unread = Place::seek(&cursor, again.until).clone();
-            self.again = None;
-            self.stop_at(&first_unread);
+        // A page may end before the offset.
+        let seek = |offset| match Place::seek(&cursor, offset) {
+            place if place.is_detached() && place.offset() < offset => place_at(offset),
+            place => place.clone(),
+        };
+        let Some(again) = &mut self.again else { return (seek(heard_from), None) };
+        let unread = seek(again.late.remove(sender).unwrap_or(heard_from.max(again.until)));
+        if !again.late.is_empty() {
+            return (unread, None);
         }
-        place
+        let first_unread = seek(again.until);
+        self.again = None;
+        self.stop_at(&first_unread);
+        (unread, Some(first_unread))
     }
 }
 

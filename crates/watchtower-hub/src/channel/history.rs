@@ -55,14 +55,17 @@ pub struct History {
 }
 
 impl Channel {
-    /// A page of what history keeps in memory at this moment
-    /// ([http: channels/history]). `first` is the first offset that is kept,
-    /// which in a durable log may be before those in memory.
-    pub(crate) fn history(&self, first: Option<u64>, page: &HistoryQuery) -> (History, Part) {
-        let state = self.lock();
-        let oldest = state.tail();
-        let next = state.end.offset();
-        drop(state);
+    /// A page of what history keeps in memory ([http: channels/history]): from
+    /// `oldest` to before the offset `next`. `first` is the first offset that is
+    /// kept, which in a durable log may be before those in memory.
+    pub(crate) fn history(
+        &self,
+        first: Option<u64>,
+        oldest: &Arc<Place>,
+        next: u64,
+        page: &HistoryQuery,
+    ) -> (History, Part) {
+        let oldest = oldest.clone();
         let first = first.unwrap_or(oldest.offset());
         let part = Part::of(page.span, self.epoch, first, next);
         let stretch = Stretch { epoch: self.epoch, oldest, first, next };

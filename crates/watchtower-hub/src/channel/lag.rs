@@ -133,7 +133,9 @@ impl Slot {
         let mut reader = self.link.reader.lock();
         let closes = reader.closes_when_lagging;
         let Some(subscription) = reader.get(self.key) else { return };
-        if subscription.next.max(self.woken_at) >= oldest {
+        // Who reads from the ledger is not behind by what is in memory.
+        let reads_ledger = subscription.awaited_page().is_some();
+        if reads_ledger || subscription.next.max(self.woken_at) >= oldest {
             return;
         }
         let rung = self.link.bell.take_back(|ring| ring.key == self.key).pop();

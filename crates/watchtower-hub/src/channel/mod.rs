@@ -345,7 +345,7 @@ impl Channel {
             return (state.end.clone(), true);
         }
         if let Some(ends) = ends {
-            let first = self.first_kept(ends);
+            let first = self.first_kept(state, ends);
             let is_kept = first <= wanted && wanted < state.end.offset();
             return (state.place_at(if is_kept { wanted } else { first }), is_kept);
         }
@@ -367,8 +367,10 @@ impl Channel {
 impl Channel {
     /// The first message of a durable log that is still to be shown, though more
     /// may be there.
-    pub(crate) fn first_kept(&self, ends: &Ends) -> u64 {
-        ends.first.max(ends.next.saturating_sub(self.history.messages_max))
+    pub(crate) fn first_kept(&self, state: &State, ends: &Ends) -> u64 {
+        // The ledger may have more than was put into the chain by now.
+        let next = state.end.offset();
+        ends.first.max(next.saturating_sub(self.history.messages_max)).min(next)
     }
 
     /// Since when messages of a durable log are still to be shown.

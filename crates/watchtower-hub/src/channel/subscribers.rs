@@ -96,7 +96,7 @@ impl State {
     /// Has a session read on that was put back.
     fn put_back(&mut self, slot: u32, to: &Arc<Place>) {
         let Some(Some(slot)) = self.slots.get_mut(slot as usize) else { return };
-        slot.woken_at = slot.woken_at.min(woken_at(to));
+        slot.woken_at = if to.is_detached() { u64::MAX } else { slot.woken_at.min(to.offset()) };
         slot.link.bell.ring(Ring { key: slot.key, start: to.clone() });
     }
 
@@ -170,12 +170,15 @@ impl State {
         // would be taken for one of the subscription that gets its key next.
         reader.hear(&link.bell, None);
         let Some(subscription) = reader.get(key) else { return self.end.clone() };
-        let unread = match sender {
-            Some(sender) => subscription.remove(sender, &self.end),
-            None => self.end.clone(),
+        let (unread, moved_to) = match sender {
+            Some(sender) => subscription.remove(sender, &self.end, |offset| self.place_at(offset)),
+            None => (self.end.clone(), None),
         };
         if !subscription.has_senders() {
             reader.remove(key);
+            if reader.awaits_pages {
+                link.bell.poke();
+            }
             drop(reader);
             self.sets[(slot / SLOTS_PER_SET) as usize].remove(slot);
             self.slots[slot as usize] = None;
@@ -184,6 +187,12 @@ impl State {
                 self.trail.take_if(|trail| trail.remove_reader());
             }
             counters.subscriptions.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
+        } else if let Some(place) = moved_to {
+            drop(reader);
+            if let Some(Some(slot)) = self.slots.get_mut(slot as usize) {
+                slot.woken_at = woken_at(&place);
+            }
+            link.bell.ring(Ring { key, start: place });
         }
         unread
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use watchtower_hub::{
     ChannelRule, Content, Drained, Epoch, History, HistoryQuery, Hub, Limits, NotRead, Position, Publish,
-    Settings, Span, Start, Timestamp, WhenLagging,
+    SenderId, Settings, Span, Start, Timestamp, WhenLagging,
 };
 
 use crate::paging::offsets;
@@ -244,6 +244,125 @@ fn a_page_that_comes_for_a_subscription_that_is_over_is_not_handed_out() {
     client.session.unsubscribe(sender, &five(), NOW);
     subscribe(Start::After(Position { offset: 8, ..start }));
     assert_eq!(read_all(&shelf, &client), expected(9..=10));
+}
+
+/// Whoever is at the end of the log, and whoever came to the same session from far behind.
+fn with_late(hub: &Hub, start: Position) -> (Client, SenderId, SenderId) {
+    let (client, other) = (Client::new(hub), Client::new(hub));
+    let (a, b) = (client.session.register(NOW).unwrap(), other.session.register(NOW).unwrap());
+    client.session.join(a, &five(), NOW).unwrap();
+    assert!(other.session.follow(b, &five(), Start::After(start), NOW).unwrap().recovered);
+    other.read();
+    client.session.attach(b, NOW).unwrap();
+    client.read();
+    (client, a, b)
+}
+
+#[test]
+fn who_leaves_amid_a_page_takes_nothing_from_the_others_and_gives_them_nothing_twice() {
+    for pages in 0..3 {
+        let (shelf, hub, start) = kept(600);
+        let (client, _, b) = with_late(&hub, start);
+        for _ in 0..pages {
+            while shelf.reads() > 0 {
+                shelf.read();
+            }
+            assert_eq!(client.read(), "", "all of it was for everyone, and is behind the others");
+        }
+        hub.leave(b, &five(), NOW).unwrap();
+        hub.publish(&five(), Publish::new(Content::text("601")), NOW).unwrap();
+        shelf.keep();
+        assert_eq!(read_all(&shelf, &client), expected([601]), "after {pages} pages");
+    }
+}
+
+#[test]
+fn who_moves_on_amid_a_page_of_another_is_not_handed_that_again() {
+    let (shelf, hub, start) = kept(600);
+    let (client, a, _) = with_late(&hub, start);
+    shelf.read();
+    let third = Client::new(&hub);
+    third.session.attach(a, NOW).unwrap();
+    hub.publish(&five(), Publish::new(Content::text("601")), NOW).unwrap();
+    shelf.keep();
+    assert_eq!(read_all(&shelf, &third), expected([601]));
+    assert_eq!(read_all(&shelf, &client).matches(';').count(), 601 - 600);
+}
+
+#[test]
+fn who_reads_again_from_disk_for_another_is_not_lagging() {
+    let limits = Limits { lag_bytes: 10_000, lag_messages: 20, ..Limits::default() };
+    let (shelf, _, start) = kept(300);
+    let hub = durable(&shelf, limits);
+    let (client, ..) = with_late(&hub, start);
+    for number in 301..=400 {
+        hub.publish(&five(), Publish::new(Content::text(number.to_string())), NOW).unwrap();
+        shelf.keep();
+    }
+    assert!(!client.session.is_lagging());
+    assert_eq!(read_all(&shelf, &client), expected(301..=400));
+    assert_eq!(hub.counts().lagging_skipped, 0);
+}
+
+#[test]
+fn a_page_that_the_ledger_has_no_time_for_is_asked_for_again() {
+    let (shelf, hub, start) = kept(10);
+    let (client, _) = follow(&hub, start);
+    shelf.refuse_reads_at_once(Some(NotRead::Behind));
+    for _ in 0..3 {
+        assert_eq!((client.read().as_str(), shelf.reads()), ("", 0));
+    }
+    shelf.refuse_reads_at_once(None);
+    client.wakes();
+    hub.tick(later(1));
+    assert_eq!(client.wakes(), 1);
+    assert_eq!(read_all(&shelf, &client), expected(1..=10));
+}
+
+#[test]
+fn a_session_has_a_few_pages_at_a_time_and_every_channel_has_its_turn() {
+    const CHANNELS: u32 = 10;
+    let shelf = Shelf::default();
+    let hub = durable(&shelf, Limits::default());
+    for number in 1..=600u32 {
+        let message = Publish::new(Content::text(number.to_string()));
+        let channels: Vec<_> = (1..=CHANNELS).map(Into::into).collect();
+        hub.publish_all(&channels, message, NOW).unwrap();
+        shelf.keep();
+    }
+    let hub = durable(&shelf, Limits::default());
+    let client = Client::new(&hub);
+    let sender = client.session.register(NOW).unwrap();
+    let start = |channel: u32| {
+        let epoch = hub.epoch(&channel.into()).expect("it has a log");
+        Start::After(Position { epoch, offset: 0 })
+    };
+    for channel in 1..=CHANNELS {
+        client.session.join(sender, &channel.into(), NOW).unwrap();
+        client.session.follow(sender, &channel.into(), start(channel), NOW).unwrap();
+    }
+    assert_eq!((client.read().as_str(), shelf.reads()), ("", 4));
+    // Who takes nothing has no more than these, and the others go on when they end.
+    while shelf.reads() > 0 {
+        shelf.read();
+    }
+    client.wakes();
+    for channel in 1..=4u32 {
+        hub.leave(sender, &channel.into(), NOW).unwrap();
+    }
+    assert!(client.wakes() > 0);
+    let mut read = client.read();
+    while shelf.reads() > 0 {
+        assert!(shelf.reads() <= 4);
+        shelf.read();
+        read += &client.read();
+    }
+    for channel in 5..=CHANNELS {
+        let all: Vec<_> = (1..=600).map(|number| format!("{channel}/{number}={number}")).collect();
+        let name = format!("{channel}/");
+        let here: Vec<_> = read.split_terminator(';').filter(|message| message.starts_with(&name)).collect();
+        assert_eq!(here, all);
+    }
 }
 
 /// A page of history, whatever has to be read for it.

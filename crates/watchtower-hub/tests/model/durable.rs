@@ -195,6 +195,26 @@ fn there_are_no_more_logs_than_there_may_be_channels_however_many_come_and_go() 
 }
 
 #[test]
+fn who_joins_and_leaves_begins_no_more_logs_than_there_may_be() {
+    let shelf = Shelf::default();
+    let rule = ChannelRule { durable: true, presence_events: true, ..ChannelRule::default() };
+    let limits = Limits { channels_max: 2, ..Limits::default() };
+    let hub =
+        crate::support::kept_by(&shelf, Settings { limits, channels: vec![rule], ..Settings::default() });
+    let sender = hub.register(NOW).unwrap();
+    for turn in 0..4u32 {
+        let now = later(u64::from(turn) * 400);
+        hub.join(sender, &[turn.into()], now).unwrap();
+        hub.leave(sender, &turn.into(), now).unwrap();
+        shelf.keep_all();
+        hub.tick(now.after(std::time::Duration::from_secs(200)));
+        shelf.keep_all();
+    }
+    assert_eq!(watchtower_hub::Ledger::logs(&shelf), 2);
+    assert!(hub.counts().presence_left_out > 0);
+}
+
+#[test]
 fn a_channel_that_was_made_for_a_message_that_is_not_kept_is_not_there() {
     let shelf = Shelf::default();
     let hub = durable(&shelf, Limits::default());

@@ -21,6 +21,7 @@ struct State {
     appends: VecDeque<(Vec<Message>, Appended)>,
     reads: VecDeque<(ChannelName, u64, ReadLimit, WasRead)>,
     refuses: Option<NotKept>,
+    refuses_reads: Option<NotRead>,
     longest: usize,
 }
 
@@ -45,6 +46,11 @@ impl Shelf {
     /// From now on everything that is submitted is refused at once.
     pub(crate) fn refuse_at_once(&self, reason: Option<NotKept>) {
         self.lock().refuses = reason;
+    }
+
+    /// From now on every request for a page is refused at once.
+    pub(crate) fn refuse_reads_at_once(&self, reason: Option<NotRead>) {
+        self.lock().refuses_reads = reason;
     }
 
     /// How many submissions wait to be answered.
@@ -177,7 +183,11 @@ impl Ledger for Shelf {
     }
 
     fn read(&self, channel: &ChannelName, from: u64, limit: ReadLimit, done: WasRead) -> Result<(), NotRead> {
-        self.lock().reads.push_back((channel.clone(), from, limit, done));
+        let mut state = self.lock();
+        if let Some(reason) = &state.refuses_reads {
+            return Err(reason.clone());
+        }
+        state.reads.push_back((channel.clone(), from, limit, done));
         Ok(())
     }
 
