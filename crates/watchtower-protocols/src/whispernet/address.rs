@@ -65,7 +65,8 @@ fn reach(ip: IpAddr) -> Reach {
 /// Whether somebody at `source` may make a node dial `named`. What is nearer
 /// to the node than `source` is no address that `source` could have reached,
 /// and dialling it would lend a stranger the node's place in the network: the
-/// services of its machine, or of its LAN.
+/// services of its machine, or of its LAN. A peer that passes on what others say
+/// lends them its own place: see `Node::may_hear_of`.
 pub(super) fn may_name(source: IpAddr, named: SocketAddr) -> bool {
     reach(named.ip()) >= reach(source)
 }

@@ -113,9 +113,14 @@ impl Backlog {
         self.young(now).any(|kept| kept.origin == Some(origin))
     }
 
-    /// What a peer is sent, the eldest first.
-    pub(super) fn for_peer(&self, peer: SocketAddr, now: Timestamp) -> impl Iterator<Item = &Bytes> {
-        self.young(now).filter(move |kept| kept.origin != Some(peer)).map(|kept| &kept.object)
+    /// What a peer is sent, and the peer that each is from, the eldest first.
+    pub(super) fn for_peer(
+        &self,
+        peer: SocketAddr,
+        now: Timestamp,
+    ) -> impl Iterator<Item = (Option<SocketAddr>, &Bytes)> {
+        let others = self.young(now).filter(move |kept| kept.origin != Some(peer));
+        others.map(|kept| (kept.origin, &kept.object))
     }
 
     fn young(&self, now: Timestamp) -> impl Iterator<Item = &Kept> {
@@ -140,7 +145,7 @@ mod tests {
 
     #[track_caller]
     fn check(backlog: &Backlog, now: Timestamp, expected: &[&str]) {
-        assert_eq!(backlog.for_peer(peer(1), now).collect::<Vec<_>>(), expected);
+        assert_eq!(backlog.for_peer(peer(1), now).map(|(_, object)| object).collect::<Vec<_>>(), expected);
     }
 
     /// [whispernet: 11]

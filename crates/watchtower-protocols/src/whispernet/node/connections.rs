@@ -93,8 +93,10 @@ impl Node {
         }
         // [whispernet: 11]
         if self.gets_backlog(addr) {
-            let backlog = self.backlog.for_peer(addr, now).cloned();
-            self.actions.extend(backlog.map(|object| Action::Send { connection, object }));
+            let backlog = self.backlog.for_peer(addr, now);
+            let backlog = backlog.filter(|(origin, _)| self.may_hear_of(addr, *origin));
+            let sends = backlog.map(|(_, object)| Action::Send { connection, object: object.clone() });
+            self.actions.extend(sends.collect::<Vec<_>>());
         }
         self.routed_connected(addr, now);
         self.tick(now);

@@ -49,6 +49,10 @@ impl Node {
     }
 
     fn send_routed(&mut self, to: SocketAddr, object: Bytes, now: Timestamp) {
+        let origin = || Message::parse(&object).ok()??.addr.as_deref().and_then(parse_addr);
+        if to.ip().is_loopback() && !self.may_hear_of(to, origin()) {
+            return;
+        }
         if let Some(outgoing) = self.outgoing.iter().find(|outgoing| outgoing.addr == to) {
             return self.actions.push_back(Action::Send { connection: outgoing.connection, object });
         }

@@ -121,6 +121,37 @@ fn a_stranger_makes_no_node_dial_its_own_machine() {
     assert_eq!(bench.node.counts().not_dialled, 4);
 }
 
+/// They would take it from a peer on their own machine.
+#[test]
+fn what_a_stranger_says_of_the_machine_is_not_passed_on_to_peers_on_it() {
+    let mut bench = Bench::new(options());
+    let (near, far) = (addr("127.0.0.1:4000"), peer(9));
+    let [to_near, to_far] = [near, far].map(|to| bench.dial(to));
+    let stranger = bench.accept(peer(1));
+    let neighbour = bench.accept(near);
+    let service = addr("127.0.0.1:6379");
+    let sent = |actions: &[Action]| -> Vec<ConnectionId> {
+        let to = |action: &Action| match action {
+            Action::Send { connection, .. } => Some(*connection),
+            _ => None,
+        };
+        actions.iter().filter_map(to).collect()
+    };
+    assert_eq!(sent(&bench.receive(stranger, plain("1", service, "lie"))), [to_far]);
+    assert_eq!(sent(&bench.receive(stranger, plain("2", peer(1), "true"))), [to_near, to_far]);
+    // A peer that the node knows may be heard of, and so may one that is near itself.
+    assert_eq!(sent(&bench.receive(neighbour, plain("3", near, "I"))), [to_far]);
+    assert_eq!(sent(&bench.receive(neighbour, plain("4", service, "another"))), [to_near, to_far]);
+    // Nor does one that comes later hear of the lie.
+    let mut late = Bench::new(options());
+    let stranger = late.accept(peer(1));
+    late.receive(stranger, plain("1", service, "lie"));
+    late.node.connect(near, Keep::WhileReachable, NOW);
+    late.actions();
+    late.succeed(near);
+    assert_eq!(sent(&late.actions()), []);
+}
+
 /// [whispernet: messages]
 #[test]
 fn a_peer_that_cannot_be_reached_is_retried_with_backoff_and_then_forgotten() {
