@@ -82,7 +82,7 @@ impl ErrorCode {
             Self::TooLarge => ("too large", "content above the limit", true),
             Self::Refused => (
                 "refused",
-                "registration is closed, the secret is wrong, a limit is reached or the channel is not allowed",
+                "registration is closed, the secret is wrong, a limit is reached, the channel is not allowed or the disk took nothing",
                 false,
             ),
             Self::ReceiverNotJoined => (
