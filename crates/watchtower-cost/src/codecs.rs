@@ -10,7 +10,7 @@ use watchtower_protocols::websocket::{Client as WebSocketClient, Endpoint, Handl
 use watchtower_protocols::webtalk;
 use watchtower_protocols::whispernet::{self, ObjectReader};
 
-use crate::scene::{CHANNEL, Client, NOW, Protocol, content, hub, text_frame, websocket_client};
+use crate::scene::{CHANNEL, Client, NOW, Protocol, content, hub, text, text_frame, websocket_client};
 use crate::{Case, Work};
 
 /// How many messages one run reads or writes.
@@ -33,10 +33,6 @@ pub fn codec_cases() -> Vec<Case> {
         case("decode/webtalk", "command", || Box::new(Shouts(shouts()))),
         case("decode/whispernet", "object", || Box::new(Objects(objects()))),
     ]
-}
-
-fn text() -> String {
-    String::from_utf8(content()).expect("letters")
 }
 
 /// Makes the frame of new messages.

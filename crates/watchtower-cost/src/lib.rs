@@ -8,10 +8,12 @@
 
 mod codecs;
 mod fanout;
+mod relay;
 mod scene;
 
 pub use codecs::codec_cases;
 pub use fanout::fanout_cases;
+pub use relay::relay_cases;
 
 /// Work that can be done again and again, each time alike.
 pub trait Work {
@@ -38,7 +40,7 @@ pub struct Case {
 /// All cases.
 #[must_use]
 pub fn cases() -> Vec<Case> {
-    [fanout_cases(), codec_cases()].concat()
+    [fanout_cases(), relay_cases(), codec_cases()].concat()
 }
 
 impl Case {

@@ -52,6 +52,11 @@ pub(crate) fn content() -> Vec<u8> {
     (b'a'..=b'z').cycle().take(CONTENT_BYTES).collect()
 }
 
+/// The same as text.
+pub(crate) fn text() -> String {
+    String::from_utf8(content()).expect("letters")
+}
+
 /// A client, as its driver holds it.
 pub(crate) type Client = Box<dyn StreamSession>;
 

@@ -28,14 +28,16 @@ const OF_EACH: &[(&str, u64)] = &[
     ("decode/whispernet", 1),
 ];
 
-/// How often a thousand deliveries do together: the first makes the frame that all share, unless
-/// the publisher has made it.
+/// How often a run does as a whole. A thousand deliveries: the first makes the frame that all share,
+/// unless the publisher has made it.
 const OF_A_RUN: &[(&str, u64)] = &[
     ("deliver/packets", 0),
     ("deliver/ndjson", 3),
     ("deliver/sse", 3),
     ("deliver/webrocket", 3),
     ("deliver/burst-of-64", 0),
+    // Six for each of 64 messages, however many peers there are, and room for what is kept of all.
+    ("relay/whispernet-to-50", 6 * 64 + 9),
 ];
 
 #[test]

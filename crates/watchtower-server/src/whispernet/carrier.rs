@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use parking_lot::Mutex;
-use tokio::task::consume_budget;
+use tokio::task::{consume_budget, unconstrained};
 use tokio::time::timeout;
 use watchtower_hub::{
     ChannelName, Content, Hub, Message, PRESENCE_EVENT, Position, Publish, Refused, SenderId,
@@ -90,7 +90,9 @@ impl Carrier {
     pub(super) fn say_the_rest(&self, subscriber: &mut Subscriber, unsaid: Option<Message>) {
         let next = || subscriber.next().now_or_never();
         for message in unsaid.into_iter().chain(std::iter::from_fn(next)).take(REST_MAX) {
-            if self.say(&message).now_or_never().is_none() {
+            // A task that has done much is made to wait, for others to have their turn: this is
+            // not somebody whom it waits for.
+            if unconstrained(self.say(&message)).now_or_never().is_none() {
                 self.counts.unsaid("ended");
             }
         }
@@ -249,5 +251,32 @@ fn log(notice: &Notice) {
             tracing::warn!(%addr, "no peer of the whispernet can connect to this server, so it hears nothing");
         }
         Notice::Pinned { .. } => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use watchtower_hub::Settings;
+    use watchtower_whisper::Options;
+
+    use super::*;
+    use crate::clock::SystemEntropy;
+
+    #[tokio::test]
+    async fn at_the_end_all_the_rest_is_said_however_much_it_is() {
+        const REST: u64 = 500;
+        let hub = Hub::new(Settings::default(), Box::new(SystemEntropy));
+        let channel = ChannelName::parse("5").expect("a name");
+        let listen = ([127, 0, 0, 1], 0).into();
+        let peer = Peer::start(Options { listen, ..Options::default() }).await.expect("a free port");
+        let mut subscriber =
+            Subscriber::open(&hub, PROTOCOL, std::slice::from_ref(&channel)).expect("below the limits");
+        let carrier = Carrier::new(hub.clone(), channel.clone(), peer.clone(), "north", Counts::default());
+        for number in 0..REST {
+            let message = Publish::new(Content::text(number.to_string()));
+            hub.publish(&channel, message, clock::now()).expect("it is taken");
+        }
+        carrier.say_the_rest(&mut subscriber, None);
+        assert_eq!(peer.counts().await.originated, REST);
     }
 }

@@ -17,7 +17,7 @@ use super::webtalk::{Link, User, WEBTALK};
 pub(crate) struct Content {
     pub(crate) bytes: &'static [u8],
     /// The value of `message`, and `encoding` behind it where there is one.
-    json: &'static str,
+    pub(crate) json: &'static str,
 }
 
 impl Content {

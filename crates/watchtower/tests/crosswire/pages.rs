@@ -10,7 +10,7 @@ use super::websockets::{By, Page};
 use super::webtalk::{Link, WEBTALK, id};
 
 /// A file that a document shows, for this server.
-fn shown(document: &str, file: &str, server: &Server) -> String {
+pub(crate) fn shown(document: &str, file: &str, server: &Server) -> String {
     let path = format!("{}/../../docs/{document}", env!("CARGO_MANIFEST_DIR"));
     let text = fs::read_to_string(path).unwrap();
     let (_, after) = text.split_once(&format!("\n```html {file}\n")).expect("the document shows it");

@@ -1,6 +1,9 @@
 //! Servers that are peers of the whispernet, a small peer as others write it, and what they hear of
 //! one another.
 
+mod browsers;
+mod options;
+
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::Stdio;
@@ -25,13 +28,17 @@ struct Gopher {
 }
 
 impl Gopher {
-    /// Connects both ways: it says that it is there, and is dialled.
+    /// Connects both ways: it says that it is there, and is dialled. What is published from now on
+    /// it is sent as it comes, and not as a backlog.
     fn meet(server: &Server) -> Gopher {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = listener.local_addr().unwrap();
+        let peers = || server.metric("watchtower_whispernet_peers").unwrap();
+        let before = peers();
         let mut to_server = TcpStream::connect(server.listener("whispernet")).unwrap();
         to_server.write_all(hello(addr).as_bytes()).unwrap();
         let (from_server, _) = listener.accept().unwrap();
+        until("connected", || peers() > before);
         from_server.set_read_timeout(Some(PATIENCE)).unwrap();
         let objects = Deserializer::from_reader(from_server).into_iter().map(|object| {
             let object: Value = object.unwrap();
@@ -73,9 +80,13 @@ fn hello(addr: SocketAddr) -> String {
 fn start(peers: &[&Server]) -> Server {
     let peers: Vec<String> =
         peers.iter().map(|peer| format!("\"{}\"", peer.listener("whispernet"))).collect();
-    let peers = format!("whispernet.peers=[{}]", peers.join(", "));
-    let settings = ["whispernet.listen=127.0.0.1:0", "whispernet.channel=5", &peers];
-    Server::start(&settings.map(|setting| ["--set", setting]).concat())
+    start_with(&["--set", &format!("whispernet.peers=[{}]", peers.join(", "))])
+}
+
+/// A server whose channel 5 is the room.
+fn start_with(options: &[&str]) -> Server {
+    let room = ["--set", "whispernet.listen=127.0.0.1:0", "--set", "whispernet.channel=5"];
+    Server::start(&[&room, options].concat())
 }
 
 fn line(stream: &mut Stream) -> Value {
@@ -282,9 +293,7 @@ fn what_was_published_before_the_end_is_still_said() {
 fn what_is_published_faster_than_peers_may_be_sent_is_bounded_and_counted() {
     const MESSAGES: u32 = 15_000;
     const AT_A_TIME: u32 = 100;
-    let limit = ["--set", "limits.lag_messages=1000"];
-    let room = ["--set", "whispernet.listen=127.0.0.1:0", "--set", "whispernet.channel=5"];
-    let server = Server::start(&[limit, [room[0], room[1]], [room[2], room[3]]].concat());
+    let server = start_with(&["--set", "limits.lag_messages=1000"]);
     let mut device = Packets::tcp(&server, &[5]);
     let mut gopher = Gopher::meet(&server);
     device.expect(&delivered(0, 5, false, b"hello"));
