@@ -132,9 +132,7 @@ async fn who_wants_tls_has_taken_nothing_without_it() {
     connected(&goldy, 1).await;
     goldy.say("hello").await.unwrap();
     assert!(goldy.flush(SOON).await);
-    let begin = std::time::Instant::now();
     assert!(goldy.shut_down().await);
-    assert!(begin.elapsed() < SOON);
 }
 
 #[tokio::test]
