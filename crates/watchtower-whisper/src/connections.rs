@@ -6,6 +6,7 @@
 
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use watchtower_protocols::whispernet::ConnectionId;
 
 use crate::driver::{Closed, Driver};
+use crate::link::{self, Link};
 use crate::names;
 use crate::outbox::Outbox;
 use crate::pace::Pace;
@@ -32,9 +34,6 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// How much is read at a time.
 const INPUT_BYTES: usize = 16 << 10;
-
-/// How much a peer may send on a connection on which it has nothing to say.
-const UNASKED_BYTES_MAX: usize = 1 << 20;
 
 /// When a peer that says nothing is asked whether it is there.
 const KEEPALIVE: TcpKeepalive =
@@ -72,7 +71,7 @@ fn take(driver: &Arc<Driver>, stream: TcpStream, remote: SocketAddr, local: Sock
 /// Reads until either side ends.
 async fn receive(driver: Arc<Driver>, stream: TcpStream, connection: ConnectionId, closed: Closed) {
     let read = async {
-        let mut stream = match timeout(HANDSHAKE_TIMEOUT, link(&driver, stream)).await {
+        let mut stream = match timeout(HANDSHAKE_TIMEOUT, input(&driver, stream)).await {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => return driver.refused(connection, &error.to_string()),
             Err(_) => return driver.refused(connection, "the TLS handshake takes too long"),
@@ -91,12 +90,8 @@ async fn receive(driver: Arc<Driver>, stream: TcpStream, connection: ConnectionI
     }
 }
 
-/// A connection, within TLS or not.
-trait Link: AsyncRead + AsyncWrite + Send + Unpin {}
-
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Link for T {}
-
-async fn link(driver: &Driver, stream: TcpStream) -> io::Result<Box<dyn Link>> {
+/// What comes on a connection, within TLS or not.
+async fn input(driver: &Driver, stream: TcpStream) -> io::Result<Box<dyn AsyncRead + Send + Unpin>> {
     Ok(match &driver.tls {
         Some(tls) => Box::new(tls.current().accept(stream).await?),
         None => Box::new(stream),
@@ -124,14 +119,35 @@ pub(crate) async fn dial(driver: Arc<Driver>, addr: SocketAddr) {
         Some((connection, state.open(connection, addr, Some(outbox.clone()))?))
     });
     let Some((connection, closed)) = opened else { return };
-    let (input, output) = tokio::io::split(stream);
     let pace = Pace::new(driver.flood, Instant::now());
     tokio::select! {
-        _ = write(&outbox, pace, output) => {}
-        () = discard(input) => {}
-        _ = closed => return,
+        hang_up = talk(&outbox, pace, stream) => driver.hung_up(connection, addr, &hang_up),
+        _ = closed => {}
     }
-    driver.closed(connection);
+}
+
+/// The other side ended a connection that was dialled.
+pub(crate) struct HangUp {
+    /// How long the connection was there.
+    pub(crate) lasted: Duration,
+    /// Whether all was read that was written.
+    pub(crate) took_all: bool,
+}
+
+/// Writes until the other side ends, which it does too when nothing is to come
+/// any more.
+async fn talk(outbox: &Outbox, pace: Pace, stream: Box<dyn Link>) -> HangUp {
+    let begin = Instant::now();
+    let (mut input, mut output) = tokio::io::split(stream);
+    let is_orderly = {
+        let mut ended = pin!(link::discard(&mut input));
+        tokio::select! {
+            is_orderly = &mut ended => is_orderly,
+            written = write(outbox, pace, &mut output) => written.is_ok() && ended.await,
+        }
+    };
+    let lasted = begin.elapsed();
+    HangUp { lasted, took_all: is_orderly && link::took_all(input.unsplit(output)).await }
 }
 
 /// A connection that was dialled.
@@ -223,16 +239,4 @@ async fn write_all(output: &mut (impl AsyncWrite + Unpin), objects: &[Bytes]) ->
         IoSlice::advance_slices(&mut slices, written);
     }
     output.flush().await
-}
-
-/// Reads what nobody asked for, to see the end of the connection.
-async fn discard(mut input: impl AsyncRead + Unpin) {
-    let mut ignored = [0; 512];
-    let mut bytes = 0;
-    while let Ok(length) = input.read(&mut ignored).await
-        && length > 0
-        && bytes <= UNASKED_BYTES_MAX
-    {
-        bytes += length;
-    }
 }

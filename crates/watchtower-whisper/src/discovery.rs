@@ -44,11 +44,18 @@ pub(crate) fn open(port: u16) -> io::Result<UdpSocket> {
     UdpSocket::from_std(socket.into())
 }
 
-/// Announces and hears. `events` are those from the start on.
-pub(crate) async fn run(driver: Arc<Driver>, socket: UdpSocket, port: u16, mut events: Events) {
+/// Announces and hears. `is_local`: the peer is meant to be for this machine
+/// alone. `events` are those from the start on.
+pub(crate) async fn run(
+    driver: Arc<Driver>,
+    socket: UdpSocket,
+    port: u16,
+    is_local: bool,
+    mut events: Events,
+) {
     let announced = driver.look(|state| state.node.address());
-    let mut discovery =
-        Discovery { driver, socket, announced, port, is_told: false, hearing: Hearing::new() };
+    let (is_told, hearing) = (false, Hearing::new());
+    let mut discovery = Discovery { driver, socket, announced, port, is_local, is_told, hearing };
     let mut minutes = interval_at(Instant::now(), ANNOUNCE_INTERVAL);
     let mut last = None;
     loop {
@@ -87,6 +94,8 @@ struct Discovery {
     socket: UdpSocket,
     announced: SocketAddr,
     port: u16,
+    /// Whether it is meant to be for this machine alone.
+    is_local: bool,
     /// Whether the user knows that there is nobody to announce to.
     is_told: bool,
     hearing: Hearing,
@@ -100,8 +109,8 @@ impl Discovery {
         let mut is_heard = false;
         for broadcast in local::broadcasts(self.announced.ip()) {
             match self.socket.send_to(announcement.as_bytes(), (broadcast, self.port)).await {
-                // This machine alone is no network.
-                Ok(_) => is_heard |= !broadcast.is_loopback() || self.announced.ip().is_loopback(),
+                // This machine alone is no network, unless none is wanted.
+                Ok(_) => is_heard |= !broadcast.is_loopback() || self.is_local,
                 Err(error) => result = Err(error),
             }
         }

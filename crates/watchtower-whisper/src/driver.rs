@@ -18,17 +18,19 @@ use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{Instant, sleep, timeout_at};
 use watchtower_hub::Timestamp;
 use watchtower_protocols::whispernet::{
-    Action, BacklogLimits, CloseReason, ConnectionId, FloodLimits, GREETING, Keep, Last, Node, Notice,
+    Action, BacklogLimits, CloseReason, ConnectionId, FloodLimits, GREETING, Keep, Last, Node, Notice, Part,
     PublicKey, Said, Shown, Unsaid,
 };
 
+use crate::clock;
+use crate::connections::{self, HangUp};
 use crate::downloads::Downloads;
 use crate::event::{Event, Events, Watchers, shown_bytes};
 use crate::keys::Pins;
+use crate::named::Named;
 use crate::outbox::{Full, Outbox};
 use crate::tls::Tls;
 use crate::uploads::Uploads;
-use crate::{clock, connections};
 
 /// For how long what is said waits for a peer that takes little. After that the
 /// peer is disconnected.
@@ -82,14 +84,9 @@ pub(crate) struct State {
     recent: Last<Arc<Shown>>,
     deadline: Option<Timestamp>,
     warned: Option<Timestamp>,
+    /// Whether a peer that hung up had taken what was said last.
+    is_taken: bool,
     is_ending: bool,
-}
-
-/// A peer that the user named.
-struct Named {
-    name: String,
-    /// Whether the user knows that it cannot be reached.
-    is_told: bool,
 }
 
 /// A connection that is open as long as this exists.
@@ -125,6 +122,7 @@ impl Driver {
             recent: Last::new(limits.backlog),
             deadline: None,
             warned: None,
+            is_taken: false,
             is_ending: false,
         };
         for (nick, key) in state.pins.iter() {
@@ -228,6 +226,12 @@ impl Driver {
         self.progress.notify_waiters();
     }
 
+    /// The other side ended a connection that was dialled.
+    pub(crate) fn hung_up(self: &Arc<Self>, connection: ConnectionId, addr: SocketAddr, hang_up: &HangUp) {
+        self.update(|state, _| state.hung_up(connection, addr, hang_up));
+        self.closed(connection);
+    }
+
     /// A connection from another peer comes to nothing.
     pub(crate) fn refused(&self, connection: ConnectionId, reason: &str) {
         self.look(|state| {
@@ -299,11 +303,11 @@ impl Driver {
         });
     }
 
-    /// Waits until all is written and somebody is there to have got it.
+    /// Waits until all is written and somebody is there to have got it, or was.
     pub(crate) async fn flush(&self, within: Duration) -> bool {
         let is_written = |state: &mut State| {
             self.uploads.are_over()
-                && state.outboxes().next().is_some()
+                && (state.is_taken || state.outboxes().next().is_some())
                 && state.outboxes().all(|outbox| outbox.is_empty())
         };
         self.wait_until(Instant::now() + within, is_written).await
@@ -339,15 +343,18 @@ impl Driver {
         }
     }
 
-    /// Ends every connection, after what was said is written or a while has
-    /// passed.
-    pub(crate) async fn shut_down(&self) {
+    /// Ends every connection, after what was said is taken or a while has
+    /// passed. Whether a peer has it, as far as is known.
+    pub(crate) async fn shut_down(&self) -> bool {
         self.look(|state| {
             state.is_ending = true;
             state.connections.retain(|_, open| open.outbox.is_some());
             state.outboxes().for_each(|outbox| outbox.finish());
         });
         self.wait_until(Instant::now() + LINGER, |state| state.connections.is_empty()).await;
+        // Who has not hung up by now has nothing against what was written.
+        let is_taken =
+            self.look(|state| state.is_taken || state.outboxes().any(|outbox| outbox.is_delivered()));
         if let Err(reason) = self.save_pins().await {
             self.look(|state| state.warn(format!("which nick has which key is not kept: {reason}")));
         }
@@ -355,6 +362,7 @@ impl Driver {
         // What they hold is free when this is done: the port, say.
         let mut tasks = mem::take(&mut *self.tasks.lock());
         tasks.shutdown().await;
+        is_taken
     }
 
     /// Ends at once.
@@ -407,7 +415,7 @@ impl State {
 
     /// The node knows the peer of that name by this address.
     pub(crate) fn introduced(&mut self, addr: SocketAddr, name: String) {
-        self.named.insert(addr, Named { name, is_told: false });
+        self.named.insert(addr, Named::new(name));
     }
 
     /// The name of a peer, if the user gave it one.
@@ -441,19 +449,31 @@ impl State {
     /// A peer could not be reached. Whoever named it is told so once.
     pub(crate) fn dial_failed(&mut self, addr: SocketAddr, error: &io::Error, now: Timestamp) {
         if let Some(named) = self.named.get_mut(&addr)
-            && !mem::replace(&mut named.is_told, true)
+            && let Some(warning) = named.unreached(error)
         {
-            let warning = format!("cannot reach {}, trying again: {error}", named.name);
             self.warn(warning);
         }
         self.node.dial_failed(addr, now);
+    }
+
+    /// The other side ended a connection. What it has not taken waits yet, or
+    /// was lost with it.
+    fn hung_up(&mut self, connection: ConnectionId, addr: SocketAddr, hang_up: &HangUp) {
+        let outbox = self.connections.get(&connection).and_then(|open| open.outbox.as_ref());
+        self.is_taken |= hang_up.took_all && outbox.is_some_and(|outbox| outbox.is_delivered());
+        if !self.is_ending
+            && let Some(named) = self.named.get_mut(&addr)
+            && let Some(warning) = named.hung_up(hang_up.lasted)
+        {
+            self.warn(warning);
+        }
     }
 
     fn heed(&mut self, notice: &Notice) {
         match notice {
             Notice::Connected(addr) | Notice::Lost(addr) => {
                 if let Some(named) = self.named.get_mut(addr) {
-                    named.is_told = false;
+                    named.changed();
                 }
             }
             Notice::Forgotten(addr) => drop(self.named.remove(addr)),
@@ -515,10 +535,22 @@ impl State {
 
     fn say(&mut self, said: Said<'_>, now: Timestamp) -> Result<String, Unsaid> {
         let id = self.node.say(said, now)?;
+        self.is_taken = false;
         let shown = Arc::new(self.node.shown(&id, said, now));
         self.keep(&shown);
         self.watchers.tell(&Event::Said(shown));
         Ok(id)
+    }
+
+    /// A part of a file, by that nick.
+    pub(crate) fn say_part(
+        &mut self,
+        nick: Option<&str>,
+        part: &Part,
+        now: Timestamp,
+    ) -> Result<String, Unsaid> {
+        self.is_taken = false;
+        self.node.say_part(nick, part, now)
     }
 
     /// Tells why a connection is closed, where a person would ask and not more

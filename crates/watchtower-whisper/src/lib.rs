@@ -13,6 +13,7 @@
 //! | `names`, `discovery` | peers that are given by a name, and that are heard nearby |
 //! | `keys`, `local` | what is kept on disk, and this machine's addresses |
 //! | `tls` | who may have a connection at all |
+//! | `link`, `named` | how a link ended, and what is told of a peer that was named |
 //! | `outbox`, `pace` | what waits to be written to a peer, and how fast it is |
 //! | `downloads`, `uploads`, `disk` | files that arrive and that go out, and reading them |
 //! | `event` | what those who watch are told |
@@ -26,7 +27,9 @@ mod downloads;
 mod driver;
 mod event;
 mod keys;
+mod link;
 mod local;
+mod named;
 mod names;
 mod options;
 mod outbox;

@@ -41,6 +41,8 @@ struct Waiting {
     bytes: usize,
     /// Whether the writer waits for its pace, and not for the peer.
     is_paced: bool,
+    /// Whether an object was.
+    has_written: bool,
     /// Nothing is to come any more.
     is_finished: bool,
 }
@@ -92,6 +94,12 @@ impl Outbox {
         self.waiting.lock().objects.is_empty()
     }
 
+    /// Whether there was something to write, and all of it is written.
+    pub(crate) fn is_delivered(&self) -> bool {
+        let waiting = self.waiting.lock();
+        waiting.has_written && waiting.objects.is_empty()
+    }
+
     /// Nothing is to come any more: the writer ends when all is written.
     pub(crate) fn finish(&self) {
         self.waiting.lock().is_finished = true;
@@ -117,6 +125,7 @@ impl Outbox {
         let mut waiting = self.waiting.lock();
         let bytes: usize = waiting.objects.drain(..count).map(|object| object.len()).sum();
         waiting.bytes -= bytes;
+        waiting.has_written |= count > 0;
         if waiting.objects.is_empty() {
             // What has been full once need not stay large.
             waiting.objects.shrink_to(BATCH_OBJECTS_MAX);
@@ -164,11 +173,16 @@ mod tests {
         assert_eq!(outbox.batch().await, ["a", "b"]);
         outbox.written(1);
         assert_eq!(outbox.batch().await, ["b"]);
-        assert!(!outbox.is_empty());
+        assert!(!outbox.is_empty() && !outbox.is_delivered());
         outbox.written(1);
-        assert!(outbox.is_empty());
+        assert!(outbox.is_empty() && outbox.is_delivered());
         outbox.finish();
         assert_eq!(outbox.batch().await, Vec::<Bytes>::new());
+    }
+
+    #[test]
+    fn what_was_never_there_is_not_delivered() {
+        assert!(outbox().is_empty() && !outbox().is_delivered());
     }
 
     #[test]

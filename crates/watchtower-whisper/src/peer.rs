@@ -144,6 +144,7 @@ impl Peer {
         let peers = names::parse(&options.peers)?;
         let (identity, pins, tls) = read_files(options.data_dir.clone(), options.tls.clone()).await?;
         let key = identity.public_key();
+        let is_local = options.announced.unwrap_or(options.listen).ip().is_loopback();
         let cannot_listen = |error| StartError::Listen { addr: options.listen, error };
         let listener = TcpListener::bind(options.listen).await.map_err(cannot_listen)?;
         let listen = listener.local_addr().map_err(cannot_listen)?;
@@ -166,7 +167,8 @@ impl Peer {
             match options.discovery_port.map(|port| (port, discovery::open(port))) {
                 Some((port, Ok(socket))) => {
                     let events = state.watch();
-                    driver.spawn(state, discovery::run(driver.clone(), socket, port, events));
+                    let run = discovery::run(driver.clone(), socket, port, is_local, events);
+                    driver.spawn(state, run);
                 }
                 Some((port, Err(error))) => {
                     state.warn(format!("peers nearby are not discovered at UDP port {port}: {error}"));
@@ -295,15 +297,18 @@ impl Peer {
     }
 
     /// Waits until all that was said is written to the peers that are connected
-    /// (and files with it), and at least one is; false when that takes longer.
+    /// (and files with it), and at least one is, or was until it had read it; false
+    /// when that takes longer. Who is there may yet hang up without reading:
+    /// [`shut_down`](Peer::shut_down) says so.
     pub async fn flush(&self, within: Duration) -> bool {
         self.0.driver.flush(within).await
     }
 
-    /// Ends every connection, after what was said is written or a second has
-    /// passed, and keeps what is to be kept.
-    pub async fn shut_down(&self) {
-        self.0.driver.shut_down().await;
+    /// Ends every connection, after what was said is taken or a second has
+    /// passed, and keeps what is to be kept. False when what was said last was
+    /// written to nobody, or only to peers that hung up without reading it.
+    pub async fn shut_down(&self) -> bool {
+        self.0.driver.shut_down().await
     }
 }
 

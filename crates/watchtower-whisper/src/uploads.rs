@@ -129,7 +129,7 @@ impl Driver {
         let pause = self.uploads.pause(contents.len() as u64);
         let part = parts.whole.part(number, contents);
         let nick = parts.upload.nick.as_deref();
-        self.update(|state, now| state.node.say_part(nick, &part, now))?;
+        self.update(|state, now| state.say_part(nick, &part, now))?;
         // A part that was late is made up for by the next, and no more.
         *turn = (*turn + pause).max(Instant::now());
         drop(turn);

@@ -48,6 +48,24 @@ impl Drop for Machines {
     }
 }
 
+/// A machine without a network, while this exists.
+struct Island(String);
+
+impl Island {
+    fn new() -> Result<Island, String> {
+        let island = Island(format!("wtw{}i", std::process::id()));
+        ip(&["netns", "add", &island.0])?;
+        ip(&["-n", &island.0, "link", "set", "lo", "up"])?;
+        Ok(island)
+    }
+}
+
+impl Drop for Island {
+    fn drop(&mut self) {
+        let _ = ip(&["netns", "delete", &self.0]);
+    }
+}
+
 fn ip(arguments: &[&str]) -> Result<(), String> {
     let output =
         Command::new("ip").args(arguments).output().map_err(|error| format!("no iproute2: {error}"))?;
@@ -62,12 +80,12 @@ struct Process {
 }
 
 impl Process {
-    fn start(machine: &str, others: usize) -> Process {
-        let test = "discovering::a_peer_in_a_namespace_finds_the_others";
+    fn start(machine: &str, test: &str, others: usize) -> Process {
+        let test = format!("discovering::{test}");
         let mut child = Command::new("ip")
             .args(["netns", "exec", machine])
             .arg(std::env::current_exe().unwrap())
-            .args(["--exact", test, "--ignored", "--nocapture"])
+            .args(["--exact", &test, "--ignored", "--nocapture"])
             .env(OTHERS, others.to_string())
             .stdout(Stdio::piped())
             .spawn()
@@ -101,7 +119,7 @@ fn peers_of_one_network_find_each_other_within_two_seconds() {
     let mut started = Instant::now();
     for machine in [a, b, b] {
         started = Instant::now();
-        let mut peer = Process::start(machine, 2);
+        let mut peer = Process::start(machine, "a_peer_in_a_namespace_finds_the_others", 2);
         peer.wait_for("ready");
         peers.push(peer);
     }
@@ -122,6 +140,39 @@ async fn a_peer_in_a_namespace_finds_the_others() {
     connected(&peer, others.parse().unwrap()).await;
     say("found");
     std::future::pending().await
+}
+
+#[test]
+fn a_peer_on_a_machine_without_a_network_tells_that_no_broadcast_goes_out() {
+    let island = match Island::new() {
+        Ok(island) => island,
+        Err(reason) => return eprintln!("skipped, since there are no network namespaces: {reason}"),
+    };
+    Process::start(&island.0, "a_peer_without_a_network_warns_unless_it_wants_none", 0).wait_for("warned");
+}
+
+/// Runs on the machine without a network, by the test above.
+#[tokio::test]
+#[ignore = "runs in a namespace, by another test"]
+async fn a_peer_without_a_network_warns_unless_it_wants_none() {
+    if std::env::var(OTHERS).is_err() {
+        return;
+    }
+    // What is announced by one is heard by the other: then it had its chance to warn.
+    let local = Options { discovery_port: Some(PORT), ..options() };
+    let (local, mut of_local) = Peer::start_watched(local).await.unwrap();
+    let listen: SocketAddr = ([0, 0, 0, 0], 0).into();
+    let everywhere = Options { listen, discovery_port: Some(PORT), greets_after: None, ..Options::default() };
+    let (everywhere, mut events) = Peer::start_watched(everywhere).await.unwrap();
+    let warned = |event| if let Event::Warning(warning) = event { Some(warning) } else { None };
+    let warning = wait_for(&mut events, warned).await;
+    assert_eq!(warning, "peers nearby are not told of this one by broadcast: no network has it");
+    connected(&everywhere, 1).await;
+    local.shut_down().await;
+    while let Some(event) = of_local.next().await.unwrap() {
+        assert!(!matches!(event, Event::Warning(_)), "{event:?}");
+    }
+    say("warned");
 }
 
 fn say(word: &str) {

@@ -9,6 +9,7 @@ mod hostile;
 mod keys;
 mod many;
 mod plain;
+mod refusing;
 mod talking;
 mod tls;
 

@@ -117,6 +117,24 @@ async fn who_has_no_certificate_of_the_authority_is_told_nothing() {
     assert_eq!(phil.peers().await.iter().filter(|peer| peer.connected).count(), 0);
 }
 
+/// What it reads is no TLS, so it has not taken it.
+#[tokio::test]
+async fn who_wants_tls_has_taken_nothing_without_it() {
+    let authority = Authority::new();
+    let phil = authority.start("phil.example", &[]).await;
+    let plain = start("plain", &[&phil]).await;
+    connected(&plain, 1).await;
+    plain.say("hello").await.unwrap();
+    assert!(plain.flush(SOON).await);
+    assert!(!plain.shut_down().await);
+    // With it, it has.
+    let goldy = authority.start("goldy.example", &[&phil]).await;
+    connected(&goldy, 1).await;
+    goldy.say("hello").await.unwrap();
+    assert!(goldy.flush(SOON).await);
+    assert!(goldy.shut_down().await);
+}
+
 #[tokio::test]
 async fn half_a_handshake_keeps_nobody_else_waiting() {
     let authority = Authority::new();

@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Stdio};
+use std::thread;
 
 use rustix::process::{Pid, Signal, kill_process};
 use sha2::{Digest, Sha256};
@@ -175,6 +176,20 @@ fn what_nobody_takes_is_a_failure() {
         assert_eq!((ended.code, ended.stdout.as_str()), (Some(1), ""));
         assert!(ended.stderr.ends_with(&expected), "{}", ended.stderr);
     }
+}
+
+/// It may be full, or refuse the address.
+#[test]
+fn what_a_peer_hangs_up_on_is_a_failure() {
+    let refuser = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = refuser.local_addr().unwrap().to_string();
+    thread::spawn(move || refuser.incoming().for_each(drop));
+    let mut whisper = Whisper::start(&["--peer", &address]);
+    whisper.write("hi\n");
+    let ended = whisper.end_of_input();
+    assert_eq!((ended.code, ended.stdout.as_str()), (Some(1), ""));
+    let told = "watchtower: every peer hung up without taking what was said\n";
+    assert!(ended.stderr.ends_with(told), "{}", ended.stderr);
 }
 
 /// [whispernet: 1]

@@ -68,6 +68,10 @@ impl Plain<'_> {
             if !delivered {
                 return Err(unreached("what was said is not delivered"));
             }
+            // Who refuses this peer is seen to do so only when there is nothing more to come.
+            if !peer.shut_down().await {
+                return Err(Failure::Other(anyhow!("every peer hung up without taking what was said")));
+            }
         }
         match spoken.refused {
             0 => Ok(()),
