@@ -117,6 +117,23 @@ async fn registers_joins_and_publishes_as_documented() {
 }
 
 #[tokio::test]
+async fn leaving_ends_with_the_answer_and_what_is_not_joined_is_left_already() {
+    let (mut client, mut server) = registered().await;
+    let script = async {
+        // What was published before comes before the answer.
+        server.expect("4c 05000000 01000000").await;
+        server.send("4d 06000000 01000000 0000 01000000 78 41 01000000").await;
+        server.answer("4c 05000000 02000000", "45 03 00").await;
+        server.answer("4c 05000000 01000000", "45 02 00").await;
+    };
+    let calls = async {
+        client.leave(&[channel("1"), channel("2")]).await.unwrap();
+        assert_refused(client.leave(&[channel("1")]).await, 2, "");
+    };
+    join!(script, calls);
+}
+
+#[tokio::test]
 async fn answers_may_come_byte_by_byte() {
     let (mut client, mut server) = connected().await;
     let script = async {
