@@ -95,7 +95,7 @@ fn the_defaults_are_those_of_the_specification() {
             listen: None,
             announced: None,
             peers: vec![],
-            channel: ChannelName::parse("whispernet").unwrap(),
+            channel: ChannelName::parse("whisper").unwrap(),
             nick: Nick::default(),
             discovery: false,
             backlog: 50,
@@ -109,6 +109,12 @@ fn the_defaults_are_those_of_the_specification() {
     assert_eq!(Config::default(), expected);
     assert_eq!(Config::load(&Sources::default()).unwrap(), expected);
     assert_eq!(load_file(""), Ok(expected));
+}
+
+#[test]
+fn the_file_of_the_specification_is_taken_as_it_is_and_changes_nothing() {
+    // [running: serve]
+    assert_eq!(load_file(include_str!("specified.toml")), Ok(Config::default()));
 }
 
 #[test]
