@@ -287,7 +287,7 @@ async fn nobody_at_the_address_is_told_with_what_to_do() {
 #[tokio::test]
 async fn what_is_no_address_is_told() {
     for protocol in [Protocol::Tcp, Protocol::Udp, Protocol::Http] {
-        for server in ["localhost", "127.0.0.1:99999", ""] {
+        for server in ["localhost", "127.0.0.1:99999", "", "http://127.0.0.1:3033", "127.0.0.1:3033/"] {
             let error = Client::connect(protocol, server, Options::default()).await.unwrap_err();
             assert!(matches!(error, ClientError::Address { .. }), "{server}: {error}");
         }
