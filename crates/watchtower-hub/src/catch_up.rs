@@ -14,7 +14,7 @@ use crate::channel::{Channel, Start, State};
 use crate::inner::Inner;
 use crate::ledger::{Ends, NotRead, Page, ReadLimit};
 use crate::log::Place;
-use crate::reader::Link;
+use crate::reader::{Key, Link};
 use crate::subscription::{PageMark, Subscription};
 
 /// How much is read at once.
@@ -25,7 +25,7 @@ struct Request {
     hub: Weak<Inner>,
     channel: Arc<Channel>,
     link: Arc<Link>,
-    key: u32,
+    key: Key,
     slot: u32,
     /// Where it begins.
     from: u64,
@@ -49,7 +49,7 @@ impl Inner {
     pub(crate) fn ask_page(
         self: &Arc<Self>,
         link: &Arc<Link>,
-        key: u32,
+        key: Key,
         subscription: &Subscription,
     ) -> bool {
         let Some(mark) = subscription.awaited_page().cloned() else { return true };

@@ -30,7 +30,6 @@ mod name;
 mod presence;
 mod publish;
 mod reader;
-mod ready;
 mod registry;
 mod senders;
 mod session;
