@@ -24,7 +24,9 @@ pub(crate) struct Log {
     pub(crate) dropped: u64,
     /// The bytes of all messages, since the log began.
     pub(crate) total: u64,
-    /// The time of the message at `first`; means nothing when there is none.
+    /// The time of the message at `first`, or, if that is lost and its time not
+    /// known, of the first one behind it; 0 when there is none. Means nothing when
+    /// nothing is kept.
     pub(crate) oldest: Timestamp,
 }
 
@@ -44,9 +46,10 @@ impl Log {
     }
 
     /// Notes that messages up to `next`, of `total` bytes since the log began,
-    /// are there; the one at `first` is of `time`.
-    pub(crate) fn extend(&mut self, first: u64, next: u64, total: u64, time: Timestamp) {
-        if first <= self.first && self.first < next && self.next <= self.first {
+    /// are there; the first of them is of `time`.
+    pub(crate) fn extend(&mut self, next: u64, total: u64, time: Timestamp) {
+        let has_none = self.next <= self.first || self.oldest == Timestamp::default();
+        if has_none && self.first < next {
             self.oldest = time;
         }
         self.next = self.next.max(next);
@@ -55,7 +58,8 @@ impl Log {
 
     /// Notes what another account of the same log says.
     fn catch_up(&mut self, other: &Log) {
-        if other.first > self.first || (self.next <= self.first && other.first == self.first) {
+        let has_none = self.next <= self.first || self.oldest == Timestamp::default();
+        if other.first > self.first || (has_none && other.first == self.first) {
             self.oldest = other.oldest;
         }
         self.first = self.first.max(other.first);
@@ -139,7 +143,7 @@ impl State {
         if let Some(log) = self.logs.get_mut(channel)
             && log.epoch == epoch
         {
-            log.extend(offsets.0, offsets.1, total, time);
+            log.extend(offsets.1, total, time);
         }
     }
 
@@ -234,7 +238,7 @@ impl<'a> Judge<'a> {
                 };
                 let before = log.total;
                 let total = before + message_bytes(&message);
-                log.extend(position.offset, position.offset + 1, total, message.time());
+                log.extend(position.offset + 1, total, message.time());
                 self.set(channel.clone(), Some(log), touched);
                 Ok(Some(Step::Append(message, before)))
             }
@@ -291,5 +295,29 @@ impl<'a> Judge<'a> {
     fn set(&mut self, channel: ChannelName, log: Option<Log>, touched: &mut Vec<(ChannelName, Option<Log>)>) {
         touched.push((channel.clone(), self.log(&channel)));
         self.ahead.insert(channel, log);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_whose_first_message_is_lost_is_as_old_as_the_next_one() {
+        let (channel, epoch) = (ChannelName::from(1), Epoch::from_bits(1));
+        let time = Timestamp::from_millis;
+        let oldest = |state: &State| state.log(&channel).and_then(|log| log.ends().oldest);
+        let mut state = State::default();
+        state.apply(Step::Log(channel.clone(), Some(Log::new(epoch))));
+        state.found(&channel, epoch, (2, 4), 20, time(7));
+        assert_eq!(oldest(&state), Some(time(7)));
+        state.found(&channel, epoch, (4, 9), 50, time(8));
+        assert_eq!(oldest(&state), Some(time(7)));
+        // Another account of it that knows of the first.
+        let mut first = State::default();
+        first.apply(Step::Log(channel.clone(), Some(Log { next: 2, oldest: time(6), ..Log::new(epoch) })));
+        assert_eq!(oldest(&first), Some(time(6)));
+        first.found(&channel, epoch, (2, 4), 20, time(7));
+        assert_eq!(oldest(&first), Some(time(6)));
     }
 }

@@ -155,9 +155,7 @@ impl Opening<'_> {
         if header.is_none() && !is_damaged {
             self.folder.damaged(&segment.file.path, "its header is not as it was written; nothing is lost");
         }
-        if is_damaged || header.is_none() {
-            segment.mark_damaged();
-        }
+        let segment = if is_damaged || header.is_none() { segment.damaged() } else { segment };
         self.segments.push(Arc::new(segment));
         Ok(())
     }

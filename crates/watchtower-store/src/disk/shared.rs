@@ -15,7 +15,7 @@ use super::codec;
 use super::contents::{Contents, Located, LogKey, log_key};
 use super::folder::Folder;
 use super::frame::{Read, Seal};
-use super::segment::{Places, Segment, SegmentFile};
+use super::segment::{Segment, SegmentFile};
 use super::tidy::Signal;
 use crate::state::{Log, State};
 use crate::{Notice, Page, ReadError, ReadLimit, message_bytes};
@@ -143,8 +143,7 @@ impl Shared {
             }
         }
         // Last, so that nobody misses a message before it was told.
-        segment.mark_damaged();
-        segment.set_places(Places::Memory(Arc::new(contents)));
+        segment.found_damaged(contents);
         self.tidy.wake();
         Ok(())
     }

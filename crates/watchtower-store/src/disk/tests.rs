@@ -216,12 +216,20 @@ fn survives(folder: &Path, channels: &[ChannelName], what: &str) -> usize {
         assert_eq!(all, (ends.first..ends.next).collect::<Vec<_>>(), "{what}: {:?}", told.all());
         assert!(ends.next >= 41, "{what}: offsets of {channel} would be given again: {:?}", told.all());
         assert_eq!(ends.first, 1, "{what}");
+        // The time of the first message: of one that is lost, if that is known,
+        // else of the first that is not.
+        let oldest = ends.oldest.map_or(0, Timestamp::as_millis);
+        assert!((1..=found[0]).contains(&oldest), "{what}: {channel} began {oldest}, and has {found:?}");
         lost_in_all += lost.iter().filter(|offset| **offset <= 40).count();
         for offset in lost {
             assert!(told.lost(channel).contains(&offset), "{what}: {channel} {offset}: {:?}", told.all());
         }
         store.commit(append(channel, ends.next)).wait().unwrap();
     }
+    let secret = store.record(&Key::Value("secret".into()));
+    let is_as_it_was =
+        secret == Some(Record::Value { name: "secret".into(), bytes: Bytes::from_static(b"s") });
+    assert!(is_as_it_was || (secret.is_none() && !told.all().is_empty()), "{what}: {secret:?}");
     until("the damaged files are set aside", || {
         let view = store.shared.view.read();
         view.sealed.iter().all(|segment| !segment.is_damaged())
@@ -238,9 +246,18 @@ fn survives(folder: &Path, channels: &[ChannelName], what: &str) -> usize {
     lost_in_all
 }
 
-/// How many places of each file are tried; `STORE_DAMAGES` says it otherwise.
-fn tries(usual: usize) -> usize {
-    std::env::var("STORE_DAMAGES").ok().and_then(|tries| tries.parse().ok()).unwrap_or(usual)
+/// The places of a file that are tried: a few, unless `STORE_DAMAGES` says how
+/// many, or `all`.
+fn places(length: u64, usual: usize, at: &mut u64) -> Vec<u64> {
+    let asked = std::env::var("STORE_DAMAGES").unwrap_or_default();
+    if asked == "all" {
+        return (0..length).collect();
+    }
+    let tried = (0..asked.parse().unwrap_or(usual)).filter_map(|_| {
+        *at = at.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (*at >> 16).checked_rem(length)
+    });
+    tried.collect()
 }
 
 #[test]
@@ -251,12 +268,11 @@ fn a_flipped_byte_in_any_file_costs_one_message_at_most_and_is_told() {
     for file in files(whole.path()) {
         let name = file.strip_prefix(whole.path()).unwrap();
         let length = fs::metadata(&file).unwrap().len();
-        for _ in 0..tries(6) {
-            at = at.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-            let Some(position) = (at >> 16).checked_rem(length) else { continue };
+        for position in places(length, 6, &mut at) {
             let folder = copy_of(whole.path());
             let mut bytes = fs::read(folder.path().join(name)).unwrap();
-            bytes[position as usize] ^= 0x20;
+            // Each bit has its turn.
+            bytes[position as usize] ^= 1 << (position % 8);
             fs::write(folder.path().join(name), bytes).unwrap();
             let lost = survives(folder.path(), &channels, &format!("{} at {position}", name.display()));
             assert!(lost <= 1, "{} at {position}: {lost} are lost", name.display());
@@ -275,9 +291,7 @@ fn a_truncated_file_is_told_and_the_rest_is_served() {
         let name = file.strip_prefix(whole.path()).unwrap();
         let length = fs::metadata(file).unwrap().len();
         let has_index = file.with_extension("index").exists();
-        for _ in 0..tries(3) {
-            at = at.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-            let Some(position) = (at >> 16).checked_rem(length) else { continue };
+        for position in places(length, 3, &mut at) {
             let folder = copy_of(whole.path());
             let truncated = fs::OpenOptions::new().write(true).open(folder.path().join(name)).unwrap();
             truncated.set_len(position).unwrap();
@@ -323,6 +337,31 @@ fn an_index_that_says_the_wrong_places_is_found_out_and_nothing_is_lost() {
     bytes[33] ^= 1;
     fs::write(&index, bytes).unwrap();
     assert_eq!(survives(whole.path(), &channels, "places"), 0);
+}
+
+#[test]
+fn what_a_reader_finds_damaged_while_it_is_merged_is_not_left_out() {
+    let (whole, channels) = sample();
+    let log = files(&whole.path().join("log"));
+    let index = log.iter().find(|path| path.extension().unwrap() == "index").unwrap();
+    let mut bytes = fs::read(index).unwrap();
+    bytes[33] ^= 1;
+    fs::write(index, bytes).unwrap();
+    let told = Told::default();
+    let (shared, _) = open_files(&Medium::default(), told.options(whole.path(), 4096)).unwrap();
+    let sealed = shared.view.read().sealed.clone();
+    let sources: Vec<_> = sealed[..1].iter().map(merge::Source::of).collect();
+    let offsets = |channel| {
+        let page = shared.read(channel, 0, ReadLimit::messages(100)).unwrap();
+        page.messages.iter().map(|message| message.position().offset).collect::<Vec<_>>()
+    };
+    let all: Vec<u64> = (1..=40).collect();
+    assert_eq!(offsets(&channels[0]), all, "who reads finds out where everything is");
+    let by_wrong_places = merge::merge_known(&shared, &sources, true);
+    assert!(by_wrong_places.is_err_and(|error| error.kind() == std::io::ErrorKind::Interrupted));
+    let merged = merge::merge(&shared, &sealed[..1], true).unwrap();
+    let key = contents::log_key(&channels[0], Epoch::from_bits(1));
+    assert_eq!(merged.locate(&key, 1, 1).unwrap()[0].first, 1);
 }
 
 #[test]

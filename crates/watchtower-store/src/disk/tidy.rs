@@ -121,10 +121,7 @@ fn write_index(shared: &Shared, segment: &Segment) -> io::Result<()> {
     let Opened::Fitting(index, _) = Index::open(&path, Some(generation), &shared.seal)? else {
         return Err(io::Error::other(format!("{} is not as it was just written", path.display())));
     };
-    // Unless it was found damaged meanwhile: then memory knows better.
-    if !segment.is_damaged() {
-        segment.set_places(Places::Disk(Arc::new(index)));
-    }
+    segment.set_index(index);
     Ok(())
 }
 
