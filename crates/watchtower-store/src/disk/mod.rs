@@ -41,6 +41,7 @@ use watchtower_hub::{Audience, ChannelName, Epoch, Timestamp};
 pub use self::check::{FileReport, Report, check};
 #[cfg(feature = "fuzzing")]
 pub use self::codec::read_and_write;
+pub(crate) use self::codec::{decode_message, encode_message};
 use self::contents::Contents;
 use self::folder::Folder;
 use self::medium::Medium;
