@@ -55,6 +55,15 @@ pub trait Ledger: Send + Sync {
     /// What a channel's log holds; `None` if it has none.
     fn ends(&self, channel: &ChannelName) -> Option<Ends>;
 
+    /// The first of the offsets from `from` on that a channel's log had and has no
+    /// more, though it has not dropped them; `None` if nothing is missing. What
+    /// [`Page::lost`] says when they are read, without reading. A ledger that never
+    /// loses anything says nothing.
+    fn lost(&self, channel: &ChannelName, from: u64) -> Option<Range<u64>> {
+        let _ = (channel, from);
+        None
+    }
+
     /// The last message that was [to be retained](Append::is_retained) for a
     /// channel, however long ago its log dropped it; `None` if that was without
     /// content. A ledger for logs alone has none.

@@ -27,6 +27,7 @@ mod error;
 pub mod fuzzing;
 mod memory;
 mod notice;
+mod ranges;
 mod retained;
 mod retention;
 mod state;

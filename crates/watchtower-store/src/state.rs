@@ -5,10 +5,11 @@
 //! Knows neither where messages are nor whether a change is on disk yet.
 
 use std::collections::{BTreeMap, HashMap};
-use std::ops::Bound;
+use std::ops::{Bound, Range};
 
 use watchtower_hub::{ChannelName, Epoch, Message, Timestamp};
 
+use crate::ranges::Ranges;
 use crate::{Change, Ends, Key, Kind, Record, Refused, message_bytes};
 
 /// A channel's log, without its messages. Within one epoch every number here
@@ -100,6 +101,8 @@ pub(crate) struct Trim {
 #[derive(Debug, Default)]
 pub(crate) struct State {
     logs: BTreeMap<ChannelName, Log>,
+    /// What the logs of some channels had, and have no more.
+    lost: BTreeMap<ChannelName, Ranges>,
     records: BTreeMap<Key, Record>,
 }
 
@@ -154,6 +157,29 @@ impl State {
         self.logs.insert(channel.clone(), log);
     }
 
+    /// Notes that a log has messages of these offsets no more.
+    pub(crate) fn lose(&mut self, channel: &ChannelName, epoch: Epoch, offsets: Range<u64>) {
+        if self.logs.get(channel).is_some_and(|log| log.epoch == epoch) {
+            self.lost.entry(channel.clone()).or_default().insert(offsets);
+        }
+    }
+
+    /// Forgets what is said to be lost, to be told anew.
+    pub(crate) fn forget_losses(&mut self) {
+        self.lost.clear();
+    }
+
+    /// The first offsets from `from` on that a log has lost of those that it keeps.
+    pub(crate) fn lost(&self, channel: &ChannelName, from: u64) -> Option<Range<u64>> {
+        let (log, lost) = (self.logs.get(channel)?, self.lost.get(channel)?);
+        lost.within(from.max(log.first)..log.next).next()
+    }
+
+    /// Whether it is known that all of these offsets are lost.
+    pub(crate) fn knows_lost(&self, channel: &ChannelName, offsets: &Range<u64>) -> bool {
+        self.lost.get(channel).is_some_and(|lost| lost.covers(offsets))
+    }
+
     pub(crate) fn apply(&mut self, step: Step) {
         match step {
             Step::Append(message, before) => {
@@ -164,16 +190,37 @@ impl State {
             }
             Step::Log(channel, None) => {
                 self.logs.remove(&channel);
+                self.lost.remove(&channel);
             }
-            Step::Log(channel, Some(log)) => {
-                let known = self.logs.entry(channel).or_insert(log);
-                if known.epoch == log.epoch { known.catch_up(&log) } else { *known = log }
-            }
+            Step::Log(channel, Some(log)) => self.apply_log(&channel, log),
             Step::Put(record) => {
                 self.records.insert(record.key(), record);
             }
             Step::Delete(key) => {
                 self.records.remove(&key);
+            }
+        }
+    }
+}
+
+impl State {
+    fn apply_log(&mut self, channel: &ChannelName, log: Log) {
+        let known = self.logs.entry(channel.clone()).or_insert(log);
+        if known.epoch != log.epoch {
+            *known = log;
+            self.lost.remove(channel);
+            return;
+        }
+        // No message came: these offsets were given up.
+        let skipped = known.next.max(log.first)..log.next;
+        known.catch_up(&log);
+        if !skipped.is_empty() {
+            self.lose(channel, log.epoch, skipped);
+        }
+        if let Some(lost) = self.lost.get_mut(channel) {
+            lost.forget_before(log.first);
+            if lost.is_empty() {
+                self.lost.remove(channel);
             }
         }
     }

@@ -115,8 +115,9 @@ pub enum Start {
 pub struct Joined {
     /// The message after which the subscription goes on.
     pub position: Position,
-    /// Whether that is where it was asked to start: `false` when the epoch is
-    /// unknown or what follows the offset is not kept any more.
+    /// Whether it gets all that follows where it was asked to start: `false` when
+    /// the epoch is unknown, what follows the offset is not kept any more, or
+    /// some of it was lost on disk; then it gets the rest.
     pub recovered: bool,
 }
 

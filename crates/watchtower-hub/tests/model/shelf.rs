@@ -5,6 +5,7 @@
 #![allow(dead_code, reason = "each suite uses its part")]
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use watchtower_hub::{
@@ -208,6 +209,15 @@ impl Ledger for Shelf {
         let state = self.lock();
         let log = state.logs.get(channel)?;
         Some(Ends { epoch: log.epoch, first: log.first, next: log.next(), bytes: 0, oldest: None })
+    }
+
+    fn lost(&self, channel: &ChannelName, from: u64) -> Option<Range<u64>> {
+        let state = self.lock();
+        let log = state.logs.get(channel)?;
+        let later = (log.first..).zip(&log.messages).skip_while(|(offset, _)| *offset < from);
+        let mut lost = later.skip_while(|(_, message)| message.is_some());
+        let start = lost.next()?.0;
+        Some(start..start + 1 + lost.take_while(|(_, message)| message.is_none()).count() as u64)
     }
 
     fn retained(&self, channel: &ChannelName) -> Option<Message> {

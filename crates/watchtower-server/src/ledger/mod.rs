@@ -13,6 +13,7 @@ mod retention;
 
 use std::fmt;
 use std::io;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread;
@@ -181,6 +182,10 @@ impl Ledger for DiskLedger {
         self.store.ends(channel)
     }
 
+    fn lost(&self, channel: &ChannelName, from: u64) -> Option<Range<u64>> {
+        self.store.lost(channel, from)
+    }
+
     fn retained(&self, channel: &ChannelName) -> Option<Message> {
         self.store.record(&Key::retained(channel))?.as_retained()
     }
@@ -309,7 +314,11 @@ fn tell(notice: &Notice, counts: &DiskCounts) {
             counts.damaged();
             tracing::warn!("{notice}");
         }
-        Notice::Exposed { .. } | Notice::SetAside { .. } | Notice::Untidy { .. } => {
+        Notice::Missing { .. }
+        | Notice::MoreMissing { .. }
+        | Notice::Exposed { .. }
+        | Notice::SetAside { .. }
+        | Notice::Untidy { .. } => {
             tracing::warn!("{notice}");
         }
         Notice::Unfinished { .. } => tracing::info!("{notice}"),

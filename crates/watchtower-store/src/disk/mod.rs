@@ -11,11 +11,14 @@
 //! | `queue`, `writer`, `medium` | group commit |
 //! | `tidy`, `merge` | few segments, without what was dropped |
 //! | `open` | what there is after a restart |
+//! | `account`, `coverage` | what all segments amount to, and what is missing |
 //! | `check` | reading all of it |
 
+mod account;
 mod check;
 mod codec;
 mod contents;
+mod coverage;
 mod folder;
 mod frame;
 mod index;
@@ -30,6 +33,7 @@ mod tests;
 mod tidy;
 mod writer;
 
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -240,6 +244,10 @@ impl Store for DiskStore {
 
     fn read(&self, channel: &ChannelName, from: u64, limit: ReadLimit) -> Result<Page, ReadError> {
         self.shared.read(channel, from, limit)
+    }
+
+    fn lost(&self, channel: &ChannelName, from: u64) -> Option<Range<u64>> {
+        self.shared.view.read().state.lost(channel, from)
     }
 
     fn record(&self, key: &Key) -> Option<Record> {

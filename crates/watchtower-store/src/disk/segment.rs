@@ -19,7 +19,7 @@ use super::codec::{Input, put_u32, put_u64};
 use super::contents::{Contents, Located, LogKey};
 use super::folder::{Numbers, VERSION};
 use super::frame::{Found, Header, OVERHEAD_BYTES, Seal, Walk, read_up_to};
-use super::index::{Entry, Index};
+use super::index::{Entry, Index, is_broken};
 
 pub(crate) const SEGMENT_HEADER_BYTES: u64 = 64;
 const MAGIC: [u8; 8] = *b"WTlog\r\n\n";
@@ -175,7 +175,11 @@ impl Segment {
     pub(crate) fn examine(&self, seal: &Seal) -> io::Result<Contents> {
         let mut contents = scan(&self.file.file, seal, Some(self.end))?.contents;
         if let Places::Disk(index) = self.places() {
-            contents.add_metas(index.metas()?);
+            match index.metas() {
+                Ok(metas) => contents.add_metas(metas),
+                Err(error) if is_broken(&error) => {}
+                Err(error) => return Err(error),
+            }
         }
         Ok(contents)
     }
