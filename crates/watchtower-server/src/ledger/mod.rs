@@ -55,9 +55,8 @@ pub(crate) struct DiskLedger {
     registry: Registry,
     /// Drops what is kept no longer.
     retainer: Mutex<Option<Retainer>>,
-    /// What the rules were when it was opened, of which a restart alone makes
-    /// others.
-    settings: Settings,
+    /// How many last messages were to be served when it was opened, and their bytes.
+    retained: (usize, u64),
     counts: DiskCounts,
 }
 
@@ -83,12 +82,12 @@ impl DiskLedger {
             path: data_dir.to_owned(),
             source,
         };
-        set_retained_right(&store, &settings, counts.damage() > 0);
+        let retained = set_retained_right(&store, &settings, counts.damage() > 0);
         forget_empty(&store, settings.limits.channels_max);
         let readers = Readers::start(&store).map_err(cannot_start)?;
-        let retainer = Retainer::start(store.clone(), settings.clone()).map_err(cannot_start)?;
+        let retainer = Retainer::start(store.clone(), settings).map_err(cannot_start)?;
         let registry = Registry::new(store.clone());
-        Ok(DiskLedger { store, readers, registry, retainer: Mutex::new(Some(retainer)), settings, counts })
+        Ok(DiskLedger { store, readers, registry, retainer: Mutex::new(Some(retainer)), retained, counts })
     }
 
     /// What shows its counts.
@@ -191,7 +190,7 @@ impl Ledger for DiskLedger {
     }
 
     fn retained_in_all(&self) -> (usize, u64) {
-        retained::in_all(&*self.store, &self.settings)
+        self.retained
     }
 
     fn logs(&self) -> usize {
@@ -250,12 +249,14 @@ fn open(options: &DiskOptions) -> Result<DiskStore, OpenError> {
 }
 
 /// Has what channels retain be what they are to. To be called before anybody is
-/// served.
-fn set_retained_right(store: &DiskStore, settings: &Settings, is_damaged: bool) {
+/// served. Returns how much it is.
+fn set_retained_right(store: &DiskStore, settings: &Settings, is_damaged: bool) -> (usize, u64) {
     let renewed = if is_damaged { retained::renew(store, settings) } else { Ok(()) };
-    if let Err(error) = renewed.and_then(|()| retained::end_unserved(store, settings)) {
+    let (served, ended) = retained::end_unserved(store, settings);
+    if let Err(error) = renewed.and(ended) {
         tracing::warn!(%error, "what channels retain may not be their last message");
     }
+    served
 }
 
 /// Ends the logs of which nothing is kept any more, not even a last message, when

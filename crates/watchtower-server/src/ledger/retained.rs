@@ -30,26 +30,27 @@ pub(super) fn change(message: &Message) -> Change {
     }
 }
 
-/// How many of them are to be served, and their bytes.
-pub(super) fn in_all(store: &dyn Store, settings: &Settings) -> (usize, u64) {
-    let served = retained(store).filter(|message| {
-        let (rule, position) = (settings.rule(message.channel()), message.position());
-        let is_of = store.ends(message.channel());
-        let is_of = is_of.is_some_and(|ends| ends.epoch == position.epoch && position.offset < ends.next);
-        rule.durable && rule.retain && is_of
-    });
-    served.fold((0, 0), |(count, bytes), message| (count + 1, bytes + message_bytes(&message)))
+/// Ends what is retained of channels that are durable and do not retain any more: it
+/// would not be the last message when they do again. Returns how many others are to
+/// be served, and their bytes, whether that succeeded or not.
+pub(super) fn end_unserved(store: &dyn Store, settings: &Settings) -> ((usize, u64), Result<(), NotRight>) {
+    let (mut served, mut bytes, mut unserved) = (0, 0, Vec::new());
+    for message in retained(store) {
+        let rule = settings.rule(message.channel());
+        if rule.durable && !rule.retain {
+            unserved.push(Change::Delete(Key::retained(message.channel())));
+        } else if rule.durable && is_of_log(store, &message) {
+            served += 1;
+            bytes += message_bytes(&message);
+        }
+    }
+    ((served, bytes), commit(store, unserved))
 }
 
-/// Ends what is retained of channels that are durable and do not retain any more:
-/// it would not be the last message when they do again.
-pub(super) fn end_unserved(store: &dyn Store, settings: &Settings) -> Result<(), NotRight> {
-    let channels = retained(store).map(|message| message.channel().clone());
-    let unserved = channels.filter(|channel| {
-        let rule = settings.rule(channel);
-        rule.durable && !rule.retain
-    });
-    commit(store, unserved.map(|channel| Change::Delete(Key::retained(&channel))).collect())
+/// Whether the log that a message is of is still there.
+fn is_of_log(store: &dyn Store, message: &Message) -> bool {
+    let (ends, position) = (store.ends(message.channel()), message.position());
+    ends.is_some_and(|ends| ends.epoch == position.epoch && position.offset < ends.next)
 }
 
 /// Sees to it that what is retained is the last message that there is, where damage
@@ -202,19 +203,20 @@ mod tests {
         let store = stale([message(1, "1")].into_iter().chain((2..=3).map(direct)).collect());
         renew(&store, &settings(true)).unwrap();
         assert_eq!(kept(&store), [1]);
-        assert_eq!(in_all(&store, &settings(true)), (1, 1));
+        assert_eq!(end_unserved(&store, &settings(true)).0, (1, 1));
     }
 
     #[test]
     fn what_is_not_retained_any_more_does_not_come_back_later() {
         let store = stale(vec![message(1, "1")]);
-        end_unserved(&store, &settings(true)).unwrap();
-        assert_eq!(kept(&store), [1]);
-        end_unserved(&store, &Settings::default()).unwrap();
-        assert_eq!(kept(&store), [1], "its log stays as it is, too");
-        assert_eq!(in_all(&store, &Settings::default()), (0, 0));
-        end_unserved(&store, &settings(false)).unwrap();
-        assert_eq!(kept(&store), [0; 0]);
+        let served = |settings: &Settings| {
+            let (served, result) = end_unserved(&store, settings);
+            result.unwrap();
+            (served, kept(&store))
+        };
+        assert_eq!(served(&settings(true)), ((1, 1), vec![1]));
+        assert_eq!(served(&Settings::default()), ((0, 0), vec![1]), "its log stays as it is, too");
+        assert_eq!(served(&settings(false)), ((0, 0), vec![]));
     }
 
     #[tokio::test]
