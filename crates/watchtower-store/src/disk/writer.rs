@@ -18,7 +18,7 @@ use super::folder::{Folder, NewFile, Numbers, index_path, sync_parent};
 use super::frame::{Header, OVERHEAD_BYTES, PAYLOAD_BYTES_MAX};
 use super::index;
 use super::medium::Medium;
-use super::queue::{Queue, Submission};
+use super::queue::{Patience, Queue, Submission};
 use super::segment::{
     Places, Previous, SEGMENT_HEADER_BYTES, Segment, SegmentFile, new_header, write_header,
 };
@@ -30,9 +30,13 @@ use crate::{Done, Notice, Refused, message_bytes};
 const RETRY: Duration = Duration::from_millis(250);
 /// How much is written before it is synced.
 const GROUP_BYTES_MAX: usize = 8 << 20;
-/// How much of what the last sync took may be spent on a larger group.
-const PATIENCE: u32 = 8;
-const PATIENCE_MAX: Duration = Duration::from_millis(2);
+/// How much of what the last sync took may be spent on a larger group, which saves
+/// those who would come too late a sync: this part while nobody comes, and that in
+/// all.
+const QUIET_PART: u32 = 8;
+const PATIENCE_PART: u32 = 2;
+const QUIET_MAX: Duration = Duration::from_millis(2);
+const PATIENCE_MAX: Duration = Duration::from_millis(10);
 
 /// See the module.
 pub(super) struct Writer {
@@ -65,16 +69,13 @@ impl Writer {
     /// Writes until the queue is closed.
     pub(super) fn run(mut self) {
         let abandon = Abandon(self.queue.clone());
-        let (mut wanted, mut patience) = (1, Duration::ZERO);
+        let (mut wanted, mut patience) = (1, Patience::default());
         loop {
             let group = self.queue.take(wanted, patience, GROUP_BYTES_MAX);
             if group.is_empty() {
                 break;
             }
-            wanted = group.len();
-            let started = Instant::now();
-            self.write_group(group);
-            patience = (started.elapsed() / PATIENCE).min(PATIENCE_MAX);
+            (wanted, patience) = self.write_group(group);
         }
         if let Err(error) = self.finish() {
             self.shared.folder.notice(&Notice::Untidy { reason: error.to_string() });
@@ -82,17 +83,23 @@ impl Writer {
         drop(abandon);
     }
 
-    fn write_group(&mut self, group: Vec<Submission>) {
+    /// How many are to be expected next, and for how long. Those who are answered
+    /// come back, beside those who came meanwhile.
+    fn write_group(&mut self, group: Vec<Submission>) -> (usize, Patience) {
         let bytes = group.iter().map(|submission| submission.bytes).sum();
-        let answers = match self.ready() {
+        let started = Instant::now();
+        let answers: Vec<_> = match self.ready() {
             Err(error) => group.into_iter().map(|one| (one.done, Err(error.clone()))).collect(),
             Ok(()) => self.write(group),
         };
+        let took = started.elapsed();
         // First, so that who is told may submit as much again.
-        self.queue.answered(bytes);
+        let wanted = self.queue.answered(bytes) + answers.len();
         for (done, result) in answers {
             done(result);
         }
+        let quiet = (took / QUIET_PART).min(QUIET_MAX);
+        (wanted, Patience { quiet, in_all: (took / PATIENCE_PART).min(PATIENCE_MAX) })
     }
 
     /// Writes what no publisher has asked for.
