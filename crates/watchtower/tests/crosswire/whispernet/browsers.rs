@@ -7,7 +7,7 @@ use super::super::messages::{BINARY, Content, JSON, Sent, TEXT};
 use super::super::pages::shown;
 use super::super::server::until;
 use super::super::webrocket::WebRocket;
-use super::super::websockets::{By, EVERY_CLIENT, Page};
+use super::super::websockets::{EVERY_CLIENT, Page};
 use super::super::webtalk::{Link, User, WEBTALK};
 use super::{Gopher, Server, start, start_with};
 
