@@ -19,6 +19,7 @@ mod fault;
 mod ledger;
 mod model;
 mod outcome;
+mod pages;
 mod protocols;
 mod script;
 mod shrink;

@@ -66,7 +66,7 @@ impl World {
                 Item::Recovered { channel, position, .. } => {
                     Mark::Seen(channel.clone(), (position.epoch, position.offset))
                 }
-                Item::Answer(_) | Item::Beat => continue,
+                Item::Subscribed { .. } | Item::Answer(_) | Item::Beat => continue,
             };
             link.marks.push_back((link.said + *end as u64, mark));
         }
