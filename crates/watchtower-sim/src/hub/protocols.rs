@@ -134,6 +134,20 @@ impl Oracle {
         self.model.heard_all(party.session)
     }
 
+    /// The server ends: all that was published comes, and then a word of the end.
+    pub(super) fn farewell(&mut self, party: &mut Party, items: &mut Items) -> Outcome {
+        let may_lag = self.model.may_lag(party.session);
+        self.all_messages(party, items)?;
+        let words = match party.protocol {
+            Protocol::Packets | Protocol::Udp => "E 8",
+            Protocol::Lines | Protocol::Events if may_lag => return Ok(items.clear()),
+            Protocol::Lines | Protocol::Events => "error shutting_down",
+            Protocol::WebRocket | Protocol::Browser => "close 1001",
+            Protocol::Application => "[error] the server shuts down",
+        };
+        self.last_words(party, items, words)
+    }
+
     fn count(&mut self, result: Result<(), Refusal>) -> Result<(), Refusal> {
         self.model.counted.refused += u64::from(result.is_err());
         result

@@ -43,6 +43,8 @@ pub(super) struct Setting {
     pub(super) has_names: bool,
     /// Whether one of the channels retains its last message.
     pub(super) retains: bool,
+    /// Whether the server ends in the middle of it all, and says so.
+    pub(super) shuts_down: bool,
     /// The room of a connection's way to the client, in bytes.
     pub(super) room: usize,
 }
@@ -297,6 +299,7 @@ fn setting(rng: &mut Rng) -> Setting {
         bind_ids: rng.u8(..4) == 0,
         has_names: rng.u8(..4) == 0,
         retains: rng.u8(..3) == 0,
+        shuts_down: rng.u8(..4) == 0,
         room: ROOMS[rng.usize(..ROOMS.len())],
     }
 }
