@@ -160,6 +160,20 @@ impl Client {
         }
     }
 
+    /// Leaves channels: what this client's sender joined there ends, with what it
+    /// has not been given. Leaving what is not joined does nothing. Over WebRocket
+    /// it unsubscribes.
+    ///
+    /// # Errors
+    /// As [`join`](Client::join).
+    pub async fn leave(&mut self, channels: &[ChannelName]) -> Result<(), ClientError> {
+        match &mut self.connection {
+            Connection::Packets(packets) => packets.leave(required(self.sender)?, channels).await,
+            Connection::Http(http) => http.leave(required(self.sender)?, channels).await,
+            Connection::WebRocket(webrocket) => webrocket.leave(channels).await,
+        }
+    }
+
     /// Publishes to everyone in a channel that the sender has joined, and waits
     /// until the server took it: over packets until the message came back. Over
     /// WebRocket the channel must be there, as it is for who has joined it.

@@ -67,10 +67,17 @@ struct RegisteredJson {
     id: u32,
 }
 
+/// Who joins, or leaves, and what.
 #[derive(Serialize)]
-struct JoinJson {
+struct SenderJson {
     sender: u32,
     channels: Vec<ChannelJson>,
+}
+
+impl SenderJson {
+    fn new(sender: SenderId, channels: &[ChannelName]) -> Self {
+        SenderJson { sender: sender.get(), channels: channels.iter().map(ChannelJson::from).collect() }
+    }
 }
 
 #[derive(Serialize)]
@@ -115,8 +122,16 @@ impl HttpClient {
         sender: SenderId,
         channels: &[ChannelName],
     ) -> Result<(), ClientError> {
-        let channels = channels.iter().map(ChannelJson::from).collect();
-        self.post("/channels/join", &JoinJson { sender: sender.get(), channels }).await?;
+        self.post("/channels/join", &SenderJson::new(sender, channels)).await?;
+        Ok(())
+    }
+
+    pub(crate) async fn leave(
+        &mut self,
+        sender: SenderId,
+        channels: &[ChannelName],
+    ) -> Result<(), ClientError> {
+        self.post("/channels/leave", &SenderJson::new(sender, channels)).await?;
         Ok(())
     }
 

@@ -208,6 +208,10 @@ pub(crate) async fn open_udp(server: &str, patience: Duration) -> Result<Vec<Udp
 }
 
 async fn resolve(server: &str) -> io::Result<impl Iterator<Item = std::net::SocketAddr>> {
+    if server.contains('/') {
+        // A URL: it would be looked up as a name.
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
     lookup_host(server).await
 }
 

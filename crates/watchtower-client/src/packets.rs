@@ -2,7 +2,7 @@
 //!
 //! Answers carry no reference to what they answer, so one thing is asked at a
 //! time and the server's order tells. Over UDP what may safely be asked twice
-//! (`R`, `S`, `J`, `K`) is asked again while no answer comes; a late answer to
+//! (`R`, `S`, `J`, `L`, `K`) is asked again while no answer comes; a late answer to
 //! such a second asking is ignored where it can be told from a wanted one. An `E`
 //! cannot be told: one that is late is taken for the answer to the next thing.
 
@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout, timeout_at};
 use watchtower_hub::{ChannelName, Content, SenderId};
+use watchtower_protocols::packets::ErrorCode;
 use watchtower_protocols::packets::frame::{ClientPacket, MESSAGE_HEADER_BYTES, Receivers};
 
 use crate::client::NextMessage;
@@ -116,6 +117,26 @@ impl PacketClient {
             })
             .await?;
             self.joined.insert(channel);
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn leave(
+        &mut self,
+        sender: SenderId,
+        channels: &[ChannelName],
+    ) -> Result<(), ClientError> {
+        for channel in self.numbers(channels)? {
+            let request = encode(&[ClientPacket::Leave { sender: sender.get(), channel }])?;
+            let answer = self.ask(&request, Repeat::WhileSilent, |incoming| match incoming {
+                Incoming::Ack(number) if *number == channel => Some(()),
+                _ => None,
+            });
+            match answer.await {
+                // Not joined: it was left before, or by a first asking whose answer got lost.
+                Err(ClientError::Refused(refusal)) if refusal.code == ErrorCode::NotJoined.byte() => {}
+                answer => answer?,
+            }
         }
         Ok(())
     }

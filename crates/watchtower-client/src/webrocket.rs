@@ -83,6 +83,9 @@ enum Command<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         since: Option<String>,
     },
+    Unsubscribe {
+        channel: &'a str,
+    },
     Publish(Publish<'a>),
 }
 
@@ -187,6 +190,13 @@ impl WebRocketClient {
     pub(crate) async fn join(&mut self, channels: &[ChannelName]) -> Result<(), ClientError> {
         self.authenticate(Access::ReadWrite).await?;
         self.subscribe_to(channels, None).await.map(drop)
+    }
+
+    pub(crate) async fn leave(&mut self, channels: &[ChannelName]) -> Result<(), ClientError> {
+        for channel in channels {
+            self.ask(&Command::Unsubscribe { channel: &channel.to_string() }).await?;
+        }
+        Ok(())
     }
 
     pub(crate) async fn publish(

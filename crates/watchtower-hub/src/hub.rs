@@ -71,11 +71,15 @@ impl Hub {
         Ok(self.0.register(true, now)?.id)
     }
 
-    /// Whether the sender is registered; notes that it is active.
+    /// Whether the sender is registered, and may be used by whoever knows its id:
+    /// not so one that is its [session's alone](Session::register_passing). Notes
+    /// that it is active.
     pub fn is_registered(&self, sender: SenderId, now: Timestamp) -> bool {
         self.0.sender(sender).is_ok_and(|sender| {
-            self.0.touch(&sender, now);
-            true
+            if sender.is_kept {
+                self.0.touch(&sender, now);
+            }
+            sender.is_kept
         })
     }
 

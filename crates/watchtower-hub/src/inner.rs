@@ -232,7 +232,9 @@ impl Inner {
         }
         let owner = match &state.owner {
             Some(owner) if Arc::ptr_eq(owner, link) => return Ok(()),
-            Some(_) if self.settings.load().bind_ids => return Err(Refused::BoundElsewhere(sender.id)),
+            Some(_) if !sender.is_kept || self.settings.load().bind_ids => {
+                return Err(Refused::BoundElsewhere(sender.id));
+            }
             owner => owner.clone(),
         };
         self.allow_move(state, now)?;

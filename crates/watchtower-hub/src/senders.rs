@@ -20,7 +20,8 @@ const NOTED_MILLIS: u64 = 60_000;
 #[derive(Debug)]
 pub(crate) struct Sender {
     pub(crate) id: SenderId,
-    /// Whether it is to outlive the process: not so if it is its session's alone.
+    /// Whether it is to outlive the process. If not, it is its session's alone: nobody
+    /// was given the id to come back with, so who names it has overheard it.
     pub(crate) is_kept: bool,
     /// Milliseconds; see [`Timestamp`].
     last_active: AtomicU64,

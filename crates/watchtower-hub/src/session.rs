@@ -345,7 +345,8 @@ impl Session {
     }
 
     /// As [`register`](Self::register), for a client that cannot come back by its
-    /// id: no ledger is told of the sender, so it does not outlive the process.
+    /// id: no ledger is told of the sender, so it does not outlive the process, and
+    /// no other session can own it.
     ///
     /// # Errors
     ///
@@ -368,8 +369,8 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// [`Refused::UnknownSender`]; [`Refused::BoundElsewhere`] when ids are
-    /// bound and another session owns it; [`Refused::Limit`] when it came from
+    /// [`Refused::UnknownSender`]; [`Refused::BoundElsewhere`] when another session
+    /// owns it and ids are bound, or it is that session's alone; [`Refused::Limit`] when it came from
     /// elsewhere so often that its joins, each time that it moved, are more
     /// than twice `channels_per_sender_max` in ten seconds.
     pub fn attach(&self, sender: SenderId, now: Timestamp) -> Result<(), Refused> {

@@ -269,6 +269,10 @@ impl Metrics {
         for code in ErrorCode::ALL {
             drop(self.http_refusals.get_or_create(&ByRefusal { code: code.name() }));
         }
+        let refusals = ErrorCode::ALL.map(|code| code.status().as_u16());
+        for status in [101, 200, 204].into_iter().chain(refusals) {
+            drop(self.http_requests.get_or_create(&ByStatus { status }));
+        }
         for protocol in ["tcp", "http"] {
             self.streams.show_protocol(protocol);
         }

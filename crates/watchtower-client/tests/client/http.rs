@@ -156,6 +156,16 @@ async fn joins_numbers_and_names() {
 }
 
 #[tokio::test]
+async fn leaves_numbers_and_names() {
+    let (mut client, mut server) = registered().await;
+    let expected = ("POST /channels/leave HTTP/1.1", r#"{"sender":72,"channels":[5,"news"]}"#);
+    let answer = json("200 OK", r#"{"channels": [5, "news"]}"#);
+    let channels = [channel("5"), channel("news")];
+    let (left, ()) = join!(client.leave(&channels), server.answer(expected, &answer));
+    left.unwrap();
+}
+
+#[tokio::test]
 async fn publishes_text_json_and_bytes() {
     // [model: projection]
     let (mut client, mut server) = registered().await;

@@ -117,6 +117,23 @@ async fn registers_joins_and_publishes_as_documented() {
 }
 
 #[tokio::test]
+async fn leaving_ends_with_the_answer_and_what_is_not_joined_is_left_already() {
+    let (mut client, mut server) = registered().await;
+    let script = async {
+        // What was published before comes before the answer.
+        server.expect("4c 05000000 01000000").await;
+        server.send("4d 06000000 01000000 0000 01000000 78 41 01000000").await;
+        server.answer("4c 05000000 02000000", "45 03 00").await;
+        server.answer("4c 05000000 01000000", "45 02 00").await;
+    };
+    let calls = async {
+        client.leave(&[channel("1"), channel("2")]).await.unwrap();
+        assert_refused(client.leave(&[channel("1")]).await, 2, "");
+    };
+    join!(script, calls);
+}
+
+#[tokio::test]
 async fn answers_may_come_byte_by_byte() {
     let (mut client, mut server) = connected().await;
     let script = async {
@@ -270,7 +287,7 @@ async fn nobody_at_the_address_is_told_with_what_to_do() {
 #[tokio::test]
 async fn what_is_no_address_is_told() {
     for protocol in [Protocol::Tcp, Protocol::Udp, Protocol::Http] {
-        for server in ["localhost", "127.0.0.1:99999", ""] {
+        for server in ["localhost", "127.0.0.1:99999", "", "http://127.0.0.1:3033", "127.0.0.1:3033/"] {
             let error = Client::connect(protocol, server, Options::default()).await.unwrap_err();
             assert!(matches!(error, ClientError::Address { .. }), "{server}: {error}");
         }

@@ -141,6 +141,19 @@ async fn a_late_answer_to_a_join_is_not_taken_for_a_sender_or_another_channel() 
     join!(script, calls);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_leave_whose_answer_is_lost_is_asked_for_again() {
+    let (client, server) = connected().await;
+    let mut client = client.with_sender(sender(5));
+    let script = async {
+        server.expect("4c 05000000 01000000").await;
+        server.answer("4c 05000000 01000000", "45 03 00").await;
+    };
+    let channels = [channel("1")];
+    let (left, ()) = join!(client.leave(&channels), script);
+    left.unwrap();
+}
+
 #[tokio::test]
 async fn a_refused_join_is_told() {
     let (client, server) = connected().await;

@@ -428,6 +428,15 @@ async fn what_is_no_address_of_a_hub_is_refused_in_words() {
 }
 
 #[tokio::test]
+async fn leaving_channels_unsubscribes() {
+    let (mut client, mut server) = connected_with(Options::default()).await;
+    let channels = [channel("hello")];
+    let script = server.answer(r#"{"unsubscribe":{"channel":"hello"}}"#, OK);
+    let (left, ()) = join!(client.leave(&channels), script);
+    left.unwrap();
+}
+
+#[tokio::test]
 async fn leaving_closes_in_order() {
     let (subscription, mut server) = subscribed().await;
     subscription.leave().await;

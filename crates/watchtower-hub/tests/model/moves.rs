@@ -1,7 +1,7 @@
 //! Ids that move between sessions of which each may have several.
 
 use proptest::collection::vec;
-use watchtower_hub::{Content, Drained, Hub, Publish, SenderId};
+use watchtower_hub::{Content, Drained, Hub, Publish, Refused, SenderId};
 
 use crate::support::{Client, NOW, five, hub, joined, say, text};
 
@@ -27,6 +27,22 @@ fn what_is_for_an_id_alone_moves_with_it_to_a_session_that_has_read_past_it() {
     hub.leave(id, &five(), NOW).unwrap();
     say(&hub, other, "5");
     assert_eq!(b.read(), "5/5=5;");
+}
+
+#[test]
+fn an_id_that_is_its_session_s_alone_moves_to_no_other() {
+    let hub = hub();
+    let (a, (b, other)) = (Client::new(&hub), joined(&hub));
+    let id = a.session.register_passing(NOW).unwrap();
+    a.session.join(id, &five(), NOW).unwrap();
+    assert_eq!(b.session.attach(id, NOW), Err(Refused::BoundElsewhere(id)));
+    assert_eq!(b.session.join(id, &6.into(), NOW), Err(Refused::BoundElsewhere(id)));
+    // Whoever asks by its id alone learns no more than of one that is not there.
+    assert!(!hub.is_registered(id, NOW) && hub.is_registered(other, NOW));
+    whisper(&hub, other, id, "1");
+    say(&hub, other, "2");
+    assert_eq!((a.read(), b.read()), ("5/1=1;5/2=2;".into(), "5/2=2;".into()));
+    a.session.attach(id, NOW).unwrap();
 }
 
 #[test]

@@ -55,6 +55,8 @@ pub struct Link {
 /// What keeps an application out that has not shown the secret.
 #[derive(Debug, Default)]
 struct Lock {
+    /// When it first said something.
+    since: Option<Timestamp>,
     failures: u8,
     last_failure: Option<Timestamp>,
 }
@@ -93,6 +95,13 @@ impl Link {
         }
         let is_locked_out = self.lock.as_ref().is_some_and(|lock| lock.failures >= LOGIN_FAILURES_MAX);
         if is_locked_out || command == Ok(Command::Goodbye) { Err(Close) } else { Ok(()) }
+    }
+
+    /// Whether the time to log in is over. The driver's own clock for it begins
+    /// anew with each frame that has another behind it.
+    fn is_locked_for_too_long(&mut self, now: Timestamp) -> bool {
+        let patience = self.talk.header_timeout();
+        self.lock.as_mut().is_some_and(|lock| now.since(*lock.since.get_or_insert(now)) >= patience)
     }
 
     /// [webtalk: login]
@@ -199,6 +208,9 @@ impl StreamSession for Link {
     }
 
     fn receive(&mut self, input: &[u8], now: Timestamp, out: &mut Vec<u8>) -> Result<usize, Close> {
+        if self.is_locked_for_too_long(now) {
+            return self.out_of_patience(now, out).map(|()| 0);
+        }
         let mut done = 0;
         while out.len() < ANSWERS_BYTES_MAX {
             let rest = input.get(done..).unwrap_or_default();

@@ -146,8 +146,7 @@ impl User {
     /// it still cannot log in.
     pub(super) fn kill(&self, now: Timestamp) {
         let before = std::mem::replace(&mut *self.browser.lock(), Browser::Killed);
-        // It is unknown when it was silent for long while another connection
-        // had taken its id over: it is gone then.
+        // Unless the program that this runs in has done so before.
         let _ = self.session.hub().unregister(self.id(), now);
         if let Browser::Here(closer) = before {
             closer.close(KILLED, "the user was killed");
@@ -167,8 +166,7 @@ impl Login {
         if !matches!(*browser, Browser::Away) {
             return None;
         }
-        // Whoever knows an id can take its channels to another connection.
-        // Here is who knows the salt as well.
+        // Unless the program that this runs in has unregistered it.
         user.session.attach(user.id(), now).ok()?;
         user.session.resume(WhenLagging::Close);
         *browser = Browser::Here(closer);

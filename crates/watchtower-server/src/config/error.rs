@@ -29,7 +29,7 @@ pub enum Origin {
 /// The known key that an unknown one is nearest to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Nearest {
-    /// The key or table, dotted from the top.
+    /// The key, dotted from the top; a table only if that is probably what was meant.
     pub key: String,
     /// Whether it is so near that it is probably what was meant.
     pub is_likely: bool,

@@ -421,25 +421,49 @@ fn is_from_kubernetes(name: &str, value: &str) -> bool {
     }
 }
 
-/// The known key or table that is nearest to an unknown one.
+/// From how many characters on a name that is the beginning of another is taken for it.
+const BEGINNING_CHARS_MIN: usize = 3;
+
+/// The known key that is nearest to an unknown one, or the table if that is probably meant.
 ///
-/// A key in the wrong table is as near as one letter that is wrong: it is the commonest slip.
+/// A key in the wrong table is as near as one letter that is wrong: it is the commonest slip. One
+/// of which a part was written, or more than there is of it, is nearer than any other. Where
+/// nothing is near, it is one of those that stand in the same table.
 fn nearest(unknown: &str) -> Nearest {
-    let last = |name: &str| name.rsplit('.').next().unwrap_or_default().to_owned();
-    let lower = unknown.to_lowercase();
-    let unknown_last = last(&lower);
+    let unknown = unknown.to_lowercase();
+    let (unknown_table, unknown_name) = table_and_name(&unknown);
     let distance = |known: &str| {
-        let whole = strsim::damerau_levenshtein(&lower, known);
-        let misplaced = 1 + strsim::damerau_levenshtein(&unknown_last, &last(known));
-        whole.min(misplaced)
+        let (table, name) = table_and_name(known);
+        let whole = strsim::damerau_levenshtein(&unknown, known);
+        let apart =
+            if is_part(unknown_name, name) { 0 } else { strsim::damerau_levenshtein(unknown_name, name) };
+        whole.min(apart + usize::from(table != unknown_table))
     };
-    let (distance, key) = rows(&Config::default())
+    let is_likely = |distance: usize| distance <= 1 + unknown_name.chars().count() / 3;
+    let all: Vec<_> = rows(&Config::default())
         .into_iter()
         .map(|row| match row {
-            Row::Table { name, .. } | Row::Key { name, .. } => name,
+            Row::Table { name, .. } => (distance(&name), name, true),
+            Row::Key { name, .. } => (distance(&name), name, false),
         })
-        .map(|name| (distance(&name), name))
-        .min_by_key(|(distance, _)| *distance)
-        .unwrap_or_default();
-    Nearest { key, is_likely: distance <= 1 + unknown_last.chars().count() / 3 }
+        .collect();
+    let likely =
+        all.iter().filter(|(distance, ..)| is_likely(*distance)).min_by_key(|(distance, ..)| *distance);
+    let beside = all
+        .iter()
+        .filter(|(_, name, is_table)| !is_table && table_and_name(name).0 == unknown_table)
+        .min_by_key(|(distance, ..)| *distance);
+    let (_, key, _) = likely.or(beside).cloned().unwrap_or_default();
+    Nearest { key, is_likely: likely.is_some() }
+}
+
+/// A key or table that is dotted from the top: what it stands in, which may be nothing, and what
+/// it is called there.
+fn table_and_name(full_name: &str) -> (&str, &str) {
+    full_name.rsplit_once('.').unwrap_or(("", full_name))
+}
+
+/// Whether one name is the beginning of the other.
+fn is_part(one: &str, other: &str) -> bool {
+    one.len().min(other.len()) >= BEGINNING_CHARS_MIN && (one.starts_with(other) || other.starts_with(one))
 }

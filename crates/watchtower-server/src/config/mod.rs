@@ -282,7 +282,8 @@ keys! {
         /// The channel: what is published on it is said to the peers, and what they say is
         /// published on it.
         channel: ChannelName = whispernet_channel();
-        /// Whom the server speaks as. Behind it come three digits for each sender.
+        /// Whom the server speaks as. Behind it come three digits for each sender. Empty:
+        /// watchtower.
         nick: Nick = Nick::default();
         /// Whether the server announces itself by UDP broadcast on port 5555, and dials what it
         /// hears there.
@@ -305,7 +306,7 @@ keys! {
 }
 
 fn whispernet_channel() -> ChannelName {
-    ChannelName::parse("whispernet").expect("it is a name")
+    ChannelName::parse("whisper").expect("it is a name")
 }
 
 /// What [`Config::reloaded`] made of a new configuration.

@@ -95,7 +95,7 @@ fn the_defaults_are_those_of_the_specification() {
             listen: None,
             announced: None,
             peers: vec![],
-            channel: ChannelName::parse("whispernet").unwrap(),
+            channel: ChannelName::parse("whisper").unwrap(),
             nick: Nick::default(),
             discovery: false,
             backlog: 50,
@@ -109,6 +109,12 @@ fn the_defaults_are_those_of_the_specification() {
     assert_eq!(Config::default(), expected);
     assert_eq!(Config::load(&Sources::default()).unwrap(), expected);
     assert_eq!(load_file(""), Ok(expected));
+}
+
+#[test]
+fn the_file_of_the_specification_is_taken_as_it_is_and_changes_nothing() {
+    // [running: serve]
+    assert_eq!(load_file(include_str!("specified.toml")), Ok(Config::default()));
 }
 
 #[test]
@@ -251,6 +257,27 @@ fn an_unknown_key_is_named_with_its_line_and_the_nearest_key() {
         complaint("[[channels]]\npattern = \"a\"\nformt = \"json\""),
         "watchtower.toml:3: unknown key \"channels.formt\"; did you mean \"channels.format\"?"
     );
+    for (unknown, hint) in [
+        // A part of it, or more than there is.
+        ("limits.max_conn = 5", "did you mean \"limits.max_connections\"?"),
+        ("http.cors = 5", "did you mean \"http.cors_origins\"?"),
+        ("tls.certificate = 5", "did you mean \"tls.cert\"?"),
+        ("shutdown = 5", "did you mean \"shutdown_grace\"?"),
+        ("limits.heartbeat = 5", "did you mean \"http.heartbeat\"?"),
+        ("htp = 5", "did you mean \"http\"?"),
+    ] {
+        let key = unknown.strip_suffix(" = 5").unwrap();
+        assert_eq!(complaint(unknown), format!("watchtower.toml:1: unknown key \"{key}\"; {hint}"));
+    }
+    // Where nothing is near it is a key all the same, of those that may stand there.
+    let default = render_default();
+    for (unknown, table) in [("limits.foo = 5", "limits."), ("webtalk.port = 5", "webtalk."), ("foo = 5", "")]
+    {
+        let message = complaint(unknown);
+        let (_, hint) = message.split_once("; the nearest known key is \"").unwrap();
+        let name = hint.strip_prefix(table).and_then(|name| name.strip_suffix('"')).unwrap();
+        assert!(default.lines().any(|line| line.starts_with(&format!("{name} = "))), "{message}");
+    }
     let message = complaint("\n[gossip]\n");
     let expected = "watchtower.toml:2: unknown key \"gossip\"; the nearest known key is \"";
     assert!(message.starts_with(expected), "{message}");

@@ -84,27 +84,27 @@ impl Value for ChannelName {
     }
 }
 
+/// Whom the server speaks as, unless it is configured.
+const NICK: &str = "watchtower";
+
 /// Whom the server speaks as.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Nick(String);
 
 impl Nick {
-    /// The nick.
+    /// The nick; one of the server's own where the key is empty.
     pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl Default for Nick {
-    fn default() -> Self {
-        Self("watchtower".to_owned())
+        if self.0.is_empty() { NICK } else { &self.0 }
     }
 }
 
 impl Value for Nick {
     fn from_toml(input: &DeValue<'_>) -> Result<Self, String> {
-        let expected = format!("a nick of 1 to {NICK_CHARS_MAX} visible characters");
+        let expected = format!("a nick of 1 to {NICK_CHARS_MAX} visible characters, or \"\"");
         let nick = text(input, &expected)?;
+        if nick.is_empty() {
+            return Ok(Self::default());
+        }
         let is_nick =
             safe_nick(nick).is_some_and(|safe| safe == nick) && nick.chars().count() <= NICK_CHARS_MAX;
         if is_nick { Ok(Self(nick.to_owned())) } else { Err(expected) }
@@ -157,7 +157,8 @@ mod tests {
     #[test]
     fn a_nick_is_what_others_are_shown() {
         assert_eq!(read::<Nick>("'gopher 7'").unwrap().as_str(), "gopher 7");
-        for wrong in ["''", "' '", "'a '", "\"a\\nb\"", "\"a\\u200b\"", "7", "'1234567890123456789012345'"] {
+        assert_eq!(read::<Nick>("''").unwrap().as_str(), "watchtower");
+        for wrong in ["' '", "'a '", "\"a\\nb\"", "\"a\\u200b\"", "7", "'1234567890123456789012345'"] {
             assert!(read::<Nick>(wrong).is_err(), "{wrong}");
         }
     }

@@ -94,7 +94,7 @@ pub(super) async fn list(
 pub(super) async fn join(State(state): State<Arc<HttpState>>, body: WholeBody) -> Result<Response, ApiError> {
     let request: ChannelsRequest<'_> = body.json()?;
     let channels = request.channels.channels()?;
-    state.hub.join(request.sender.sender()?, &channels, state.now())?;
+    state.hub.join(state.known(request.sender.sender()?)?, &channels, state.now())?;
     state.kept().await?;
     Ok(channels_answer(channels))
 }
@@ -147,7 +147,7 @@ pub(super) async fn leave(
 ) -> Result<Response, ApiError> {
     let request: ChannelsRequest<'_> = body.json()?;
     let channels = request.channels.channels()?;
-    let (sender, now) = (request.sender.sender()?, state.now());
+    let (sender, now) = (state.known(request.sender.sender()?)?, state.now());
     for channel in &channels {
         state.hub.leave(sender, channel, now)?;
     }

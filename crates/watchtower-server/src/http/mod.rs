@@ -112,7 +112,8 @@ impl HttpState {
         (self.clock)()
     }
 
-    /// The sender, if it is registered.
+    /// The sender, if it is registered. One of another protocol's connection is not:
+    /// whoever names that has overheard it.
     fn known(&self, sender: SenderId) -> Result<SenderId, ApiError> {
         let registered = self.hub.is_registered(sender, self.now());
         registered.then_some(sender).ok_or(ApiError::UnknownSender)

@@ -224,7 +224,7 @@ impl BodyKind {
 
 async fn publish(state: &HttpState, outgoing: Outgoing) -> Result<Response, ApiError> {
     let Outgoing { channels, sender, event, content, receivers } = outgoing;
-    let mut message = Publish::new(content).by(sender);
+    let mut message = Publish::new(content).by(state.known(sender)?);
     if let Some(event) = &event {
         message = message.event(event);
     }

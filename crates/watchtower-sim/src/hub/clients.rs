@@ -90,20 +90,13 @@ impl World {
 
     /// A stream over HTTP, which goes on where the client was.
     fn follow(&mut self, client: usize) -> Result<(), String> {
-        let it = &self.clients[client];
         let channels: BTreeSet<_> =
             [client as u8, client as u8 * 2 + 1].map(|number| self.channel(number)).into();
-        let id = it.ids.first().copied().unwrap_or(STRANGER);
-        let is_known = self.hub.is_registered(sender(id), self.now);
-        let refusal = self.oracle.model.touch(id).err();
-        agree(
-            &format!("a stream of {id}"),
-            refusal,
-            is_known.then_some(()).ok_or(Refusal::UnknownSender).err(),
-        )?;
-        if !is_known {
+        let id = self.clients[client].ids.first().copied().unwrap_or(STRANGER);
+        if !self.is_registered(id)? {
             return Ok(());
         }
+        let it = &self.clients[client];
         let resumes =
             !it.connected.is_multiple_of(4) && channels.iter().all(|name| it.seen.contains_key(name));
         let session = self.hub.open("http", WhenLagging::Close);
@@ -137,6 +130,16 @@ impl World {
         let connection = Connection::new(Box::new(stream), self.waker(client), self.setting.room, self.now);
         self.clients[client].link = Some(Link::new(connection, party));
         Ok(())
+    }
+
+    /// Whether the hub knows a sender that a request over HTTP may name.
+    fn is_registered(&mut self, id: u32) -> Result<bool, String> {
+        let is_known = self.hub.is_registered(sender(id), self.now);
+        let model = &mut self.oracle.model;
+        let expected = if model.is_passing(id) { Err(Refusal::UnknownSender) } else { model.touch(id) };
+        let came = is_known.then_some(()).ok_or(Refusal::UnknownSender).err();
+        agree(&format!("a request of {id}"), expected.err(), came)?;
+        Ok(is_known)
     }
 
     /// A client asks for something.
@@ -256,12 +259,18 @@ impl World {
             }
             Ask::JoinToSend { who, channel: name } => {
                 let (id, name) = (self.id(client, *who), self.channel(*name));
+                if !self.is_registered(id)? {
+                    return Ok(());
+                }
                 let expected = self.oracle.model.join_to_send(id, &name).err();
                 let result = self.hub.join(sender(id), &[name], now);
                 agree("a join", expected, result.err().as_ref().map(refusal_of))
             }
             Ask::Leave { who, channel: name } => {
                 let (id, name) = (self.id(client, *who), self.channel(*name));
+                if !self.is_registered(id)? {
+                    return Ok(());
+                }
                 let expected = self.oracle.model.leave(id, &name).err();
                 let result = self.hub.leave(sender(id), &name, now);
                 agree("a leave", expected, result.err().as_ref().map(refusal_of))
@@ -290,6 +299,9 @@ impl World {
         to: Option<&[u32]>,
         shape: super::script::Shape,
     ) -> Result<(), String> {
+        if !self.is_registered(id)? {
+            return Ok(());
+        }
         self.contents += 1;
         let content = words::content(shape, self.contents);
         let mut message = Publish::new(content.clone()).by(sender(id));

@@ -337,10 +337,8 @@ impl Oracle {
         self.model.may_register()?;
         // Nothing but the hub knows it; it is drawn before anything else.
         let id = self.drawn.first().map_or(0, |drawn| *drawn as u32);
-        self.model.registered(id, Some(party.session)).map_err(|_| Refusal::UnknownSender)?;
-        if !self.model.setting.has_names {
-            self.known.push(id);
-        }
+        self.model.registered_passing(id, party.session).map_err(|_| Refusal::UnknownSender)?;
+        self.known.push(id);
         party.sender = Some(id);
         Ok(id)
     }
@@ -441,7 +439,7 @@ impl Oracle {
         let (id, salt) = user.ok_or(format!("a user was to come, and {answer} did"))?;
         let id: u32 = id.parse().map_err(|_| format!("{answer} has no id"))?;
         self.known.push(id);
-        self.model.registered(id, Some(session))?;
+        self.model.registered_passing(id, session)?;
         self.model.join(session, id, &one).map_err(|refusal| format!("{refusal:?}"))?;
         self.talk.users.insert(id, User { session, salt: salt.to_owned(), has_browser: false });
         Ok(())

@@ -37,9 +37,7 @@ pub(super) struct Setting {
     pub(super) channels_max: usize,
     pub(super) channels_per_sender_max: usize,
     pub(super) bind_ids: bool,
-    /// Whether there is a channel with a name. Packets cannot show it, and it is
-    /// not said what becomes of its messages when a connection of packets takes
-    /// over an id that has joined it: then no such ids are known.
+    /// Whether there is a channel with a name, which packets cannot show.
     pub(super) has_names: bool,
     /// Whether one of the channels retains its last message.
     pub(super) retains: bool,

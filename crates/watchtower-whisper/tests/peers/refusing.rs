@@ -10,11 +10,9 @@ use watchtower_whisper::{Event, Events, Options, Peer};
 use super::{SOON, connected, local, options, start, wait_for};
 
 /// A peer at its address does that with each connection.
-async fn listen<F: Future<Output = ()> + Send>(
-    with_each: impl Fn(TcpStream) -> F + Send + 'static,
-) -> SocketAddr
+async fn listen<F>(with_each: impl Fn(TcpStream) -> F + Send + 'static) -> SocketAddr
 where
-    F: 'static,
+    F: Future<Output = ()> + Send + 'static,
 {
     let listener = TcpListener::bind(local()).await.unwrap();
     let address = listener.local_addr().unwrap();

@@ -19,6 +19,9 @@ const INPUT_BYTES_MAX: u64 = 16 * 1024 * 1024;
 Without MESSAGE, or with -, standard input is read to its end and published as one message, its
 last line break included. What is valid UTF-8 is published as text, anything else as binary.
 
+Without --sender each run registers a new sender, which leaves the channel again and stays
+registered for the server's sender_ttl. What publishes often had better register once.
+
 Examples:
   watchtower pub 5 'all your base are belong to us'
   date | watchtower pub clock -
@@ -49,7 +52,13 @@ impl Publish {
             let mut client = self.remote.connect_as(&self.who, protocol).await?;
             client.join(&channels).await?;
             let [channel] = &channels;
-            Ok(client.publish(channel, &content).await?)
+            client.publish(channel, &content).await?;
+            if self.who.is_new() && client.sender().is_some() {
+                // Nobody will use this sender again, and it would be shown as present for a long
+                // time. Whatever comes of this, the message is published.
+                let _ = client.leave(&channels).await;
+            }
+            Ok(())
         })
     }
 }

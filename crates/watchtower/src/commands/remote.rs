@@ -44,6 +44,13 @@ enum ProtocolName {
     WebRocket,
 }
 
+impl AsSender {
+    /// Whether it is a sender that nobody else knows of.
+    pub(crate) fn is_new(&self) -> bool {
+        self.sender.is_none()
+    }
+}
+
 impl Remote {
     /// What to speak, `otherwise` unless the command line says.
     pub(crate) fn protocol(&self, otherwise: Protocol) -> Protocol {

@@ -132,8 +132,26 @@ fn pub_joins_and_publishes_its_message_or_the_whole_standard_input() {
         let mut echo = message(b"one\n");
         echo[1] = 72;
         stream.write_all(&echo).unwrap();
+        // Nobody will use that sender again.
+        expect(&mut stream, LEAVE);
+        stream.write_all(JOINED).unwrap();
         assert_eq!(child.wait().unwrap().code(), Some(0), "{arguments:?}");
     }
+}
+
+#[test]
+fn pub_as_a_known_sender_leaves_its_joins_as_they_are() {
+    let peer = Peer::listen();
+    let (mut child, mut stream) = peer.start(&["pub", "5", "one", "--sender", "72"]);
+    expect(&mut stream, JOIN);
+    stream.write_all(JOINED).unwrap();
+    expect(&mut stream, b"M\x48\0\0\0\x05\0\0\0\x03\0\0\0one");
+    let mut echo = message(b"one");
+    echo[1] = 72;
+    stream.write_all(&echo).unwrap();
+    let mut rest = Vec::new();
+    stream.read_to_end(&mut rest).unwrap();
+    assert_eq!((child.wait().unwrap().code(), rest), (Some(0), Vec::new()));
 }
 
 #[test]

@@ -145,6 +145,24 @@ fn what_pub_publishes_over_any_protocol_sub_prints_over_every_protocol() {
 }
 
 #[test]
+fn pub_leaves_nobody_behind_in_the_channel() {
+    let server = Server::start(&[]);
+    let watcher = server.joined(&json!([5]));
+    let target = format!("/channels/5/presence?sender={watcher}");
+    let present = || server.get(&target).json()["senders"].as_array().unwrap().len();
+    for protocol in PROTOCOLS {
+        done(&server, &["pub", "5", "one", "--protocol", protocol, "--secret", SECRET], b"");
+        assert_eq!(present(), 1, "{protocol}");
+        // Whom somebody named goes on being where he was.
+        let sender = register(&server, protocol);
+        done(&server, &["pub", "5", "two", "--protocol", protocol, "--sender", &sender], b"");
+        assert_eq!(present(), 2, "{protocol}");
+        let left = json!({ "sender": sender.parse::<u32>().unwrap(), "channels": [5] });
+        server.post("/channels/leave", &left.to_string()).is(200, r#"{"channels":[5]}"#);
+    }
+}
+
+#[test]
 fn sub_follows_several_channels_and_named_ones() {
     let server = Server::start(&[]);
     let mut numbers =

@@ -57,6 +57,7 @@ fn metrics_are_text_of_prometheus_whose_counts_move() {
         r#"watchtower_packet_errors_total{code="8",transport="udp"} 0"#,
         r#"watchtower_connections_total{protocol="packets"} 0"#,
         r#"watchtower_tls_handshakes_total{outcome="refused"} 0"#,
+        r#"watchtower_http_requests_total{status="503"} 0"#,
         r#"watchtower_http_streams_total{form="text/event-stream"} 0"#,
         r#"watchtower_websockets_total{protocol="webrocket"} 0"#,
         r#"watchtower_callback_attempts_total{outcome="accepted"} 0"#,

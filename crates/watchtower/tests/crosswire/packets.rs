@@ -76,6 +76,15 @@ impl Packets {
         }
     }
 
+    /// Sends a packet that is answered with this error [packets: error codes].
+    #[track_caller]
+    pub(crate) fn is_refused(&mut self, packet: &[u8], code: u8) {
+        self.send(packet);
+        let head = self.take(3);
+        assert_eq!(head[..2], [b'E', code]);
+        self.take(head[2].into());
+    }
+
     fn take(&mut self, length: usize) -> Vec<u8> {
         match &mut self.link {
             Link::Tcp(stream) => {

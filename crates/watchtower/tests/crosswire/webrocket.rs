@@ -1,7 +1,10 @@
 //! A client of the WebRocket page on somebody else's WebSocket, and what clients of WebRocket see
 //! of one another.
 
+use serde_json::json;
+
 use super::messages::{BINARY, Content, JSON, Sent, TEXT};
+use super::packets::Packets;
 use super::server::Server;
 use super::websockets::{By, EVERY_CLIENT, Socket, Told, refused, secure};
 
@@ -130,6 +133,35 @@ fn what_one_publishes_comes_back_to_it_where_it_follows() {
             came.sort();
             expected.sort();
             assert_eq!(came, expected);
+        }
+        rocket.socket.close();
+    }
+}
+
+#[test]
+fn nobody_takes_a_connection_s_messages_away_by_its_id() {
+    let server = Server::start(&[]);
+    for by in EVERY_CLIENT {
+        let rocket = WebRocket::following(&server, by, &[5], &[]);
+        let stranger = server.joined(&json!([5]));
+        let [mut tcp, mut udp] = [Packets::tcp(&server, &[5]), Packets::udp(&server, &[5])];
+        for packets in [&mut tcp, &mut udp] {
+            for packet in [b'J', b'L'] {
+                let named = [&[packet][..], &rocket.id.to_le_bytes(), &5u32.to_le_bytes()].concat();
+                packets.is_refused(&named, 2);
+            }
+        }
+        let request = json!({ "sender": rocket.id, "channels": [5], "message": "as another" }).to_string();
+        for target in ["/channels/leave", "/channels/join", "/broadcast"] {
+            assert_eq!(server.post(target, &request).json()["error"], "unknown_sender", "{target}");
+        }
+        // It is in the channel all the same, and may be named as a receiver.
+        let direct =
+            json!({ "sender": stranger, "channels": [5], "receivers": [rocket.id], "message": "one" });
+        assert_eq!(server.post("/send", &direct.to_string()).status, 200);
+        server.broadcast(stranger, &json!(5), "two");
+        for data in ["one", "two"] {
+            rocket.socket.expect(&format!(r#"{{"event": "message", "channel": "5", "data": "{data}"}}"#));
         }
         rocket.socket.close();
     }

@@ -320,7 +320,7 @@ fn what_cannot_be_a_peer_does_not_start() {
     for (setting, expected) in [
         (&*listen, "cannot listen on tcp 127.0.0.1:"),
         ("whispernet.peers=[\"a:1\"]", "whispernet.peers are set, but whispernet.listen is empty"),
-        ("whispernet.nick=", "a nick of 1 to 24 visible characters"),
+        ("whispernet.nick=1234567890123456789012345", "a nick of 1 to 24 visible characters"),
     ] {
         let arguments = ["serve", "--listen", "127.0.0.1:0", "--set", setting];
         let output = super::server::watchtower(&arguments).output().unwrap();

@@ -318,6 +318,25 @@ fn an_application_owes_the_first_frame_the_login_and_the_end_of_each_frame() {
 }
 
 #[test]
+fn however_much_an_application_says_it_has_one_time_to_log_in() {
+    let tower = Tower::locked();
+    let mut app = tower.app();
+    let more = "00009[newuser]000";
+    app.writes(more.as_bytes());
+    app.now = NOW.after(PATIENCE - Duration::from_millis(1));
+    assert_eq!(app.writes(b"09[newuser]000"), framed("[error] log in first"));
+    app.now = NOW.after(PATIENCE);
+    assert_eq!(app.writes(b"09[newuser]000"), framed("[error] waited too long for a frame"));
+    assert!(app.is_closed);
+
+    // Once that is done it may be silent for as long as it likes.
+    let mut app = tower.app();
+    app.says("[login] tower");
+    app.now = NOW.after(PATIENCE * 2);
+    assert_eq!(app.says("[newchannel]"), "[ok] 2");
+}
+
+#[test]
 fn a_link_hears_nothing_and_is_told_when_the_server_shuts_down() {
     let tower = Tower::new();
     let mut app = tower.app();

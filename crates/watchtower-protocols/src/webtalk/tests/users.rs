@@ -1,6 +1,6 @@
 //! The public side: who is let in, what a user hears, and what is kept for it.
 
-use watchtower_hub::{ChannelName, Content, Limits, Publish, SenderId, WhenLagging};
+use watchtower_hub::{ChannelName, Content, Limits, Publish, Refused, SenderId, WhenLagging};
 
 use super::*;
 
@@ -295,15 +295,15 @@ fn a_user_that_is_killed_while_away_is_nobody() {
 }
 
 #[test]
-fn a_user_whose_id_another_connection_took_over_gets_it_back_by_logging_in() {
+fn nobody_takes_a_user_s_messages_away_by_its_id() {
     let (tower, mut app, credentials) = with_user();
     let thief = tower.hub.open("tcp", WhenLagging::Close);
     let id = SenderId::new(5).unwrap();
-    thief.attach(id, NOW).unwrap();
+    assert_eq!(thief.attach(id, NOW), Err(Refused::BoundElsewhere(id)));
     app.says("[shout] 1!one");
     let mut browser = tower.browser();
     assert_eq!(browser.says(&credentials), [text("one")]);
-    drop(thief);
+    assert_eq!(thief.join(id, &2.into(), NOW), Err(Refused::BoundElsewhere(id)));
     app.says("[shout] 1!two");
     assert_eq!(browser.hears(), [text("two")]);
 }

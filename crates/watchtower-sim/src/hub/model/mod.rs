@@ -136,6 +136,8 @@ struct AwayStreams {
 #[derive(Debug)]
 pub(super) struct Sender {
     pub(super) owner: Option<SessionId>,
+    /// Whether it is its session's alone, whoever knows its id.
+    is_passing: bool,
     joins: BTreeSet<ChannelName>,
     last_active: Timestamp,
     expiry: Timestamp,

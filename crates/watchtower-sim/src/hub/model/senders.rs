@@ -28,8 +28,20 @@ impl Model {
         }
         let (joins, last_active) = (BTreeSet::new(), self.now);
         let expiry = self.now.after(LOOK_EVERY);
-        self.senders.insert(id, Sender { owner, joins, last_active, expiry, moves });
+        self.senders.insert(id, Sender { owner, is_passing: false, joins, last_active, expiry, moves });
         Ok(())
+    }
+
+    /// A sender that the hub gave this id, and that is its session's alone.
+    pub(in super::super) fn registered_passing(&mut self, id: u32, owner: SessionId) -> Result<(), String> {
+        self.registered(id, Some(owner))?;
+        self.senders.get_mut(&id).expect("it was put there").is_passing = true;
+        Ok(())
+    }
+
+    /// Whether it is there, and nobody but its session may use it.
+    pub(in super::super) fn is_passing(&self, id: u32) -> bool {
+        self.senders.get(&id).is_some_and(|sender| sender.is_passing)
     }
 
     /// Forgets a sender at once. When that is need not be known better than by the
@@ -91,7 +103,7 @@ impl Model {
         if sender.owner == Some(session) {
             return Ok(());
         }
-        if sender.owner.is_some() && self.setting.bind_ids {
+        if sender.owner.is_some() && (sender.is_passing || self.setting.bind_ids) {
             return Err(Refusal::BoundElsewhere);
         }
         if !sender.moves.take(sender.joins.len() as u64, most, now) {
