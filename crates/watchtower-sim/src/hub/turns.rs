@@ -67,10 +67,13 @@ impl World {
     fn say_farewell(&mut self, client: usize) -> Result<(), String> {
         let Some(mut peer) = self.clients[client].peer.take() else { return Ok(()) };
         let mut packets = Vec::new();
-        peer.machine.session().drain_messages(None, |message| {
+        let drained = peer.machine.session().drain_messages(None, |message| {
             packets.push(message.frame(&PACKET_FORMAT).clone());
             true
         });
+        if drained != Drained::All {
+            return Err(self.blame(client, &format!("at the end it hears {drained:?}")));
+        }
         let mut farewell = Vec::new();
         peer.machine.shut_down(&mut farewell);
         packets.push(farewell.into());
