@@ -140,7 +140,10 @@ impl Oracle {
         self.all_messages(party, items)?;
         let words = match party.protocol {
             Protocol::Packets | Protocol::Udp => "E 8",
-            Protocol::Lines | Protocol::Events if may_lag => return Ok(items.clear()),
+            Protocol::Lines | Protocol::Events if may_lag => {
+                items.clear();
+                return Ok(());
+            }
             Protocol::Lines | Protocol::Events => "error shutting_down",
             Protocol::WebRocket | Protocol::Browser => "close 1001",
             Protocol::Application => "[error] the server shuts down",

@@ -179,6 +179,9 @@ pub(super) struct Subscription {
     possible: BTreeSet<u64>,
     /// What was retained when it began.
     first: Option<First>,
+    /// What was retained where some of them came from, and comes with them where
+    /// they go before this was looked at.
+    firsts: BTreeMap<u32, u64>,
     /// For whom, and from where on each.
     senders: BTreeMap<u32, u64>,
     /// What some of them had not heard, and will not hear here, once it was
@@ -320,7 +323,8 @@ impl Model {
         let possible = late.into_iter().chain(subscription.possible.iter().copied());
         let possible: BTreeSet<_> = possible.filter(|offset| !due.contains(offset)).collect();
         let next = possible.first().map_or(subscription.next, |first| subscription.next.min(*first));
-        let first = subscription.first.map(|first| first.offset);
+        let brought = subscription.firsts.remove(&sender);
+        let first = subscription.first.map(|first| first.offset).or(brought);
         let unread = Unread { due, possible, next, first };
         if subscription.senders.is_empty() {
             session.subscriptions.remove(name);
@@ -351,6 +355,8 @@ impl Model {
             let is_due = unread.is_none();
             let first = unread.as_ref().map_or(channel.retained, |unread| unread.first);
             first.into_iter().for_each(|offset| subscription.begin_with(First { offset, is_due }));
+        } else if let Some(offset) = unread.as_ref().and_then(|unread| unread.first) {
+            subscription.firsts.insert(sender, offset);
         }
         let Unread { due, possible, next, first: _ } =
             unread.unwrap_or(Unread { next: end, ..Unread::default() });
@@ -443,7 +449,8 @@ impl Subscription {
     fn at(next: u64) -> Subscription {
         let (pending, possible) = (BTreeSet::new(), BTreeSet::new());
         let (senders, late) = (BTreeMap::new(), BTreeMap::new());
-        Subscription { pending, possible, first: None, senders, late, next, rests: true }
+        let firsts = BTreeMap::new();
+        Subscription { pending, possible, first: None, firsts, senders, late, next, rests: true }
     }
 
     /// It is to hear an older message before all others.
@@ -458,6 +465,7 @@ impl Subscription {
         self.pending.clear();
         self.possible.clear();
         self.first = None;
+        self.firsts.clear();
         self.late.clear();
         self.next = next;
         self.rests = true;
