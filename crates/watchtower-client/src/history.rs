@@ -1,6 +1,8 @@
 //! What a channel keeps, and where a subscription goes on: positions as a client
 //! gives and gets them. Knows no transport.
 
+use std::ops::RangeInclusive;
+
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use watchtower_hub::{ChannelName, Epoch, Position};
@@ -24,9 +26,12 @@ pub enum Span {
 pub struct History {
     /// In order.
     pub messages: Vec<Message>,
-    /// Whether nothing is missing between the position that was asked for and
-    /// these messages.
+    /// Whether nothing is missing from the position that was asked for to the other
+    /// end of these messages.
     pub recovered: bool,
+    /// Offsets between `first` and `last` whose messages the server has lost by
+    /// damage to its disk.
+    pub lost: Vec<RangeInclusive<u64>>,
     /// Where these messages begin: what came earlier is [before](Span::Before)
     /// it. None when there is no such channel.
     pub first: Option<Position>,
@@ -54,11 +59,19 @@ pub struct Resumed {
 #[derive(Deserialize)]
 struct HistoryJson<'a> {
     recovered: bool,
+    #[serde(default)]
+    lost: Vec<LostJson>,
     first: Option<String>,
     last: Option<String>,
     more: MoreJson,
     #[serde(borrow)]
     messages: Vec<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct LostJson {
+    from: u64,
+    to: u64,
 }
 
 #[derive(Deserialize)]
@@ -84,6 +97,7 @@ impl History {
         Ok(History {
             messages: messages.collect::<Result<_, _>>()?,
             recovered: json.recovered,
+            lost: json.lost.iter().map(|lost| lost.from..=lost.to).collect(),
             first: json.first.as_deref().map(position).transpose()?,
             last: json.last.as_deref().map(position).transpose()?,
             more_before: json.more.before,
@@ -114,7 +128,7 @@ mod tests {
 
     #[test]
     fn a_history_is_read_field_by_field() {
-        let json = br#"{"epoch":"00000000000000ff","recovered":false,"first":"00000000000000ff:2","last":"00000000000000ff:2","more":{"before":true,"after":false},"messages":[{"channel":5,"offset":2,"epoch":"00000000000000ff","sender":0,"message":"x"}]}"#;
+        let json = br#"{"epoch":"00000000000000ff","recovered":false,"first":"00000000000000ff:2","last":"00000000000000ff:2","more":{"before":true,"after":false},"messages":[{"channel":5,"offset":2,"epoch":"00000000000000ff","sender":0,"message":"x"}],"lost":[{"from":3,"to":3},{"from":5,"to":7}]}"#;
         let history = History::from_json(json).unwrap();
         let place = Position { epoch: Epoch::from_bits(255), offset: 2 };
         assert_eq!(
@@ -122,6 +136,7 @@ mod tests {
             [Some(place)]
         );
         assert_eq!((history.first, history.last), (Some(place), Some(place)));
+        assert_eq!(history.lost, [3..=3, 5..=7]);
         assert_eq!((history.recovered, history.more_before, history.more_after), (false, true, false));
     }
 
@@ -130,6 +145,7 @@ mod tests {
         let json = br#"{"epoch":null,"recovered":true,"first":null,"last":null,"more":{"before":false,"after":false},"messages":[]}"#;
         let history = History::from_json(json).unwrap();
         assert_eq!((history.first, history.last, history.messages.len()), (None, None, 0));
+        assert_eq!(history.lost, []);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::channel::{Channel, Start, State};
 use crate::inner::Inner;
 use crate::ledger::{Ends, NotRead, Page, ReadLimit};
 use crate::log::Place;
-use crate::reader::Link;
+use crate::reader::{Key, Link};
 use crate::subscription::{PageMark, Subscription};
 
 /// How much is read at once.
@@ -25,7 +25,7 @@ struct Request {
     hub: Weak<Inner>,
     channel: Arc<Channel>,
     link: Arc<Link>,
-    key: u32,
+    key: Key,
     slot: u32,
     /// Where it begins.
     from: u64,
@@ -41,7 +41,17 @@ impl Inner {
     /// Where a subscription starts, and whether that is what was asked for.
     pub(crate) fn start(&self, channel: &Channel, state: &State, start: Start) -> (Arc<Place>, bool) {
         let ends = if state.is_durable() { self.ends(&channel.name) } else { None };
-        channel.start(state, start, ends.as_ref())
+        let (place, recovered) = channel.start(state, start, ends.as_ref());
+        // Where something is missing on the way, it goes on there all the same.
+        let is_whole = start == Start::End || !state.is_durable() || self.is_whole(channel, state, &place);
+        (place, recovered && is_whole)
+    }
+
+    /// Whether a durable log has all of its messages from a place on.
+    fn is_whole(&self, channel: &Channel, state: &State, from: &Place) -> bool {
+        let end = state.end().offset();
+        let lost = || self.ledger.as_ref()?.lost(&channel.name, from.offset());
+        from.offset() >= end || lost().is_none_or(|lost| lost.start >= end)
     }
 
     /// Asks for the page that a subscription waits for; whether that can be had now.
@@ -49,7 +59,7 @@ impl Inner {
     pub(crate) fn ask_page(
         self: &Arc<Self>,
         link: &Arc<Link>,
-        key: u32,
+        key: Key,
         subscription: &Subscription,
     ) -> bool {
         let Some(mark) = subscription.awaited_page().cloned() else { return true };

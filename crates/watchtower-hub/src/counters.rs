@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
+use crate::log::ENTRY_BYTES;
+
 const SHARDS: usize = 16;
 
 /// A counter that many threads add to without sharing a cache line.
@@ -150,6 +152,12 @@ pub struct ProtocolCounts {
 }
 
 impl Counters {
+    /// Counts what a ledger retains: so many messages, of these bytes together.
+    pub(crate) fn count_retained(&self, (messages, bytes): (usize, u64)) {
+        let retained = bytes.saturating_add((messages as u64).saturating_mul(ENTRY_BYTES));
+        self.retained_bytes.store(retained, Ordering::Relaxed);
+    }
+
     /// The counters of a protocol. There are as many as programs have names for
     /// protocols, so they are searched one by one.
     pub(crate) fn of_protocol(&self, name: &'static str) -> Arc<ProtocolCounters> {

@@ -10,7 +10,11 @@ const SEARCHED_MAX: usize = 8;
 
 /// Takes little memory for one entry, and little time for many: finding,
 /// adding and removing one takes the same, however many there are.
+///
+/// Its tag is a byte, so that it is not the place where an `Option` around it
+/// marks that there is none: see [`Subscription`](crate::subscription::Subscription).
 #[derive(Debug)]
+#[repr(u8)]
 pub(crate) enum FewMap<K, V> {
     Few(SmallVec<[(K, V); 1]>),
     Many(Box<FxHashMap<K, V>>),

@@ -1,9 +1,10 @@
 //! Pages of history that memory does not have: read from the ledger.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::{Arc, Weak};
 
-use crate::channel::{Edge, History, HistoryQuery, Part};
+use crate::channel::{Edge, History, HistoryQuery, Part, Span};
 use crate::inner::Inner;
 use crate::ledger::{NotRead, Page, ReadLimit};
 use crate::log::{Entry, Place};
@@ -12,6 +13,9 @@ use crate::{ChannelName, Epoch, Message, Soon, Timestamp};
 
 /// How much is read at once.
 const PAGE: ReadLimit = ReadLimit { messages: 256, bytes: 256 << 10 };
+
+/// How many gaps a page says at most.
+const LOST_MAX: usize = 1024;
 
 /// A page that is being read. The last messages before an offset are read from
 /// there backwards, a window at a time.
@@ -33,6 +37,8 @@ struct Reading {
     /// What was found in all windows before, and its bytes.
     taken: VecDeque<Message>,
     bytes: u64,
+    /// What was found to be lost.
+    lost: Vec<Range<u64>>,
     promise: Promise<History, NotRead>,
 }
 
@@ -87,6 +93,7 @@ impl Inner {
             found: Vec::new(),
             taken: VecDeque::new(),
             bytes: 0,
+            lost: Vec::new(),
             promise,
         };
         reading.read(self);
@@ -119,6 +126,7 @@ impl Reading {
         };
         // A page that brings nothing would be asked for again for ever.
         self.from = if page.next > self.from { page.next } else { self.until };
+        self.note_lost(page.lost);
         let (until, not_before) = (self.until, self.not_before);
         let mut messages = page.messages;
         messages.retain(|message| {
@@ -138,6 +146,28 @@ impl Reading {
             }
         }
         if self.from >= self.until { self.finish(false) } else { self.read(&hub) }
+    }
+
+    fn note_lost(&mut self, lost: Vec<Range<u64>>) {
+        let room = LOST_MAX.saturating_sub(self.lost.len());
+        self.lost.extend(lost.into_iter().take(room));
+    }
+
+    /// What was lost between two offsets, both included, in order.
+    fn lost_within(&mut self, first: u64, last: u64) -> Vec<Range<u64>> {
+        let mut found = std::mem::take(&mut self.lost);
+        found.sort_unstable_by_key(|lost| lost.start);
+        let mut within: Vec<Range<u64>> = Vec::new();
+        for Range { start, end } in found {
+            let (start, end) = (start.max(first), end.min(last + 1));
+            match within.last_mut() {
+                // Where one page ended and the next began.
+                Some(before) if before.end >= start => before.end = before.end.max(end),
+                _ if start < end => within.push(start..end),
+                _ => {}
+            }
+        }
+        within
     }
 
     /// Whether more was taken than a page holds.
@@ -165,8 +195,8 @@ impl Reading {
     }
 
     /// Answers, with whether there is more than the page holds.
-    fn finish(self, more: bool) {
-        let Part { edge, first, next, recovered } = self.part;
+    fn finish(mut self, more: bool) {
+        let Part { edge, first, next, mut recovered } = self.part;
         let offsets = (self.taken.front().map(|m| m.offset), self.taken.back().map(|m| m.offset));
         let (first, last, more_before, more_after) = match edge {
             Edge::From(from) => {
@@ -178,6 +208,8 @@ impl Reading {
                 (first, until - 1, more, until < next)
             }
         };
+        let lost = self.lost_within(first, last);
+        recovered &= lost.is_empty() || self.query.span == Span::Last;
         let mut place = &Place::chain(self.taken.into(), Place::detached(last + 1));
         let mut entries = Vec::new();
         while let (Some(entry), Some(next)) = (Entry::at(place), place.next()) {
@@ -185,6 +217,7 @@ impl Reading {
             place = next;
         }
         let epoch = self.epoch;
-        self.promise.keep(Ok(History { epoch, recovered, entries, first, last, more_before, more_after }));
+        let history = History { epoch, recovered, lost, entries, first, last, more_before, more_after };
+        self.promise.keep(Ok(history));
     }
 }

@@ -50,6 +50,10 @@ impl Inner {
         entropy: Box<dyn Entropy>,
         ledger: Option<Arc<dyn Ledger>>,
     ) -> Arc<Inner> {
+        let counters = Counters::default();
+        if let Some(ledger) = &ledger {
+            counters.count_retained(ledger.retained_in_all());
+        }
         Arc::new_cyclic(|own| Inner {
             settings: ArcSwap::from_pointee(settings),
             entropy,
@@ -58,7 +62,7 @@ impl Inner {
             channels: papaya::HashMap::new(),
             senders: papaya::HashMap::with_hasher(FxBuildHasher),
             agenda: Agenda::default(),
-            counters: Counters::default(),
+            counters,
             is_closed: AtomicBool::new(false),
             waiting_for_ledger: Mutex::default(),
             now: AtomicU64::new(0),
@@ -176,10 +180,15 @@ impl Inner {
     /// A channel that is in no map: a new one, or one that goes on where its
     /// log ends.
     pub(crate) fn unlisted(&self, name: &ChannelName, rule: ChannelRule) -> Arc<Channel> {
-        let ends = self.ledger.as_ref().filter(|_| rule.durable).and_then(|ledger| ledger.ends(name));
-        let new = || Position { epoch: Epoch::from_bits(self.entropy.next_u64()), offset: 1 };
-        let next = ends.map_or_else(new, |ends| ends.next_position());
-        Arc::new(Channel::new(name.clone(), next, rule))
+        let ledger = self.ledger.as_ref().filter(|_| rule.durable);
+        let Some((ledger, ends)) = ledger.and_then(|ledger| Some((ledger, ledger.ends(name)?))) else {
+            let next = Position { epoch: Epoch::from_bits(self.entropy.next_u64()), offset: 1 };
+            return Arc::new(Channel::new(name.clone(), next, rule));
+        };
+        let retained = if rule.retain { ledger.retained(name) } else { None };
+        let channel = Channel::new(name.clone(), ends.next_position(), rule);
+        channel.take_up_retained(retained, &ends);
+        Arc::new(channel)
     }
 
     /// Sees to it that what a publication leaves is looked at later: the history

@@ -34,15 +34,15 @@ pub trait Ledger: Send + Sync {
     /// offset 1 begins the log of its channel in its epoch.
     ///
     /// What was answered with `Ok` is kept whatever happens to the process; then
-    /// also [`ends`](Self::ends) and [`read`](Self::read) show it, and not
-    /// before. What was refused has no effect. Messages are kept, and answered,
+    /// also [`ends`](Self::ends), [`read`](Self::read) and
+    /// [`retained`](Self::retained) show it, and not before. What was refused has no effect. Messages are kept, and answered,
     /// in the order in which they were submitted; after one that was refused,
     /// those of its channel that were submitted behind it are refused too.
     ///
     /// # Errors
     ///
     /// [`NotKept`], when it is known at once; then `done` is dropped.
-    fn append(&self, messages: Vec<Message>, done: Appended) -> Result<(), NotKept>;
+    fn append(&self, messages: Vec<Append>, done: Appended) -> Result<(), NotKept>;
 
     /// Reads a channel's log from offset `from` on, or from the first message
     /// that is kept, whichever is later.
@@ -54,6 +54,29 @@ pub trait Ledger: Send + Sync {
 
     /// What a channel's log holds; `None` if it has none.
     fn ends(&self, channel: &ChannelName) -> Option<Ends>;
+
+    /// The first of the offsets from `from` on that a channel's log had and has no
+    /// more, though it has not dropped them; `None` if nothing is missing. What
+    /// [`Page::lost`] says when they are read, without reading. A ledger that never
+    /// loses anything says nothing.
+    fn lost(&self, channel: &ChannelName, from: u64) -> Option<Range<u64>> {
+        let _ = (channel, from);
+        None
+    }
+
+    /// The last message that was [to be retained](Append::is_retained) for a
+    /// channel, however long ago its log dropped it; `None` if that was without
+    /// content. A ledger for logs alone has none.
+    fn retained(&self, channel: &ChannelName) -> Option<Message> {
+        let _ = channel;
+        None
+    }
+
+    /// How many channels have such a message that is to be served, and the bytes of
+    /// all these messages, as [`Ends::bytes`] counts. Asked once, at the start.
+    fn retained_in_all(&self) -> (usize, u64) {
+        (0, 0)
+    }
 
     /// How many channels have a log.
     fn logs(&self) -> usize {
@@ -80,6 +103,16 @@ pub trait Ledger: Send + Sync {
     fn when_kept(&self, done: Appended) {
         done(Ok(()));
     }
+}
+
+/// A message that is to be kept.
+#[derive(Debug)]
+pub struct Append {
+    /// Which.
+    pub message: Message,
+    /// Whether it takes the place of what is [retained](Ledger::retained) of its
+    /// channel: together with being kept, or not at all.
+    pub is_retained: bool,
 }
 
 /// What is to outlive the process besides messages.

@@ -30,7 +30,6 @@ mod name;
 mod presence;
 mod publish;
 mod reader;
-mod ready;
 mod registry;
 mod senders;
 mod session;
@@ -46,7 +45,7 @@ pub use error::Refused;
 pub use hub::{Entropy, Hub, WhenLagging};
 pub use ids::{Epoch, Position, SenderId, Timestamp};
 pub use ledger::{
-    Appended, Ends, KeptJoin, KeptSender, Ledger, NotKept, NotRead, Note, Page, ReadLimit, WasRead,
+    Append, Appended, Ends, KeptJoin, KeptSender, Ledger, NotKept, NotRead, Note, Page, ReadLimit, WasRead,
 };
 pub use log::Entry;
 pub use mailbox::Mailbox;

@@ -5,13 +5,15 @@
 
 use std::collections::VecDeque;
 use std::hint;
+use std::iter;
+use std::mem;
+use std::num::NonZero;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Wake, Waker};
 
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
-use smallvec::SmallVec;
 
 use crate::SenderId;
 use crate::bell::{Bell, Rung};
@@ -19,7 +21,6 @@ use crate::channel::Channel;
 use crate::counters::ProtocolCounters;
 use crate::few::FewMap;
 use crate::log::Place;
-use crate::ready::Ready;
 use crate::senders::Sender;
 use crate::subscription::Subscription;
 
@@ -30,18 +31,20 @@ pub(crate) const PAGES_MAX: usize = 4;
 /// How many subscriptions are searched one by one, before an index is made.
 const UNINDEXED_MAX: usize = 8;
 
-/// What publishers and the session itself share. Laid out so that what each
-/// delivery looks at comes first and together.
+/// What publishers and the session itself share.
+///
+/// Laid out so that what each delivery looks at is in two cache lines, each with a
+/// lock in it, by which it can be [warmed](Self::warm).
 #[derive(Debug)]
-#[repr(C)]
+#[repr(C, align(64))]
 pub(crate) struct Link {
     pub(crate) bell: Bell<Ring>,
-    /// Held while frames are gathered, never over a write.
-    pub(crate) reader: Mutex<Reader>,
-    pub(crate) protocol: Arc<ProtocolCounters>,
     /// How many bytes may be published in its channels, before it is weighed how
     /// many of them it has not read.
     allowance: AtomicU64,
+    /// Held while frames are gathered, never over a write.
+    pub(crate) reader: Mutex<Reader>,
+    pub(crate) protocol: Arc<ProtocolCounters>,
     /// Whether its client says where it was when it comes back.
     is_resumed_by_position: AtomicBool,
 }
@@ -57,10 +60,14 @@ impl Wake for Link {
     }
 }
 
+/// Which of a session's subscriptions is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Key(NonZero<u32>);
+
 /// A subscription that rested has something to read, from `start` on.
 #[derive(Debug)]
 pub(crate) struct Ring {
-    pub(crate) key: u32,
+    pub(crate) key: Key,
     pub(crate) start: Arc<Place>,
 }
 
@@ -73,20 +80,33 @@ pub(crate) struct Reader {
     pub(crate) closes_when_lagging: bool,
     /// Whether some subscription waits for a page, and has not asked for it.
     pub(crate) awaits_pages: bool,
-    /// The subscriptions that have something to read, in turn; and keys of some
-    /// that ended, or of those that have these keys now.
-    pub(crate) ready: Ready,
-    subscriptions: SmallVec<[Option<Subscription>; 1]>,
+    /// The first subscription that has something to read, before those in `others`.
+    ready: Option<Key>,
+    /// `None` while there was never more than one subscription.
+    others: Option<Box<Others>>,
+    /// The subscription with the first key.
+    first: Option<Subscription>,
     /// What is read from the ledger; `None` until something was.
     pages: Option<Box<Pages>>,
+    /// The senders that this session owns.
+    pub(crate) owned: FewMap<SenderId, Arc<Sender>>,
+}
+
+/// What a session with several subscriptions has besides.
+#[derive(Debug, Default)]
+struct Others {
+    /// The subscriptions that have something to read, in turn, but for the first;
+    /// and keys of some that ended, or of those that have these keys now.
+    ready: VecDeque<Key>,
     /// How many subscriptions ended with their keys in `ready`, since that was
     /// last tidied.
     ended_ready: usize,
-    free: Vec<u32>,
+    /// The subscriptions with the keys from the second on.
+    subscriptions: Vec<Option<Subscription>>,
+    /// Keys that nobody has any more.
+    free: Vec<Key>,
     /// Channel addresses to keys, once the subscriptions are many.
-    index: Option<Box<FxHashMap<usize, u32>>>,
-    /// The senders that this session owns.
-    pub(crate) owned: FewMap<SenderId, Arc<Sender>>,
+    index: Option<FxHashMap<usize, Key>>,
 }
 
 /// The pages from the ledger of a session's subscriptions.
@@ -96,7 +116,7 @@ struct Pages {
     count: usize,
     /// Those that wait for one, in turn; and keys of some that ended, or of those
     /// that have these keys now.
-    waiting: VecDeque<u32>,
+    waiting: VecDeque<Key>,
     /// Whether the hub is to poke the session, since the ledger refused.
     is_refused: bool,
 }
@@ -114,9 +134,9 @@ impl Link {
         let reader = Mutex::new(Reader { closes_when_lagging, ..Reader::default() });
         Link {
             bell: Bell::new(),
+            allowance: AtomicU64::new(0),
             reader,
             protocol,
-            allowance: AtomicU64::new(0),
             is_resumed_by_position: AtomicBool::new(false),
         }
     }
@@ -151,7 +171,22 @@ impl Link {
     }
 }
 
+impl Key {
+    const FIRST: Key = Key(NonZero::<u32>::MIN);
+
+    fn at(index: usize) -> Key {
+        Key(NonZero::<u32>::MIN.saturating_add(index as u32))
+    }
+
+    fn index(self) -> usize {
+        self.0.get() as usize - 1
+    }
+}
+
 impl Reader {
+    /// As far as a delivery looks at it.
+    const HOT_BYTES: usize = mem::offset_of!(Reader, first) + Subscription::HOT_BYTES;
+
     /// Takes note of all that the session was rung for.
     /// With a waker, tells whether the session was poked.
     pub(crate) fn hear(&mut self, bell: &Bell<Ring>, waker: Option<&Waker>) -> bool {
@@ -171,22 +206,36 @@ impl Reader {
             let place = if behind { Place::seek(&ring.start, subscription.next).clone() } else { ring.start };
             subscription.cursor = Some(place);
         }
-        if !std::mem::replace(&mut subscription.queued, true) {
-            self.ready.push(ring.key);
+        if !mem::replace(&mut subscription.queued, true) {
+            self.push_ready(ring.key);
         }
+    }
+
+    /// Puts a subscription at the end of those that have something to read.
+    pub(crate) fn push_ready(&mut self, key: Key) {
+        if self.ready.is_none() && self.others.as_ref().is_none_or(|others| others.ready.is_empty()) {
+            self.ready = Some(key);
+        } else {
+            self.others.get_or_insert_default().ready.push_back(key);
+        }
+    }
+
+    /// Takes the first of those that have something to read, or had.
+    pub(crate) fn pop_ready(&mut self) -> Option<Key> {
+        self.ready.take().or_else(|| self.others.as_mut()?.ready.pop_front())
     }
 
     /// What was published and not handed out, in all channels.
     pub(crate) fn unread_bytes(&self, bell: &Bell<Ring>) -> Unread {
         let mut unread = Unread::default();
-        for subscription in self.subscriptions.iter().flatten() {
+        for (_, subscription) in self.subscriptions() {
             if let Some(cursor) = &subscription.cursor {
                 unread.begun = true;
                 unread.bytes += subscription.bytes_from(cursor);
             }
         }
         bell.peek(|ring| {
-            let rung = self.subscriptions.get(ring.key as usize).and_then(Option::as_ref);
+            let rung = self.look(ring.key);
             if let Some(subscription) = rung.filter(|subscription| subscription.cursor.is_none()) {
                 unread.bytes += subscription.bytes_from(&ring.start);
             }
@@ -198,10 +247,11 @@ impl Reader {
     /// and returns how many messages were skipped.
     pub(crate) fn skip_to(&mut self, bytes: u64, bell: &Bell<Ring>) -> u64 {
         self.hear(bell, None);
-        let behind = || self.subscriptions.iter().flatten().filter(|s| s.cursor.is_some()).count();
-        let share = bytes / (behind() as u64).max(1);
+        let behind = self.subscriptions().filter(|(_, subscription)| subscription.cursor.is_some()).count();
+        let share = bytes / (behind as u64).max(1);
         let mut skipped = 0;
-        for subscription in self.subscriptions.iter_mut().flatten() {
+        let others = self.others.iter_mut().flat_map(|others| &mut others.subscriptions);
+        for subscription in iter::once(&mut self.first).chain(others).flatten() {
             let Some(cursor) = &subscription.cursor else { continue };
             let place = Place::seek_bytes(cursor, subscription.channel.bytes().saturating_sub(share)).clone();
             skipped += place.offset() - cursor.offset();
@@ -211,68 +261,86 @@ impl Reader {
         skipped
     }
 
-    pub(crate) fn get(&mut self, key: u32) -> Option<&mut Subscription> {
-        self.subscriptions.get_mut(key as usize)?.as_mut()
+    /// All subscriptions, and their keys.
+    fn subscriptions(&self) -> impl Iterator<Item = (Key, &Subscription)> {
+        let others = self.others.iter().flat_map(|others| &others.subscriptions);
+        let all = iter::once(&self.first).chain(others).enumerate();
+        all.filter_map(|(index, subscription)| Some((Key::at(index), subscription.as_ref()?)))
     }
 
-    /// The key of the subscription to this channel.
-    pub(crate) fn find(&self, channel: &Arc<Channel>) -> Option<u32> {
-        match &self.index {
-            Some(index) => index.get(&address(channel)).copied(),
-            None => {
-                let is_here =
-                    |s: &Option<Subscription>| s.as_ref().is_some_and(|s| Arc::ptr_eq(&s.channel, channel));
-                u32::try_from(self.subscriptions.iter().position(is_here)?).ok()
-            }
+    fn look(&self, key: Key) -> Option<&Subscription> {
+        match key.index().checked_sub(1) {
+            None => self.first.as_ref(),
+            Some(index) => self.others.as_ref()?.subscriptions.get(index)?.as_ref(),
         }
     }
 
-    pub(crate) fn insert(&mut self, subscription: Subscription) -> u32 {
+    pub(crate) fn get(&mut self, key: Key) -> Option<&mut Subscription> {
+        self.slot(key)?.as_mut()
+    }
+
+    fn slot(&mut self, key: Key) -> Option<&mut Option<Subscription>> {
+        match key.index().checked_sub(1) {
+            None => Some(&mut self.first),
+            Some(index) => self.others.as_mut()?.subscriptions.get_mut(index),
+        }
+    }
+
+    /// The key of the subscription to this channel.
+    pub(crate) fn find(&self, channel: &Arc<Channel>) -> Option<Key> {
+        if let Some(index) = self.others.as_ref().and_then(|others| others.index.as_ref()) {
+            return index.get(&address(channel)).copied();
+        }
+        self.subscriptions().find(|(_, other)| Arc::ptr_eq(&other.channel, channel)).map(|(key, _)| key)
+    }
+
+    pub(crate) fn insert(&mut self, subscription: Subscription) -> Key {
         let channel = address(&subscription.channel);
-        let key = match self.free.pop() {
-            Some(key) => {
-                self.subscriptions[key as usize] = Some(subscription);
-                key
-            }
-            None => {
-                self.subscriptions.push(Some(subscription));
-                self.subscriptions.len() as u32 - 1
-            }
+        let key = if self.first.is_none() {
+            self.first = Some(subscription);
+            Key::FIRST
+        } else {
+            self.others.get_or_insert_default().insert(subscription)
         };
-        if self.index.is_none() && self.subscriptions.len() > UNINDEXED_MAX {
-            let entry =
-                |(key, s): (usize, &Option<Subscription>)| Some((address(&s.as_ref()?.channel), key as u32));
-            self.index = Some(Box::new(self.subscriptions.iter().enumerate().filter_map(entry).collect()));
-        } else if let Some(index) = &mut self.index {
+        let Some(others) = &mut self.others else { return key };
+        if let Some(index) = &mut others.index {
             index.insert(channel, key);
+        } else if others.subscriptions.len() >= UNINDEXED_MAX {
+            let index = self.subscriptions().map(|(key, other)| (address(&other.channel), key)).collect();
+            self.others.get_or_insert_default().index = Some(index);
         }
         key
     }
 
-    pub(crate) fn remove(&mut self, key: u32) {
-        let Some(subscription) = self.subscriptions.get_mut(key as usize).and_then(Option::take) else {
-            return;
-        };
-        self.free.push(key);
+    pub(crate) fn remove(&mut self, key: Key) {
+        let Some(subscription) = self.slot(key).and_then(Option::take) else { return };
         if subscription.has_page {
             self.has_one_page_less();
         }
+        let Some(others) = &mut self.others else {
+            // It was the only one that could be in turn.
+            self.ready = None;
+            return;
+        };
+        if key != Key::FIRST {
+            others.free.push(key);
+        }
+        if let Some(index) = &mut others.index {
+            index.remove(&address(&subscription.channel));
+        }
         if subscription.queued {
             // To look for each when many end would be a search for each.
-            self.ended_ready += 1;
-            if self.ended_ready > self.ready.len() / 2 {
+            others.ended_ready += 1;
+            if others.ended_ready > others.ready.len() / 2 {
                 self.tidy_ready();
             }
-        }
-        if let Some(index) = &mut self.index {
-            index.remove(&address(&subscription.channel));
         }
     }
 
     /// Notes that a subscription has come to the end of its page, and waits for the
     /// next, behind the others.
     #[cold]
-    pub(crate) fn await_page(&mut self, key: u32) {
+    pub(crate) fn await_page(&mut self, key: Key) {
         self.give_back_page(key);
         if let Some(subscription) = self.get(key) {
             subscription.await_page();
@@ -283,9 +351,9 @@ impl Reader {
 
     /// Notes that a subscription has no page any more.
     #[cold]
-    pub(crate) fn give_back_page(&mut self, key: u32) {
+    pub(crate) fn give_back_page(&mut self, key: Key) {
         if let Some(subscription) = self.get(key)
-            && std::mem::take(&mut subscription.has_page)
+            && mem::take(&mut subscription.has_page)
         {
             self.has_one_page_less();
         }
@@ -298,7 +366,7 @@ impl Reader {
     }
 
     /// The next subscription that may ask for its page, which it has then.
-    pub(crate) fn next_page(&mut self) -> Option<u32> {
+    pub(crate) fn next_page(&mut self) -> Option<Key> {
         while let Some(pages) = &mut self.pages
             && pages.count < PAGES_MAX
         {
@@ -309,7 +377,7 @@ impl Reader {
             // It may have ended, or been put elsewhere meanwhile.
             if let Some(subscription) = self.get(key)
                 && subscription.awaited_page().is_some()
-                && !std::mem::replace(&mut subscription.has_page, true)
+                && !mem::replace(&mut subscription.has_page, true)
             {
                 self.pages.get_or_insert_default().count += 1;
                 return Some(key);
@@ -321,36 +389,55 @@ impl Reader {
     /// Notes that the ledger refused to read a page, or that the hub says so no
     /// longer; whether that is new.
     pub(crate) fn refused_page(&mut self, is_refused: bool) -> bool {
-        std::mem::replace(&mut self.pages.get_or_insert_default().is_refused, is_refused) != is_refused
+        mem::replace(&mut self.pages.get_or_insert_default().is_refused, is_refused) != is_refused
     }
 
     /// Takes the keys of those that ended out of `ready`, and doubles.
     fn tidy_ready(&mut self) {
-        let mut ready = std::mem::take(&mut self.ready);
-        for key in ready.iter() {
+        let mut keys: Vec<Key> = iter::from_fn(|| self.pop_ready()).collect();
+        for &key in &keys {
             if let Some(subscription) = self.get(key) {
                 subscription.queued = false;
             }
         }
-        let mut is_first = |key| {
-            self.get(key).is_some_and(|subscription| !std::mem::replace(&mut subscription.queued, true))
-        };
-        ready.retain(&mut is_first);
-        self.ready = ready;
-        self.ended_ready = 0;
+        keys.retain(|&key| {
+            self.get(key).is_some_and(|subscription| !mem::replace(&mut subscription.queued, true))
+        });
+        keys.into_iter().for_each(|key| self.push_ready(key));
+        self.others.get_or_insert_default().ended_ready = 0;
     }
 
     /// How many subscriptions there are.
     pub(crate) fn len(&self) -> usize {
-        self.subscriptions.len() - self.free.len()
+        let others = self.others.as_ref().map_or(0, |others| others.subscriptions.len() - others.free.len());
+        usize::from(self.first.is_some()) + others
     }
 
     /// The channels that this session is subscribed to, and for whom.
     pub(crate) fn channels(&self) -> Vec<(Arc<Channel>, u32, Vec<SenderId>)> {
-        let part = |s: &Subscription| (s.channel.clone(), s.slot, s.senders());
-        self.subscriptions.iter().flatten().map(part).collect()
+        self.subscriptions().map(|(_, other)| (other.channel.clone(), other.slot, other.senders())).collect()
     }
 }
+
+impl Others {
+    fn insert(&mut self, subscription: Subscription) -> Key {
+        let free = self.free.pop();
+        let index = free.map_or(self.subscriptions.len(), |key| key.index() - 1);
+        if free.is_none() {
+            self.subscriptions.push(None);
+        }
+        self.subscriptions[index] = Some(subscription);
+        Key::at(index + 1)
+    }
+}
+
+/// What a delivery looks at is where [`Link::warm`] has it loaded.
+#[cfg(all(not(loom), target_pointer_width = "64"))]
+const _: () = {
+    const LINE: usize = align_of::<Link>();
+    assert!(mem::offset_of!(Link, reader) == LINE);
+    assert!(size_of::<Mutex<Reader>>() - size_of::<Reader>() + Reader::HOT_BYTES <= LINE);
+};
 
 /// A channel's identity while it is held.
 fn address(channel: &Arc<Channel>) -> usize {
@@ -384,6 +471,7 @@ mod tests {
             session.join(id, &channel, now).unwrap();
             hub.publish(&channel, Publish::new(Content::text("x")), now).unwrap();
         }
-        assert!(session.link.reader.lock().ready.len() <= 2 * 7 + 1);
+        let reader = session.link.reader.lock();
+        assert!(reader.others.as_ref().map_or(0, |others| others.ready.len()) <= 2 * 7);
     }
 }

@@ -232,7 +232,7 @@ impl Session {
         if reader.lagging {
             return (Drained::Lagging, poked);
         }
-        while let Some(key) = reader.ready.pop() {
+        while let Some(key) = reader.pop_ready() {
             let Some(subscription) = reader.get(key) else { continue };
             match subscription.read(visit) {
                 Stop::AtEnd => {
@@ -242,7 +242,7 @@ impl Session {
                     }
                 }
                 Stop::Full => {
-                    reader.ready.push(key);
+                    reader.push_ready(key);
                     if reader.awaits_pages {
                         self.turn_pages(&mut reader);
                     }

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use crate::ChannelName;
+use crate::presence::PRESENCE_EVENT;
+use crate::{ChannelName, Message};
 
 /// How many times the bytes by which one subscription may be behind all those of
 /// a session may be, together.
@@ -106,8 +107,19 @@ pub struct ChannelRule {
     pub presence_events: bool,
     /// Whether a new subscriber gets the channel's last message for everyone at
     /// once. It does not expire; one without content ends it. A channel that
-    /// retains something is there without anybody in it.
+    /// retains something is there without anybody in it. On a durable channel it
+    /// outlives the process.
     pub retain: bool,
+}
+
+impl ChannelRule {
+    /// Whether a message is the channel's last one from when it is published until
+    /// the next that is, or, without content, that there is none. What is for some
+    /// alone is nobody else's, and presence no value.
+    pub fn retains(&self, message: &Message) -> bool {
+        let is_presence = self.presence_events && message.event() == Some(PRESENCE_EVENT);
+        self.retain && !message.is_direct() && !is_presence
+    }
 }
 
 /// Which content a channel accepts ([model: projection]).

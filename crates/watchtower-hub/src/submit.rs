@@ -80,11 +80,11 @@ impl Inner {
                 }
             };
             let message = channel.message(position.map_or(0, |position| position.offset), draft, content);
-            kept.extend(position.map(|_| message.detached_copy()));
+            kept.extend(position.map(|_| channel.to_keep(&message)));
             messages.push((channel.clone(), message));
             reserved.push((channel, state));
         }
-        let first = kept.first().map_or_else(|| ChannelName::from(0), |message| message.channel.clone());
+        let first = kept.first().map_or_else(|| ChannelName::from(0), |kept| kept.message.channel.clone());
         let (published, promise) = Published::awaited();
         let submission = Submission { hub: Arc::downgrade(self), messages, promise, finish };
         let done = Box::new(|result| submission.answer(result));
@@ -145,7 +145,7 @@ impl Inner {
         })?;
         let offset = position.map_or(0, |position| position.offset);
         let message = channel.message(offset, draft, content);
-        let kept = vec![message.detached_copy()];
+        let kept = vec![channel.to_keep(&message)];
         let (hub, channel) = (self.own.clone(), channel.clone());
         let done = move |result: Result<(), NotKept>| {
             let hub = hub.upgrade();

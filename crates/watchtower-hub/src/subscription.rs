@@ -3,6 +3,7 @@
 //! Knows no lock and no limit: the session reads along it, and the channel moves
 //! it on.
 
+use std::mem;
 use std::sync::Arc;
 
 use crate::channel::Channel;
@@ -12,11 +13,11 @@ use crate::log::{Place, Run};
 use crate::{Audience, Message, SenderId};
 
 /// A session's place in a channel ([model: terms]).
+///
+/// Laid out so that what each delivery looks at comes first.
 #[derive(Debug)]
+#[repr(C)]
 pub(crate) struct Subscription {
-    pub(crate) channel: Arc<Channel>,
-    pub(crate) set: Arc<IdleSet>,
-    pub(crate) slot: u32,
     /// The first offset that was not handed out, or a lower one where what
     /// lies between is for others. It only grows, save when it is put back for
     /// [`again`](Self::again): nothing is handed out twice.
@@ -24,18 +25,30 @@ pub(crate) struct Subscription {
     /// Where to read on; `None` while it rests at the end of the log, holding
     /// nothing.
     pub(crate) cursor: Option<Arc<Place>>,
-    /// Whether its key is in `Reader::ready`.
+    pub(crate) set: Arc<IdleSet>,
+    /// What is read a second time. `None` while it rests.
+    again: Option<Box<Again>>,
+    pub(crate) slot: u32,
+    /// Whether its key is among those that are ready.
     pub(crate) queued: bool,
+    /// Whether it has one of the pages that its session may have at a time.
+    pub(crate) has_page: bool,
+    here: Here,
+    pub(crate) channel: Arc<Channel>,
     /// While a page is being read from the ledger, or is to be: what tells it from
     /// others.
     page: Option<Arc<PageMark>>,
-    /// Whether it has one of the pages that its session may have at a time.
-    pub(crate) has_page: bool,
-    /// What is read a second time. `None` while it rests.
-    again: Option<Box<Again>>,
     /// The senders that it delivers to, each from an offset on; none for a
     /// mailbox.
     senders: FewMap<SenderId, u64>,
+}
+
+/// Has the most values to spare of all fields of a [`Subscription`]: so an `Option`
+/// of one has its mark here, beside what a delivery looks at.
+#[derive(Debug)]
+#[repr(u8)]
+enum Here {
+    Here,
 }
 
 /// What was read before some senders came here, and is read again for the
@@ -84,12 +97,16 @@ pub(crate) trait Visit {
 }
 
 impl Subscription {
+    /// As far as a delivery looks at it.
+    pub(crate) const HOT_BYTES: usize = mem::offset_of!(Subscription, channel);
+
     /// A subscription that goes on at `from` once it is rung for.
     pub(crate) fn new(channel: Arc<Channel>, set: Arc<IdleSet>, slot: u32, from: &Place) -> Subscription {
         Subscription {
             channel,
             set,
             slot,
+            here: Here::Here,
             next: from.offset(),
             cursor: None,
             queued: false,

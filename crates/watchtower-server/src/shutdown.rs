@@ -1,6 +1,7 @@
 //! Telling every task that the server shuts down, and waiting for them.
 
 use std::future::Future;
+use std::hint;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -67,6 +68,12 @@ impl ShutdownControl {
 }
 
 impl Shutdown {
+    /// Loads what a poll looks at into the processor's caches.
+    #[inline]
+    pub(crate) fn warm(&self) {
+        hint::black_box(self.start.is_some());
+    }
+
     /// Ready once the shutdown has started. Must always be polled by the same
     /// task: only the first poll takes its waker, so that the others cost a
     /// load.

@@ -262,6 +262,8 @@ pub fn offsets_that_are_skipped_are_read_as_lost_and_not_given_again(subject: &m
         assert_eq!(ends(store, "a"), Some((4, 9)));
         let page = store.read(&channel("a"), 0, ReadLimit::messages(10)).expect("there is a log");
         assert_eq!((offsets(&page.messages), page.lost, page.next), (vec![4, 7], vec![5..7, 8..9], 9));
+        let lost = [0, 5, 6, 7, 8, 9].map(|from| store.lost(&channel("a"), from));
+        assert_eq!(lost, [Some(5..7), Some(5..7), Some(6..7), Some(8..9), Some(8..9), None]);
         let page = store.read(&channel("a"), 6, ReadLimit::messages(1)).expect("there is a log");
         assert_eq!((offsets(&page.messages), page.lost.first(), page.next), (vec![7], Some(&(6..7)), 8));
     });
@@ -279,6 +281,7 @@ pub fn a_log_that_begins_anew_has_nothing_of_the_one_before(subject: &mut dyn Su
         let expected = Ends { epoch: epoch(2), first: 1, next: 3, bytes: 12, oldest: Some(at(1000)) };
         assert_eq!(ends, expected);
         assert_eq!(all(store, "a"), [1, 2]);
+        assert_eq!(store.lost(&channel("a"), 0), None);
     });
 }
 

@@ -1,6 +1,7 @@
 //! A store in memory: for tests, simulations, and servers that keep nothing.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -132,6 +133,10 @@ impl Store for MemoryStore {
 
     fn read(&self, channel: &ChannelName, from: u64, limit: ReadLimit) -> Result<Page, ReadError> {
         self.0.lock().read(channel, from, limit)
+    }
+
+    fn lost(&self, channel: &ChannelName, from: u64) -> Option<Range<u64>> {
+        self.0.lock().state.lost(channel, from)
     }
 
     fn record(&self, key: &Key) -> Option<Record> {

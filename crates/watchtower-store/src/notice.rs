@@ -31,6 +31,20 @@ pub enum Notice {
         /// Their offsets.
         offsets: Range<u64>,
     },
+    /// A log has no messages of these offsets: they were lost by damage that was
+    /// told of when it was found, or given up. Told when a store is opened or
+    /// checked.
+    Missing {
+        /// The channel.
+        channel: ChannelName,
+        /// The offsets.
+        offsets: Range<u64>,
+    },
+    /// There are more such offsets than were told.
+    MoreMissing {
+        /// How many ranges of them.
+        ranges: usize,
+    },
     /// A damaged file was kept beside the others, and what could be read of it
     /// is in a new one.
     SetAside {
@@ -74,18 +88,18 @@ impl fmt::Display for Notice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Notice::Damaged { file, what } => write!(f, "{} is damaged: {what}", file.display()),
-            Notice::Lost { file, channel, offsets: Range { start, end } } => {
-                let file = file.display();
-                match end - start {
-                    1 => write!(f, "message {start} of channel {channel} is lost by damage to {file}"),
-                    _ => {
-                        let last = end - 1;
-                        write!(
-                            f,
-                            "messages {start} to {last} of channel {channel} are lost by damage to {file}"
-                        )
-                    }
-                }
+            Notice::Lost { file, channel, offsets } => {
+                write!(f, "{} lost by damage to {}", Missed(channel, offsets), file.display())
+            }
+            Notice::Missing { channel, offsets } => {
+                write!(
+                    f,
+                    "{} missing: lost by damage, or left out of what was imported",
+                    Missed(channel, offsets)
+                )
+            }
+            Notice::MoreMissing { ranges } => {
+                write!(f, "messages are missing at {ranges} more places")
             }
             Notice::SetAside { file, to } => {
                 write!(f, "{} was damaged and is now {}", file.display(), to.display())
@@ -108,6 +122,19 @@ impl fmt::Display for Notice {
                 )
             }
             Notice::Untidy { reason } => write!(f, "the store's files could not be put in order: {reason}"),
+        }
+    }
+}
+
+/// Which messages, and the verb for so many.
+struct Missed<'a>(&'a ChannelName, &'a Range<u64>);
+
+impl fmt::Display for Missed<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Missed(channel, Range { start, end }) = self;
+        match end - start {
+            1 => write!(f, "message {start} of channel {channel} is"),
+            _ => write!(f, "messages {start} to {} of channel {channel} are", end - 1),
         }
     }
 }

@@ -5,10 +5,11 @@
 //! Knows neither where messages are nor whether a change is on disk yet.
 
 use std::collections::{BTreeMap, HashMap};
-use std::ops::Bound;
+use std::ops::{Bound, Range};
 
 use watchtower_hub::{ChannelName, Epoch, Message, Timestamp};
 
+use crate::ranges::Ranges;
 use crate::{Change, Ends, Key, Kind, Record, Refused, message_bytes};
 
 /// A channel's log, without its messages. Within one epoch every number here
@@ -24,7 +25,9 @@ pub(crate) struct Log {
     pub(crate) dropped: u64,
     /// The bytes of all messages, since the log began.
     pub(crate) total: u64,
-    /// The time of the message at `first`; means nothing when there is none.
+    /// The time of the message at `first`, or, if that is lost and its time not
+    /// known, of the first one behind it; 0 when there is none. Means nothing when
+    /// nothing is kept.
     pub(crate) oldest: Timestamp,
 }
 
@@ -44,9 +47,10 @@ impl Log {
     }
 
     /// Notes that messages up to `next`, of `total` bytes since the log began,
-    /// are there; the one at `first` is of `time`.
-    pub(crate) fn extend(&mut self, first: u64, next: u64, total: u64, time: Timestamp) {
-        if first <= self.first && self.first < next && self.next <= self.first {
+    /// are there; the first of them is of `time`.
+    pub(crate) fn extend(&mut self, next: u64, total: u64, time: Timestamp) {
+        let has_none = self.next <= self.first || self.oldest == Timestamp::default();
+        if has_none && self.first < next {
             self.oldest = time;
         }
         self.next = self.next.max(next);
@@ -55,7 +59,8 @@ impl Log {
 
     /// Notes what another account of the same log says.
     fn catch_up(&mut self, other: &Log) {
-        if other.first > self.first || (self.next <= self.first && other.first == self.first) {
+        let has_none = self.next <= self.first || self.oldest == Timestamp::default();
+        if other.first > self.first || (has_none && other.first == self.first) {
             self.oldest = other.oldest;
         }
         self.first = self.first.max(other.first);
@@ -96,6 +101,8 @@ pub(crate) struct Trim {
 #[derive(Debug, Default)]
 pub(crate) struct State {
     logs: BTreeMap<ChannelName, Log>,
+    /// What the logs of some channels had, and have no more.
+    lost: BTreeMap<ChannelName, Ranges>,
     records: BTreeMap<Key, Record>,
 }
 
@@ -139,7 +146,7 @@ impl State {
         if let Some(log) = self.logs.get_mut(channel)
             && log.epoch == epoch
         {
-            log.extend(offsets.0, offsets.1, total, time);
+            log.extend(offsets.1, total, time);
         }
     }
 
@@ -148,6 +155,29 @@ impl State {
     pub(crate) fn adopt(&mut self, channel: &ChannelName, epoch: Epoch, first: u64, total: u64) {
         let log = Log { first, next: first, dropped: 0, total, ..Log::new(epoch) };
         self.logs.insert(channel.clone(), log);
+    }
+
+    /// Notes that a log has messages of these offsets no more.
+    pub(crate) fn lose(&mut self, channel: &ChannelName, epoch: Epoch, offsets: Range<u64>) {
+        if self.logs.get(channel).is_some_and(|log| log.epoch == epoch) {
+            self.lost.entry(channel.clone()).or_default().insert(offsets);
+        }
+    }
+
+    /// Forgets what is said to be lost, to be told anew.
+    pub(crate) fn forget_losses(&mut self) {
+        self.lost.clear();
+    }
+
+    /// The first offsets from `from` on that a log has lost of those that it keeps.
+    pub(crate) fn lost(&self, channel: &ChannelName, from: u64) -> Option<Range<u64>> {
+        let (log, lost) = (self.logs.get(channel)?, self.lost.get(channel)?);
+        lost.within(from.max(log.first)..log.next).next()
+    }
+
+    /// Whether it is known that all of these offsets are lost.
+    pub(crate) fn knows_lost(&self, channel: &ChannelName, offsets: &Range<u64>) -> bool {
+        self.lost.get(channel).is_some_and(|lost| lost.covers(offsets))
     }
 
     pub(crate) fn apply(&mut self, step: Step) {
@@ -160,16 +190,37 @@ impl State {
             }
             Step::Log(channel, None) => {
                 self.logs.remove(&channel);
+                self.lost.remove(&channel);
             }
-            Step::Log(channel, Some(log)) => {
-                let known = self.logs.entry(channel).or_insert(log);
-                if known.epoch == log.epoch { known.catch_up(&log) } else { *known = log }
-            }
+            Step::Log(channel, Some(log)) => self.apply_log(&channel, log),
             Step::Put(record) => {
                 self.records.insert(record.key(), record);
             }
             Step::Delete(key) => {
                 self.records.remove(&key);
+            }
+        }
+    }
+}
+
+impl State {
+    fn apply_log(&mut self, channel: &ChannelName, log: Log) {
+        let known = self.logs.entry(channel.clone()).or_insert(log);
+        if known.epoch != log.epoch {
+            *known = log;
+            self.lost.remove(channel);
+            return;
+        }
+        // No message came: these offsets were given up.
+        let skipped = known.next.max(log.first)..log.next;
+        known.catch_up(&log);
+        if !skipped.is_empty() {
+            self.lose(channel, log.epoch, skipped);
+        }
+        if let Some(lost) = self.lost.get_mut(channel) {
+            lost.forget_before(log.first);
+            if lost.is_empty() {
+                self.lost.remove(channel);
             }
         }
     }
@@ -234,7 +285,7 @@ impl<'a> Judge<'a> {
                 };
                 let before = log.total;
                 let total = before + message_bytes(&message);
-                log.extend(position.offset, position.offset + 1, total, message.time());
+                log.extend(position.offset + 1, total, message.time());
                 self.set(channel.clone(), Some(log), touched);
                 Ok(Some(Step::Append(message, before)))
             }
@@ -291,5 +342,29 @@ impl<'a> Judge<'a> {
     fn set(&mut self, channel: ChannelName, log: Option<Log>, touched: &mut Vec<(ChannelName, Option<Log>)>) {
         touched.push((channel.clone(), self.log(&channel)));
         self.ahead.insert(channel, log);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_whose_first_message_is_lost_is_as_old_as_the_next_one() {
+        let (channel, epoch) = (ChannelName::from(1), Epoch::from_bits(1));
+        let time = Timestamp::from_millis;
+        let oldest = |state: &State| state.log(&channel).and_then(|log| log.ends().oldest);
+        let mut state = State::default();
+        state.apply(Step::Log(channel.clone(), Some(Log::new(epoch))));
+        state.found(&channel, epoch, (2, 4), 20, time(7));
+        assert_eq!(oldest(&state), Some(time(7)));
+        state.found(&channel, epoch, (4, 9), 50, time(8));
+        assert_eq!(oldest(&state), Some(time(7)));
+        // Another account of it that knows of the first.
+        let mut first = State::default();
+        first.apply(Step::Log(channel.clone(), Some(Log { next: 2, oldest: time(6), ..Log::new(epoch) })));
+        assert_eq!(oldest(&first), Some(time(6)));
+        first.found(&channel, epoch, (2, 4), 20, time(7));
+        assert_eq!(oldest(&first), Some(time(6)));
     }
 }

@@ -4,6 +4,7 @@
 //! call of a function, from which a [`Ticket`] makes something to wait for.
 
 use std::future::Future;
+use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -69,6 +70,11 @@ pub trait Store: Send + Sync {
     ///
     /// [`ReadError`]. What was found damaged is no error: see [`Page::lost`].
     fn read(&self, channel: &ChannelName, from: u64, limit: ReadLimit) -> Result<Page, ReadError>;
+
+    /// The first offsets from `from` on that a channel's log had, or gave up, and
+    /// has no more: as [`Page::lost`] says it of those that are read, as far as it
+    /// is known. Does not wait.
+    fn lost(&self, channel: &ChannelName, from: u64) -> Option<Range<u64>>;
 
     /// The record of that key. Does not wait.
     fn record(&self, key: &Key) -> Option<Record>;

@@ -3,6 +3,7 @@
 //! Knows neither how positions are written nor who may ask.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::Channel;
@@ -37,10 +38,12 @@ pub struct HistoryQuery {
 pub struct History {
     /// The incarnation of the log.
     pub epoch: Epoch,
-    /// Whether nothing is missing between the position that was asked for and
-    /// this: `false` when the log is another one, does not reach so far, or
-    /// does not keep what comes next to it any more.
+    /// Whether nothing is missing between the position that was asked for and the
+    /// other end of this: `false` when the log is another one, does not reach so
+    /// far, does not keep what comes next to it any more, or has lost some of it.
     pub recovered: bool,
+    /// What of it was lost on disk, in order, as far as there are not very many.
+    pub lost: Vec<Range<u64>>,
     /// In order.
     pub entries: Vec<Entry>,
     /// The first offset that this covers: what was kept earlier is before it.
@@ -150,8 +153,8 @@ impl Stretch {
             }
         }
         let last = if more_after { taken.last().unwrap_or(from - 1) } else { self.next - 1 };
-        let entries = taken.into_entries();
-        History { epoch: self.epoch, recovered, entries, first: from, last, more_before, more_after }
+        let (entries, lost) = (taken.into_entries(), Vec::new());
+        History { epoch: self.epoch, recovered, lost, entries, first: from, last, more_before, more_after }
     }
 
     /// The last messages before the offset `until`.
@@ -171,8 +174,9 @@ impl Stretch {
         }
         let all = self.first.min(until);
         let first = if more_before { taken.first().unwrap_or(until) } else { all };
-        let entries = taken.into_entries();
-        History { epoch: self.epoch, recovered, entries, first, last: until - 1, more_before, more_after }
+        let (entries, lost) = (taken.into_entries(), Vec::new());
+        let last = until - 1;
+        History { epoch: self.epoch, recovered, lost, entries, first, last, more_before, more_after }
     }
 }
 

@@ -115,8 +115,9 @@ pub enum Start {
 pub struct Joined {
     /// The message after which the subscription goes on.
     pub position: Position,
-    /// Whether that is where it was asked to start: `false` when the epoch is
-    /// unknown or what follows the offset is not kept any more.
+    /// Whether it gets all that follows where it was asked to start: `false` when
+    /// the epoch is unknown, what follows the offset is not kept any more, or
+    /// some of it was lost on disk; then it gets the rest.
     pub recovered: bool,
 }
 
@@ -414,9 +415,8 @@ impl State {
     /// made.
     pub(crate) fn is_new(&self) -> bool {
         let is_settled = self.durable.as_ref().is_none_or(|durable| durable.is_settled());
-        let retains_nothing = self.retained.as_ref().is_none_or(|retained| retained.is_empty());
         let was_left = self.unused_is_due || self.end.bytes_before() > 0;
-        self.members.is_empty() && !was_left && is_settled && retains_nothing
+        self.members.is_empty() && !was_left && is_settled && self.retains_nothing()
     }
 
     /// Whether nobody would notice if this channel were gone. One that is durable
@@ -426,8 +426,7 @@ impl State {
             Some(durable) => durable.is_settled(),
             None => self.oldest.as_ref().is_none_or(|oldest| oldest.is_empty()),
         };
-        let retains_nothing = self.retained.as_ref().is_none_or(|retained| retained.is_empty());
-        self.members.is_empty() && keeps_nothing && retains_nothing
+        self.members.is_empty() && keeps_nothing && self.retains_nothing()
     }
 
     /// Whether messages stay in memory though everybody has read them.

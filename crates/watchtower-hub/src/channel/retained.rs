@@ -2,7 +2,9 @@
 //! ([http: retained]).
 //!
 //! It is a copy: the place that it was published in would keep all that came after
-//! it. Its readers begin in a place ahead of where they go on in the log.
+//! it. Its readers begin in a place ahead of where they go on in the log. On a
+//! durable channel the ledger has one too, from which a channel that is made anew
+//! has it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,10 +12,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::{Channel, State};
 use crate::counters::Counters;
 use crate::log::{ENTRY_BYTES, Place};
-use crate::presence::PRESENCE_EVENT;
 use crate::publish::Draft;
 use crate::reader::Link;
-use crate::{Content, Limits, Message, Refused};
+use crate::{Append, Content, Ends, Limits, Message, Refused};
 
 /// What a channel retains.
 #[derive(Debug, Default)]
@@ -25,10 +26,6 @@ pub(super) struct Retained {
 }
 
 impl Retained {
-    pub(super) fn is_empty(&self) -> bool {
-        self.message.is_none()
-    }
-
     fn bytes(&self) -> u64 {
         self.message.as_ref().map_or(0, |message| message.bytes() + ENTRY_BYTES)
     }
@@ -58,15 +55,27 @@ impl Channel {
         let (Some(retained), Some(message)) = (&mut state.retained, place.message()) else { return };
         // It would keep what is published from now on.
         retained.place = None;
-        // What is for some alone is nobody else's, and presence no value.
-        let is_presence = self.rule.presence_events && message.event() == Some(PRESENCE_EVENT);
-        if message.is_direct() || is_presence {
+        if !self.rule.retains(message) {
             return;
         }
         retained_bytes.fetch_sub(retained.bytes(), Ordering::Relaxed);
         let is_value = !message.content().bytes().is_empty();
         **retained = Retained { message: is_value.then(|| message.detached_copy()), place: None };
         retained_bytes.fetch_add(retained.bytes(), Ordering::Relaxed);
+    }
+
+    /// What the ledger is to keep of a message.
+    pub(crate) fn to_keep(&self, message: &Message) -> Append {
+        Append { message: message.detached_copy(), is_retained: self.rule.retains(message) }
+    }
+
+    /// Takes up what the ledger retained, which is counted already, for this channel, whose log holds this.
+    pub(crate) fn take_up_retained(&self, message: Option<Message>, ends: &Ends) {
+        let mut state = self.lock();
+        let Some(retained) = &mut state.retained else { return };
+        // That of a log that was lost since is nowhere in this one.
+        let is_of_log = |message: &Message| message.epoch == ends.epoch && message.offset < ends.next;
+        retained.message = message.filter(is_of_log);
     }
 }
 
@@ -89,6 +98,12 @@ fn judge(
 }
 
 impl State {
+    /// Whether nothing is lost with this that is retained: the ledger has what a
+    /// durable channel retains.
+    pub(super) fn retains_nothing(&self) -> bool {
+        self.is_durable() || self.retained.as_ref().is_none_or(|retained| retained.message.is_none())
+    }
+
     /// Where a new subscription by `link` begins that goes on at `from`: ahead of
     /// it with what is retained, unless that comes anyway, or the session reads the
     /// channel already.

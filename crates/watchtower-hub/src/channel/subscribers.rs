@@ -8,14 +8,14 @@ use super::{Channel, State};
 use crate::counters::Counters;
 use crate::idle::{IdleSet, SLOTS_PER_SET};
 use crate::log::Place;
-use crate::reader::{Link, Ring};
+use crate::reader::{Key, Link, Ring};
 use crate::subscription::Subscription;
 use crate::{Refused, SenderId};
 
 #[derive(Debug)]
 pub(super) struct Slot {
     pub(super) link: Arc<Link>,
-    pub(super) key: u32,
+    pub(super) key: Key,
     /// Where it was last woken: it cannot be further behind than this.
     pub(super) woken_at: u64,
 }
@@ -111,7 +111,7 @@ impl State {
     }
 
     /// Whether that slot is this subscription's.
-    pub(crate) fn has_slot(&self, slot: u32, link: &Arc<Link>, key: u32) -> bool {
+    pub(crate) fn has_slot(&self, slot: u32, link: &Arc<Link>, key: Key) -> bool {
         self.slot(slot).is_some_and(|slot| slot.key == key && Arc::ptr_eq(&slot.link, link))
     }
 

@@ -92,16 +92,56 @@ fn a_position_that_is_kept_no_more_is_said_not_to_be_recovered() {
 }
 
 #[test]
-fn what_is_lost_in_between_is_counted() {
+fn what_is_lost_in_between_is_counted_and_told_to_who_resumes() {
     let (shelf, hub, start) = kept(400);
     for offset in [3, 100, 256, 257, 400] {
         shelf.lose(&five(), offset);
     }
     let (client, recovered) = follow(&hub, start);
-    assert!(recovered);
+    assert!(!recovered);
+    let after = |offset| follow(&hub, Position { offset, ..start });
+    let last = after(399);
+    assert_eq!((last.1, read_all(&shelf, &last.0).as_str()), (false, ""));
+    let between = after(257);
+    assert!(!between.1);
+    assert_eq!(read_all(&shelf, &between.0), expected(258..=399), "it goes on where it was");
+    assert!(after(400).1, "nothing is lost from there on");
     let is_lost = |offset: &u64| [3, 100, 256, 257, 400].contains(offset);
     assert_eq!(read_all(&shelf, &client), expected((1..=400).filter(|offset| !is_lost(offset))));
-    assert_eq!(hub.counts().unreadable, 5);
+    assert_eq!(hub.counts().unreadable, 5 + 1 + 1);
+}
+
+#[test]
+fn a_page_of_history_says_what_of_it_was_lost() {
+    let (shelf, hub, start) = kept(600);
+    for offset in [3, 100, 256, 257, 400] {
+        shelf.lose(&five(), offset);
+    }
+    let page = |span, messages_max| {
+        let query = HistoryQuery { span, messages_max, bytes_max: u64::MAX };
+        let mut soon = hub.history(&five(), &query, NOW).unwrap();
+        loop {
+            soon = match soon.now() {
+                Ok(history) => break history.unwrap(),
+                Err(soon) => soon,
+            };
+            shelf.read();
+        }
+    };
+    let lost = |span, messages_max| {
+        let history = page(span, messages_max);
+        let lost: Vec<_> = history.lost.iter().map(|lost| (lost.start, lost.end)).collect();
+        (lost, history.recovered, history.entries.len())
+    };
+    let at = |offset| Position { offset, ..start };
+    let all = vec![(3, 4), (100, 101), (256, 258), (400, 401)];
+    assert_eq!(lost(Span::Last, 1_000), (all.clone(), true, 595));
+    assert_eq!(lost(Span::After(start), 1_000), (all, false, 595));
+    assert_eq!(lost(Span::After(at(99)), 100), (vec![(100, 101)], false, 100));
+    assert_eq!(lost(Span::After(at(100)), 100), (vec![], true, 100));
+    assert_eq!(lost(Span::After(at(400)), 1_000), (vec![], true, 200));
+    assert_eq!(lost(Span::Before(at(401)), 200), (vec![(256, 258), (400, 401)], false, 200));
+    assert_eq!(lost(Span::Before(at(500)), 50), (vec![], true, 50));
 }
 
 #[test]

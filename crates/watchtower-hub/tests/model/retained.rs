@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use bytes::Bytes;
 use proptest::prelude::*;
 use watchtower_hub::{
-    ChannelRule, Content, Hub, Joined, Position, Publish, Refused, SenderId, Settings, Start, WhenLagging,
+    ChannelRule, Content, Hub, Joined, Ledger, NotKept, Position, Publish, Refused, SenderId, Settings,
+    Start, WhenLagging,
 };
 
 use crate::shelf::Shelf;
@@ -260,6 +261,101 @@ fn on_a_durable_channel_it_is_retained_once_it_is_kept_and_stands_ahead_of_what_
     say(&hub, from, "3");
     shelf.keep_all();
     assert_eq!(b.read(), "5/2=2;5/3=3;");
+}
+
+/// Channels that are durable and retain, as a server has them that was just
+/// started.
+fn restarted(shelf: &Shelf) -> Hub {
+    let rule = ChannelRule { durable: true, presence_events: true, ..rule() };
+    kept_by(shelf, Settings { channels: vec![rule], ..Settings::default() })
+}
+
+/// What a new subscriber is handed at once. It leaves no trace in the log.
+fn handed_at_once(hub: &Hub) -> String {
+    let client = Client::new(hub);
+    let sender = hub.register(NOW).unwrap();
+    client.session.subscribe(sender, &five(), Start::End, NOW).unwrap();
+    client.read()
+}
+
+#[test]
+fn what_a_durable_channel_retains_is_there_after_a_restart_whatever_came_behind_it_and_was_dropped() {
+    let shelf = Shelf::default();
+    let hub = restarted(&shelf);
+    let publish = |hub: &Hub, words| hub.publish(&five(), Publish::new(Content::text(words)), NOW).unwrap();
+    publish(&hub, "1");
+    publish(&hub, "22");
+    shelf.keep_all();
+    let hub = restarted(&shelf);
+    assert_eq!(handed_at_once(&hub), "5/2=22;");
+    assert_eq!(hub.counts().retained_bytes, 256 + 2);
+    let (a, from) = joined(&hub);
+    shelf.keep_all();
+    hub.publish(&five(), text(from, "d").to(&[from.get()]), NOW).unwrap();
+    shelf.keep_all();
+    drop(a);
+    shelf.trim(&five(), shelf.ends(&five()).unwrap().next);
+    let hub = restarted(&shelf);
+    assert_eq!(handed_at_once(&hub), "5/2=22;", "presence and what is direct are no value");
+    // Without a restart, when it has left memory.
+    hub.tick(later(1_000));
+    hub.tick(later(2_000));
+    assert_eq!((handed_at_once(&hub), hub.counts().retained_bytes), ("5/2=22;".into(), 258));
+}
+
+#[test]
+fn what_was_ended_on_a_durable_channel_stays_ended_after_a_restart_and_what_was_not_kept_ends_nothing() {
+    let shelf = Shelf::default();
+    let hub = restarted(&shelf);
+    let publish = |hub: &Hub, words| hub.publish(&five(), Publish::new(Content::text(words)), NOW).unwrap();
+    publish(&hub, "1");
+    shelf.keep_all();
+    publish(&hub, "");
+    shelf.refuse(NotKept::Failed("the disk is full".into()));
+    let hub = restarted(&shelf);
+    assert_eq!(handed_at_once(&hub), "5/1=1;");
+    shelf.keep_all();
+    publish(&hub, "");
+    shelf.keep_all();
+    let hub = restarted(&shelf);
+    assert_eq!((handed_at_once(&hub), hub.counts().retained_bytes), (String::new(), 0));
+}
+
+#[test]
+fn what_all_channels_retain_is_bounded_across_restarts() {
+    let shelf = Shelf::default();
+    let hub = || {
+        let mut settings =
+            Settings { channels: vec![ChannelRule { durable: true, ..rule() }], ..Settings::default() };
+        settings.limits.retained_bytes_max = 2 * 256 + 20;
+        kept_by(&shelf, settings)
+    };
+    let publish = |hub: &Hub, channel: u32, words| {
+        let result = hub.publish(&channel.into(), Publish::new(Content::text(words)), NOW).map(|_| ());
+        shelf.keep_all();
+        result
+    };
+    let first = hub();
+    assert_eq!([publish(&first, 1, "x"), publish(&first, 2, "x")], [Ok(()), Ok(())]);
+    let second = hub();
+    let refused = Err(Refused::Limit { what: "bytes of retained messages", limit: 532 });
+    assert_eq!(publish(&second, 3, "x"), refused);
+    assert_eq!(publish(&second, 1, ""), Ok(()));
+    assert_eq!(publish(&second, 3, "x"), Ok(()));
+    assert_eq!(hub().counts().retained_bytes, 2 * 256 + 2);
+}
+
+#[test]
+fn what_is_retained_of_a_log_that_was_lost_is_not_taken_for_the_new_ones() {
+    let shelf = Shelf::default();
+    let hub = restarted(&shelf);
+    hub.publish(&five(), Publish::new(Content::text("1")), NOW).unwrap();
+    shelf.keep_all();
+    shelf.lose_log(&five());
+    let hub = restarted(&shelf);
+    let (_a, _) = joined(&hub);
+    shelf.keep_all();
+    assert_eq!(handed_at_once(&restarted(&shelf)), "");
 }
 
 #[test]

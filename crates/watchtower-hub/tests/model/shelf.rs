@@ -5,10 +5,12 @@
 #![allow(dead_code, reason = "each suite uses its part")]
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use watchtower_hub::{
-    Appended, ChannelName, Ends, Epoch, Ledger, Message, NotKept, NotRead, Page, Position, ReadLimit, WasRead,
+    Append, Appended, ChannelName, Ends, Epoch, Ledger, Message, NotKept, NotRead, Page, Position, ReadLimit,
+    WasRead,
 };
 
 /// See the module. Clones are the same.
@@ -18,7 +20,8 @@ pub(crate) struct Shelf(Arc<Mutex<State>>);
 #[derive(Default)]
 struct State {
     logs: BTreeMap<ChannelName, Log>,
-    appends: VecDeque<(Vec<Message>, Appended)>,
+    retained: BTreeMap<ChannelName, Message>,
+    appends: VecDeque<(Vec<Append>, Appended)>,
     reads: VecDeque<(ChannelName, u64, ReadLimit, WasRead)>,
     refuses: Option<NotKept>,
     refuses_reads: Option<NotRead>,
@@ -113,6 +116,11 @@ impl Shelf {
         log.messages[index] = None;
     }
 
+    /// Loses a log as a whole.
+    pub(crate) fn lose_log(&self, channel: &ChannelName) {
+        self.lock().logs.remove(channel);
+    }
+
     /// Drops what is before an offset.
     pub(crate) fn trim(&self, channel: &ChannelName, first: u64) {
         let mut state = self.lock();
@@ -131,8 +139,8 @@ impl Shelf {
 }
 
 impl State {
-    fn keep(&mut self, messages: Vec<Message>) -> Result<(), NotKept> {
-        for message in &messages {
+    fn keep(&mut self, messages: Vec<Append>) -> Result<(), NotKept> {
+        for Append { message, .. } in &messages {
             let Position { epoch, offset } = message.position();
             let next = match self.logs.get(message.channel()) {
                 Some(log) => Position { epoch: log.epoch, offset: log.next() },
@@ -143,7 +151,13 @@ impl State {
             }
             assert!(offset > 0, "offsets begin with 1");
         }
-        for message in messages {
+        for Append { message, is_retained } in messages {
+            let name = message.channel().clone();
+            match is_retained {
+                true if message.content().bytes().is_empty() => drop(self.retained.remove(&name)),
+                true => drop(self.retained.insert(name, message.detached_copy())),
+                false => {}
+            }
             let epoch = message.position().epoch;
             let new = || Log { epoch, first: 1, messages: Vec::new() };
             let log = self.logs.entry(message.channel().clone()).or_insert_with(new);
@@ -173,7 +187,7 @@ impl State {
 }
 
 impl Ledger for Shelf {
-    fn append(&self, messages: Vec<Message>, done: Appended) -> Result<(), NotKept> {
+    fn append(&self, messages: Vec<Append>, done: Appended) -> Result<(), NotKept> {
         let mut state = self.lock();
         if let Some(reason) = &state.refuses {
             return Err(reason.clone());
@@ -195,6 +209,25 @@ impl Ledger for Shelf {
         let state = self.lock();
         let log = state.logs.get(channel)?;
         Some(Ends { epoch: log.epoch, first: log.first, next: log.next(), bytes: 0, oldest: None })
+    }
+
+    fn lost(&self, channel: &ChannelName, from: u64) -> Option<Range<u64>> {
+        let state = self.lock();
+        let log = state.logs.get(channel)?;
+        let later = (log.first..).zip(&log.messages).skip_while(|(offset, _)| *offset < from);
+        let mut lost = later.skip_while(|(_, message)| message.is_some());
+        let start = lost.next()?.0;
+        Some(start..start + 1 + lost.take_while(|(_, message)| message.is_none()).count() as u64)
+    }
+
+    fn retained(&self, channel: &ChannelName) -> Option<Message> {
+        self.lock().retained.get(channel).map(Message::detached_copy)
+    }
+
+    fn retained_in_all(&self) -> (usize, u64) {
+        let retained = &self.lock().retained;
+        let bytes = retained.values().map(|message| message.content().bytes().len() as u64);
+        (retained.len(), bytes.sum())
     }
 
     fn logs(&self) -> usize {

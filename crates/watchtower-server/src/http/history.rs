@@ -99,7 +99,14 @@ fn history_json(history: &History) -> Bytes {
         }
         write_message(entry, &mut json);
     }
-    json.extend_from_slice(b"]}");
+    json.extend_from_slice(b"]");
+    if !history.lost.is_empty() {
+        let lost =
+            history.lost.iter().map(|lost| format!(r#"{{"from":{},"to":{}}}"#, lost.start, lost.end - 1));
+        let lost = format!(r#","lost":[{}]"#, lost.collect::<Vec<_>>().join(","));
+        json.extend_from_slice(lost.as_bytes());
+    }
+    json.extend_from_slice(b"}");
     json.freeze()
 }
 

@@ -69,9 +69,9 @@ pub(super) struct HistoryAnswer {
     /// The incarnation of the channel's log; `null` when there is no such
     /// channel.
     epoch: Option<String>,
-    /// Whether nothing is missing between `since` or `before` and these
-    /// messages: `false` when that position is unknown, or what comes next to
-    /// it is not kept any more.
+    /// Whether nothing is missing from `since` or `before` to the other end of
+    /// these messages: `false` when that position is unknown, what comes next to
+    /// it is not kept any more, or some of it is `lost`.
     recovered: bool,
     /// Where these messages begin: as `before`, it asks for what came earlier.
     #[schema(example = "9f2c61c05e7a4d3b:12")]
@@ -84,6 +84,22 @@ pub(super) struct HistoryAnswer {
     more: More,
     /// In order.
     messages: Vec<Message>,
+    /// What was lost between `first` and `last`, by damage to the disk. Left out
+    /// where nothing was, as nearly always.
+    #[schema(required = false)]
+    lost: Option<Vec<Lost>>,
+}
+
+/// Messages that were kept, and cannot be read any more.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it describes what the route writes")]
+pub(super) struct Lost {
+    /// The offset of the first.
+    #[schema(example = 7)]
+    from: u64,
+    /// The offset of the last.
+    #[schema(example = 7)]
+    to: u64,
 }
 
 /// Whether a channel keeps more than an answer holds.

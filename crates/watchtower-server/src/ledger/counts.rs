@@ -61,6 +61,11 @@ impl DiskCounts {
         self.0.damage.inc();
     }
 
+    /// How much was found damaged so far.
+    pub(super) fn damage(&self) -> u64 {
+        self.0.damage.get()
+    }
+
     pub(super) fn set_failing(&self, reason: Option<String>) {
         *self.0.failing.lock() = reason;
     }

@@ -8,10 +8,12 @@ mod counts;
 mod readers;
 mod registry;
 mod restore;
+mod retained;
 mod retention;
 
 use std::fmt;
 use std::io;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread;
@@ -20,8 +22,8 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use prometheus_client::collector::Collector;
 use watchtower_hub::{
-    Appended, ChannelName, Ends, Hub, Ledger, Message, NotKept, NotRead, Note, Page, ReadLimit, Settings,
-    Timestamp, WasRead,
+    Append, Appended, ChannelName, Ends, Hub, Ledger, Message, NotKept, NotRead, Note, Page, ReadLimit,
+    Settings, Timestamp, WasRead,
 };
 use watchtower_store::{
     Callback, Change, DiskOptions, DiskStore, Key, Kind, Notice, OpenError, Record, Refused, Store,
@@ -53,6 +55,8 @@ pub(crate) struct DiskLedger {
     registry: Registry,
     /// Drops what is kept no longer.
     retainer: Mutex<Option<Retainer>>,
+    /// How many last messages were to be served when it was opened, and their bytes.
+    retained: (usize, u64),
     counts: DiskCounts,
 }
 
@@ -78,11 +82,12 @@ impl DiskLedger {
             path: data_dir.to_owned(),
             source,
         };
+        let retained = set_retained_right(&store, &settings, counts.damage() > 0);
         forget_empty(&store, settings.limits.channels_max);
         let readers = Readers::start(&store).map_err(cannot_start)?;
         let retainer = Retainer::start(store.clone(), settings).map_err(cannot_start)?;
         let registry = Registry::new(store.clone());
-        Ok(DiskLedger { store, readers, registry, retainer: Mutex::new(Some(retainer)), counts })
+        Ok(DiskLedger { store, readers, registry, retainer: Mutex::new(Some(retainer)), retained, counts })
     }
 
     /// What shows its counts.
@@ -138,13 +143,14 @@ impl DiskLedger {
 }
 
 impl Ledger for DiskLedger {
-    fn append(&self, messages: Vec<Message>, done: Appended) -> Result<(), NotKept> {
+    fn append(&self, messages: Vec<Append>, done: Appended) -> Result<(), NotKept> {
         let mut changes = Vec::with_capacity(messages.len() + 1);
-        for message in messages {
+        for Append { message, is_retained } in messages {
             let position = message.position();
             if position.offset == 1 {
                 changes.push(Change::Begin { channel: message.channel().clone(), epoch: position.epoch });
             }
+            changes.extend(is_retained.then(|| retained::change(&message)));
             changes.push(Change::Append(message));
         }
         let counts = self.counts.clone();
@@ -173,6 +179,18 @@ impl Ledger for DiskLedger {
 
     fn ends(&self, channel: &ChannelName) -> Option<Ends> {
         self.store.ends(channel)
+    }
+
+    fn lost(&self, channel: &ChannelName, from: u64) -> Option<Range<u64>> {
+        self.store.lost(channel, from)
+    }
+
+    fn retained(&self, channel: &ChannelName) -> Option<Message> {
+        self.store.record(&Key::retained(channel))?.as_retained()
+    }
+
+    fn retained_in_all(&self) -> (usize, u64) {
+        self.retained
     }
 
     fn logs(&self) -> usize {
@@ -230,13 +248,29 @@ fn open(options: &DiskOptions) -> Result<DiskStore, OpenError> {
     }
 }
 
-/// Ends the logs of which nothing is kept any more, when there are so many that
-/// new ones may have no room. To be called before anybody can know their epochs.
+/// Has what channels retain be what they are to. To be called before anybody is
+/// served. Returns how much it is.
+fn set_retained_right(store: &DiskStore, settings: &Settings, is_damaged: bool) -> (usize, u64) {
+    let renewed = if is_damaged { retained::renew(store, settings) } else { Ok(()) };
+    let (served, ended) = retained::end_unserved(store, settings);
+    if let Err(error) = renewed.and(ended) {
+        tracing::warn!(%error, "what channels retain may not be their last message");
+    }
+    served
+}
+
+/// Ends the logs of which nothing is kept any more, not even a last message, when
+/// there are so many that new ones may have no room. To be called before anybody
+/// can know their epochs.
 fn forget_empty(store: &DiskStore, logs_max: usize) {
     if store.logs() <= logs_max / 2 {
         return;
     }
-    let empty = store.channels(None, usize::MAX).into_iter().filter(|(_, ends)| ends.messages() == 0);
+    let is_empty = |channel: &ChannelName, ends: &Ends| {
+        ends.messages() == 0 && store.record(&Key::retained(channel)).is_none()
+    };
+    let channels = store.channels(None, usize::MAX).into_iter();
+    let empty = channels.filter(|(channel, ends)| is_empty(channel, ends));
     let mut forget = empty.map(|(channel, _)| Change::Forget { channel });
     let mut ended = 0;
     loop {
@@ -281,7 +315,11 @@ fn tell(notice: &Notice, counts: &DiskCounts) {
             counts.damaged();
             tracing::warn!("{notice}");
         }
-        Notice::Exposed { .. } | Notice::SetAside { .. } | Notice::Untidy { .. } => {
+        Notice::Missing { .. }
+        | Notice::MoreMissing { .. }
+        | Notice::Exposed { .. }
+        | Notice::SetAside { .. }
+        | Notice::Untidy { .. } => {
             tracing::warn!("{notice}");
         }
         Notice::Unfinished { .. } => tracing::info!("{notice}"),

@@ -76,16 +76,16 @@ pub(crate) struct Drive<W, S, G = Guest> {
     unsent: Bytes,
     shutdown: Shutdown,
     wire: W,
+    /// Answers that wait for `unsent`.
+    answers: Vec<u8>,
+    last_sent: Option<Instant>,
     session: S,
     /// What is woken by all but publications.
     poker: Waker,
-    /// Answers that wait for `unsent`.
-    answers: Vec<u8>,
     /// When the client's patience, a heartbeat, or the end of a phase is due.
     timer: Option<Timer>,
     /// Until when nothing is read.
     pause: Option<Timer>,
-    last_sent: Option<Instant>,
     /// The beginning of something incomplete.
     partial: Vec<u8>,
     /// When the message was published whose delivery is measured.
@@ -536,7 +536,8 @@ impl<W: Wire, S: StreamSession, G: Owner> Drive<W, S, G> {
 
 impl<W: Wire + Send, S: StreamSession, G: Owner + Send> Member for Drive<W, S, G> {
     fn warm(&self) {
-        hint::black_box(self.is_poked);
+        hint::black_box((self.is_poked, self.unsent.len(), self.answers.len()));
+        self.shutdown.warm();
         self.session.session().warm();
     }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use watchtower_hub::{
-    Appended, ChannelName, Ends, Epoch, Ledger, Message, NotKept, NotRead, Page, ReadLimit, WasRead,
+    Append, Appended, ChannelName, Ends, Epoch, Ledger, Message, NotKept, NotRead, Page, ReadLimit, WasRead,
 };
 
 /// See the module. Clones are the same.
@@ -17,7 +17,7 @@ pub(super) struct Shelf(Arc<Mutex<State>>);
 #[derive(Default)]
 struct State {
     logs: BTreeMap<ChannelName, (Epoch, Vec<Message>)>,
-    appends: VecDeque<(Vec<Message>, Appended)>,
+    appends: VecDeque<(Vec<Append>, Appended)>,
     reads: VecDeque<(ChannelName, u64, ReadLimit, WasRead)>,
 }
 
@@ -71,8 +71,8 @@ impl Shelf {
 }
 
 impl State {
-    fn keep(&mut self, messages: Vec<Message>) -> Result<(), NotKept> {
-        for message in messages {
+    fn keep(&mut self, messages: Vec<Append>) -> Result<(), NotKept> {
+        for Append { message, .. } in messages {
             let position = message.position();
             let begins = || (position.epoch, Vec::new());
             let (epoch, log) = self.logs.entry(message.channel().clone()).or_insert_with(begins);
@@ -95,7 +95,7 @@ impl State {
 }
 
 impl Ledger for Shelf {
-    fn append(&self, messages: Vec<Message>, done: Appended) -> Result<(), NotKept> {
+    fn append(&self, messages: Vec<Append>, done: Appended) -> Result<(), NotKept> {
         self.0.lock().appends.push_back((messages, done));
         Ok(())
     }

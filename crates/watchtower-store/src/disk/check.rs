@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::account::{Account, FoundRun};
 use super::contents::Contents;
 use super::folder::{Folder, Numbers, VERSION, index_path};
 use super::frame::Seal;
@@ -26,6 +27,9 @@ pub struct Report {
     pub records: u64,
     /// Bytes at the ends of files that were never acknowledged.
     pub unfinished_bytes: u64,
+    /// Messages that are in no file, though their logs have not dropped them. Which
+    /// was told to the observer.
+    pub missing: u64,
     /// Damaged and missing files. What is wrong with each was told to the
     /// observer.
     pub damaged: usize,
@@ -87,24 +91,33 @@ pub fn check(
     let id = folder.identity(false, || Ok(headers.iter().flatten().next().map(|header| header.id)))?;
     let seal = Seal::new(&id);
     let mut before: Option<Numbers> = None;
+    let mut account = Account::default();
     for (at_index, (numbers, header)) in segments.iter().zip(&headers).enumerate() {
         let path = folder.log_path(*numbers);
         let damaged_before = damaged.load(Ordering::Relaxed);
+        // What a merge left when the process ended says nothing of its own.
+        let is_part = before.is_some_and(|before| before.contains(*numbers));
         if before.is_some_and(|before| before.last + 1 < numbers.first) {
             folder.damaged(&path, "the segment before it is missing");
         }
-        before = Some(*numbers);
+        before = before.filter(|_| is_part).or(Some(*numbers));
+        let account = (!is_part).then_some(&mut account);
         let next = headers.get(at_index + 1).copied().flatten();
         let previous = next.map(|next| next.previous);
         let generation = header.map_or(0, |header| header.generation);
         let ends = previous.filter(|previous| previous.generation == generation).map(|previous| previous.end);
-        let found = check_segment(&folder, &path, *header, ends, &seal).map_err(at("cannot read", &path))?;
+        let found =
+            check_segment(&folder, &path, *header, ends, &seal, account).map_err(at("cannot read", &path))?;
         let is_damaged = damaged.load(Ordering::Relaxed) > damaged_before;
         each(&FileReport { is_damaged, to_do: segments.len() - at_index, ..found });
         report.segments += 1;
         report.messages += found.messages;
         report.records += found.records;
         report.unfinished_bytes += found.unfinished_bytes;
+    }
+    for (channel, offsets) in account.find_missing() {
+        report.missing += offsets.end - offsets.start;
+        folder.notice(&Notice::Missing { channel, offsets });
     }
     report.damaged = damaged.load(Ordering::Relaxed);
     Ok(report)
@@ -116,6 +129,7 @@ fn check_segment(
     header: Option<SegmentHeader>,
     ends: Option<u64>,
     seal: &Seal,
+    account: Option<&mut Account>,
 ) -> io::Result<FileReport> {
     let file = OpenOptions::new().read(true).open(path)?;
     let index_path = index_path(path);
@@ -131,6 +145,15 @@ fn check_segment(
     };
     let ends = index.as_ref().map(|(_, outline)| outline.end).or(ends);
     let Scan { contents, unfinished_bytes, damaged, broken, .. } = scan(&file, seal, ends)?;
+    if let Some(account) = account {
+        let there = FoundRun::there(&contents);
+        let metas: Vec<_> = contents.metas.values().cloned().collect();
+        match &index {
+            Some((_, outline)) => account.describe(&outline.metas, &FoundRun::said(outline), |_, _| {}),
+            None => account.describe(&metas, &there, |_, _| {}),
+        }
+        account.cover(&there);
+    }
     if damaged || header.is_none() {
         folder.damaged(path, lost_frames(&broken));
     } else if let Some((index, _)) = index

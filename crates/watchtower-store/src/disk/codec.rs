@@ -71,7 +71,8 @@ pub(crate) fn encode(step: &Step, out: &mut Vec<u8>) {
     }
 }
 
-fn encode_message(message: &Message, before: u64, out: &mut Vec<u8>) {
+/// Appends the bytes of a message, `before` which there are those of its log.
+pub(crate) fn encode_message(message: &Message, before: u64, out: &mut Vec<u8>) {
     out.push(MESSAGE);
     put_name(message.channel(), out);
     for number in [message.position().epoch.to_bits(), message.position().offset, before] {

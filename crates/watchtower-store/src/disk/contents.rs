@@ -2,6 +2,7 @@
 //! said. The file beside a finished segment says the same; see `index`.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use watchtower_hub::{ChannelName, Epoch, Timestamp};
 
@@ -127,6 +128,21 @@ impl Contents {
             }
         }
         located
+    }
+}
+
+impl Contents {
+    /// Which of these offsets of a log are not here.
+    pub(crate) fn lost(&self, key: &LogKey, had: Range<u64>) -> Vec<Range<u64>> {
+        let mut expected = had.start;
+        let mut lost = Vec::new();
+        for run in self.runs.get(key).into_iter().flatten().filter(|run| run.end() > had.start) {
+            lost.push(expected..run.first.min(had.end));
+            expected = expected.max(run.end());
+        }
+        lost.push(expected..had.end);
+        lost.retain(|offsets| !offsets.is_empty());
+        lost
     }
 }
 

@@ -45,7 +45,7 @@ pub(crate) struct Entry {
 
 impl Entry {
     pub(crate) fn end(&self) -> u64 {
-        self.first + self.count
+        self.first.saturating_add(self.count)
     }
 }
 
@@ -53,6 +53,8 @@ impl Entry {
 #[derive(Debug)]
 pub(crate) struct Index {
     file: File,
+    seal: Seal,
+    check: u32,
     metas_at: u64,
     directory_at: u64,
     table_at: u64,
@@ -135,13 +137,10 @@ impl Index {
         };
         let header = read(&file, 0, HEADER_BYTES)?;
         let footer = read(&file, footer_at, FOOTER_BYTES)?;
-        let Some((index, check)) = parse_footer(&footer, footer_at, seal, file) else {
+        let Some(index) = parse_footer(&footer, footer_at, seal, file) else {
             return Ok(Opened::Damaged);
         };
-        let checked = read(&index.file, index.metas_at, footer_at - index.metas_at)?;
-        if seal.check(&[&header[..], &checked].concat()) != check {
-            return Ok(Opened::Damaged);
-        }
+        let Some(checked) = index.checked(&header)? else { return Ok(Opened::Damaged) };
         let (Some((of, end)), Some((metas, entries))) = (parse_header(&header), index.parse(&checked)) else {
             return Ok(Opened::Damaged);
         };
@@ -151,16 +150,29 @@ impl Index {
         Ok(Opened::Fitting(index, Outline { end, metas, entries }))
     }
 
-    /// All of the directory, read anew.
+    /// All of the directory, read anew and found as it was written.
     pub(crate) fn entries(&self) -> io::Result<Vec<Entry>> {
-        let directory = read(&self.file, self.directory_at, self.table_at - self.directory_at)?;
-        parse_entries(&directory).ok_or_else(changed)
+        Ok(self.read_anew()?.1)
     }
 
-    /// All that is no message, read anew.
+    /// All that is no message, read anew and found as it was written.
     pub(crate) fn metas(&self) -> io::Result<Payloads> {
-        let metas = read(&self.file, self.metas_at, self.directory_at - self.metas_at)?;
-        parse_metas(&metas).ok_or_else(changed)
+        Ok(self.read_anew()?.0)
+    }
+
+    /// Fails as [`is_broken`] says when it is not what was written any more.
+    fn read_anew(&self) -> io::Result<(Payloads, Vec<Entry>)> {
+        let header = read(&self.file, 0, HEADER_BYTES)?;
+        let checked = self.checked(&header)?.ok_or_else(changed)?;
+        self.parse(&checked).ok_or_else(changed)
+    }
+
+    /// All behind the places, if that and the header are what was written.
+    fn checked(&self, header: &[u8]) -> io::Result<Option<Vec<u8>>> {
+        let footer_at = self.table_at + 8 * self.entries;
+        let checked = read(&self.file, self.metas_at, footer_at - self.metas_at)?;
+        let is_whole = self.seal.check(&[header, &checked].concat()) == self.check;
+        Ok(is_whole.then_some(checked))
     }
 
     /// As [`Contents::locate`].
@@ -188,7 +200,12 @@ impl Index {
 
     /// Where some messages of an entry begin, after `skipped`.
     pub(crate) fn places(&self, entry: &Entry, skipped: u64, count: u64) -> io::Result<Vec<u32>> {
-        let bytes = read(&self.file, entry.places_at + 4 * skipped, 4 * count)?;
+        let at = skipped.checked_mul(4).and_then(|skipped| entry.places_at.checked_add(skipped));
+        let end = at.and_then(|at| at.checked_add(count.checked_mul(4)?));
+        let (Some(at), Some(_)) = (at, end.filter(|end| *end <= self.metas_at)) else {
+            return Err(changed());
+        };
+        let bytes = read(&self.file, at, 4 * count)?;
         let mut input = Input(&bytes);
         Ok(std::iter::from_fn(|| input.u32()).collect())
     }
@@ -205,7 +222,8 @@ impl Index {
 
     fn entry(&self, number: u64) -> io::Result<Entry> {
         let at = read(&self.file, self.table_at + 8 * number, 8)?;
-        let at = Input(&at).u64().ok_or_else(changed)?;
+        let is_entry = |at: &u64| (self.directory_at..self.table_at).contains(at);
+        let at = Input(&at).u64().filter(is_entry).ok_or_else(changed)?;
         let mut bytes = [0; ENTRY_BYTES_MAX];
         let length = read_up_to(&self.file, &mut bytes, at)?;
         parse_entry(&mut Input(&bytes[..length])).ok_or_else(changed)
@@ -225,7 +243,7 @@ fn parse_header(bytes: &[u8]) -> Option<(u64, u64)> {
     is_one.then_some((input.u64()?, input.u64()?))
 }
 
-fn parse_footer(bytes: &[u8], footer_at: u64, seal: &Seal, file: File) -> Option<(Index, u32)> {
+fn parse_footer(bytes: &[u8], footer_at: u64, seal: &Seal, file: File) -> Option<Index> {
     let mut input = Input(bytes);
     let [metas_at, directory_at, table_at, entries] =
         [input.u64()?, input.u64()?, input.u64()?, input.u64()?];
@@ -233,7 +251,8 @@ fn parse_footer(bytes: &[u8], footer_at: u64, seal: &Seal, file: File) -> Option
     let is_whole = input.u32()? == seal.check(&bytes[..bytes.len() - 12]) && input.0 == MAGIC;
     let is_ordered = HEADER_BYTES <= metas_at && metas_at <= directory_at && directory_at <= table_at;
     let fits = is_ordered && table_at.checked_add(entries.checked_mul(8)?)? == footer_at;
-    (is_whole && fits).then_some((Index { file, metas_at, directory_at, table_at, entries }, check))
+    let seal = seal.clone();
+    (is_whole && fits).then_some(Index { file, seal, check, metas_at, directory_at, table_at, entries })
 }
 
 fn parse_metas(bytes: &[u8]) -> Option<Payloads> {
@@ -267,6 +286,11 @@ fn read(file: &File, at: u64, length: u64) -> io::Result<Vec<u8>> {
     let mut bytes = vec![0; usize::try_from(length).map_err(io::Error::other)?];
     file.read_exact_at(&mut bytes, at)?;
     Ok(bytes)
+}
+
+/// Whether reading an index has failed since it is not what was opened any more.
+pub(crate) fn is_broken(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof)
 }
 
 /// The file was whole when it was opened.

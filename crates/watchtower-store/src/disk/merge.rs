@@ -15,7 +15,7 @@ use super::folder::{NewFile, Numbers, index_path};
 use super::frame::{Header, OVERHEAD_BYTES, Read};
 use super::index::{self, Entry, Index, Opened};
 use super::segment::{
-    Places, Previous, SEGMENT_HEADER_BYTES, Segment, SegmentFile, new_header, write_header,
+    Known, Places, Previous, SEGMENT_HEADER_BYTES, Segment, SegmentFile, new_header, write_header,
 };
 use super::shared::Shared;
 use crate::state::Step;
@@ -38,24 +38,24 @@ impl Segment {
 /// What is damaged in a source is left out. A source's file that was found
 /// damaged before gets a second name among those that were set aside.
 pub(super) fn merge(shared: &Shared, sources: &[Arc<Segment>], is_oldest: bool) -> io::Result<Segment> {
+    merge_known(shared, &sources.iter().map(Source::of).collect::<Vec<_>>(), is_oldest)
+}
+
+/// The same, by what was known of the sources a while ago.
+pub(super) fn merge_known(shared: &Shared, sources: &[Source<'_>], is_oldest: bool) -> io::Result<Segment> {
     let (Some(first), Some(last)) = (sources.first(), sources.last()) else {
         return Err(io::ErrorKind::InvalidInput.into());
     };
-    let numbers = Numbers { first: first.numbers().first, last: last.numbers().last };
+    let numbers = Numbers { first: first.segment.numbers().first, last: last.segment.numbers().last };
     let path = shared.folder.log_path(numbers);
     let header = new_header(shared.id, Previous::default())?;
     let mut new = NewFile::create(&path)?;
     write_header(new.file(), &header)?;
     let mut output = Output::new(shared, new.file());
-    let runs = sources.iter().map(|source| runs_of(source)).collect::<io::Result<Vec<_>>>()?;
-    output.copy_metas(sources, is_oldest)?;
-    if sources.iter().any(|source| source.is_damaged()) {
-        output.note_ends()?;
-    }
-    output.copy_messages(sources, runs)?;
+    output.copy_all(sources, is_oldest)?;
     let (contents, end) = output.finish()?;
-    for source in sources.iter().filter(|source| source.is_damaged()) {
-        shared.folder.set_aside(&source.file.path, true)?;
+    for source in sources.iter().filter(|source| source.known.is_damaged) {
+        shared.folder.set_aside(&source.segment.file.path, true)?;
     }
     let file = new.publish()?;
     let generation = header.generation;
@@ -69,6 +69,18 @@ pub(super) fn merge(shared: &Shared, sources: &[Arc<Segment>], is_oldest: bool) 
         Ok(Opened::OfAnother | Opened::Damaged) | Err(_) => Places::Memory(Arc::new(contents)),
     };
     Ok(Segment::new(file, end, places))
+}
+
+/// A segment, and what was known of it when the merging began.
+pub(super) struct Source<'a> {
+    segment: &'a Arc<Segment>,
+    known: Known,
+}
+
+impl Source<'_> {
+    pub(super) fn of(segment: &Arc<Segment>) -> Source<'_> {
+        Source { segment, known: segment.known() }
+    }
 }
 
 /// A run of messages in a source.
@@ -86,8 +98,8 @@ enum RunPlaces {
 type SourceRuns = Peekable<Box<dyn Iterator<Item = SourceRun>>>;
 
 /// The runs of a segment in the order of logs.
-fn runs_of(segment: &Segment) -> io::Result<SourceRuns> {
-    let runs: Box<dyn Iterator<Item = SourceRun>> = match segment.places() {
+fn runs_of(places: &Places) -> io::Result<SourceRuns> {
+    let runs: Box<dyn Iterator<Item = SourceRun>> = match places {
         Places::Memory(contents) => {
             let runs = contents.runs.iter().flat_map(|(key, runs)| {
                 runs.iter().map(|run| SourceRun {
@@ -99,6 +111,7 @@ fn runs_of(segment: &Segment) -> io::Result<SourceRuns> {
             Box::new(runs.collect::<Vec<_>>().into_iter())
         }
         Places::Disk(index) => {
+            let index = index.clone();
             let entries = index.entries()?.into_iter();
             Box::new(entries.map(move |entry| SourceRun {
                 key: entry.key.clone(),
@@ -145,12 +158,20 @@ impl<'a> Output<'a> {
         }
     }
 
+    fn copy_all(&mut self, sources: &[Source<'_>], is_oldest: bool) -> io::Result<()> {
+        self.copy_metas(sources, is_oldest)?;
+        if sources.iter().any(|source| source.known.is_damaged) {
+            self.note_ends()?;
+        }
+        self.copy_messages(sources)
+    }
+
     /// Everything but messages: what was said last about each. That something
     /// is gone need not be said when no older segment can say otherwise.
-    fn copy_metas(&mut self, sources: &[Arc<Segment>], is_oldest: bool) -> io::Result<()> {
+    fn copy_metas(&mut self, sources: &[Source<'_>], is_oldest: bool) -> io::Result<()> {
         let mut last = BTreeMap::new();
         for source in sources {
-            match source.places() {
+            match &source.known.places {
                 Places::Memory(contents) => last.extend(contents.metas.clone()),
                 Places::Disk(index) => {
                     for payload in index.metas()? {
@@ -167,7 +188,9 @@ impl<'a> Output<'a> {
         Ok(())
     }
 
-    fn copy_messages(&mut self, sources: &[Arc<Segment>], mut runs: Vec<SourceRuns>) -> io::Result<()> {
+    fn copy_messages(&mut self, sources: &[Source<'_>]) -> io::Result<()> {
+        let runs = sources.iter().map(|source| runs_of(&source.known.places));
+        let mut runs = runs.collect::<io::Result<Vec<_>>>()?;
         let mut buffer = Vec::new();
         while let Some(key) =
             runs.iter_mut().filter_map(|runs| runs.peek()).map(|run| &run.key).min().cloned()
@@ -195,15 +218,17 @@ impl<'a> Output<'a> {
     /// Copies one message, if it is there.
     fn copy(
         &mut self,
-        source: &Arc<Segment>,
+        source: &Source<'_>,
         key: &LogKey,
         offset: u64,
         at: u32,
         buffer: &mut Vec<u8>,
     ) -> io::Result<()> {
-        let read = self.shared.seal.read(&source.file.file, at.into(), source.end, buffer)?;
-        // A damaged source has been told of, and is mended hereby.
-        let is_read = read == Read::Whole || (read == Read::Mended && source.is_damaged());
+        let segment = source.segment;
+        let read = self.shared.seal.read(&segment.file.file, at.into(), segment.end, buffer)?;
+        // A damaged source has been told of, and is mended hereby. One that was not
+        // known to be may be by now, at other places than these.
+        let is_read = read == Read::Whole || (read == Read::Mended && source.known.is_damaged);
         let is_it = match codec::look(buffer).filter(|_| is_read) {
             Some(codec::Payload::Message(found)) => {
                 (&found.channel, found.epoch.to_bits(), found.offset) == (&key.0, key.1, offset)
@@ -213,12 +238,12 @@ impl<'a> Output<'a> {
         if is_it {
             return self.put(buffer, self.shared.seal.channel(&key.0), offset);
         }
-        if source.is_damaged() {
+        if source.known.is_damaged {
             return Ok(());
         }
         // What the segment really holds is to be found out first, and then this
         // begins anew.
-        self.shared.rescan(source)?;
+        self.shared.rescan(segment)?;
         Err(io::ErrorKind::Interrupted.into())
     }
 

@@ -11,11 +11,14 @@
 //! | `queue`, `writer`, `medium` | group commit |
 //! | `tidy`, `merge` | few segments, without what was dropped |
 //! | `open` | what there is after a restart |
+//! | `account`, `coverage` | what all segments amount to, and what is missing |
 //! | `check` | reading all of it |
 
+mod account;
 mod check;
 mod codec;
 mod contents;
+mod coverage;
 mod folder;
 mod frame;
 mod index;
@@ -30,17 +33,19 @@ mod tests;
 mod tidy;
 mod writer;
 
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 
 use parking_lot::{Mutex, RwLock};
-use watchtower_hub::{Audience, ChannelName, Epoch};
+use watchtower_hub::{Audience, ChannelName, Epoch, Timestamp};
 
 pub use self::check::{FileReport, Report, check};
 #[cfg(feature = "fuzzing")]
 pub use self::codec::read_and_write;
+pub(crate) use self::codec::{decode_message, encode_message};
 use self::contents::Contents;
 use self::folder::Folder;
 use self::medium::Medium;
@@ -50,7 +55,7 @@ use self::shared::{Shared, View};
 use self::tidy::Signal;
 use self::writer::{Writer, new_segment, too_large};
 use crate::error::at;
-use crate::state::{Asked, Trim};
+use crate::state::{Asked, Step, Trim};
 use crate::{
     Change, Done, Ends, Key, Kind, Notice, Observer, OpenError, Page, ReadError, ReadLimit, Record, Refused,
     Store, message_bytes,
@@ -121,20 +126,9 @@ impl DiskStore {
     }
 
     fn open_on(medium: Medium, options: DiskOptions) -> Result<DiskStore, OpenError> {
-        let DiskOptions { folder: path, create, queue_bytes_max, segment_bytes, observer } = options;
-        if !create && !Folder::is_store(&path) {
-            return Err(OpenError::Missing { folder: path });
-        }
-        let segment_bytes = segment_bytes.clamp(4096, 256 << 20);
-        let folder = Folder::lock(&path, observer)?;
-        let open::Opened { id, seal, state, segments, next, reserved } = open::open(&folder)?;
-        let active =
-            new_segment(&folder, id, &medium, next.0, next.1).map_err(at("cannot write in", &path))?;
-        let view =
-            View { state, sealed: segments.into(), active: Arc::new(active), contents: Contents::default() };
-        let tidy = Signal::new(segment_bytes / 2);
-        let shared =
-            Arc::new(Shared { folder, id, seal, view: RwLock::new(view), tidy, syncs: AtomicU64::new(0) });
+        let segment_bytes = options.segment_bytes.clamp(4096, 256 << 20);
+        let (path, queue_bytes_max) = (options.folder.clone(), options.queue_bytes_max);
+        let (shared, reserved) = open_files(&medium, DiskOptions { segment_bytes, ..options })?;
         let queue = Arc::new(Queue::new(queue_bytes_max));
         let mut writer = Writer {
             shared: shared.clone(),
@@ -194,6 +188,23 @@ impl DiskStore {
     }
 }
 
+/// Opens what there is, with nobody at work on it yet, and says what is to be
+/// written first.
+fn open_files(medium: &Medium, options: DiskOptions) -> Result<(Arc<Shared>, Vec<Step>), OpenError> {
+    let DiskOptions { folder: path, create, segment_bytes, observer, .. } = options;
+    if !create && !Folder::is_store(&path) {
+        return Err(OpenError::Missing { folder: path });
+    }
+    let folder = Folder::lock(&path, observer)?;
+    let open::Opened { id, seal, state, segments, next, reserved } = open::open(&folder)?;
+    let active = new_segment(&folder, id, medium, next.0, next.1).map_err(at("cannot write in", &path))?;
+    let view =
+        View { state, sealed: segments.into(), active: Arc::new(active), contents: Contents::default() };
+    let tidy = Signal::new(segment_bytes / 2);
+    let shared = Shared { folder, id, seal, view: RwLock::new(view), tidy, syncs: AtomicU64::new(0) };
+    Ok((Arc::new(shared), reserved))
+}
+
 /// Tells who asked at once.
 fn tell((refused, done): (Refused, Done)) {
     done(Err(refused));
@@ -214,7 +225,9 @@ impl Store for DiskStore {
             Some((message, before)) => {
                 Trim { epoch, first: first.min(log.next), dropped: before, oldest: message.time() }
             }
-            None => Trim { epoch, first: first.min(log.next), dropped: log.total, oldest: log.oldest },
+            None => {
+                Trim { epoch, first: first.min(log.next), dropped: log.total, oldest: Timestamp::default() }
+            }
         };
         let asked = vec![Asked::Trim(channel.clone(), trim)];
         self.queue.push(Submission { asked, bytes: CHANGE_BYTES, done }).unwrap_or_else(tell);
@@ -231,6 +244,10 @@ impl Store for DiskStore {
 
     fn read(&self, channel: &ChannelName, from: u64, limit: ReadLimit) -> Result<Page, ReadError> {
         self.shared.read(channel, from, limit)
+    }
+
+    fn lost(&self, channel: &ChannelName, from: u64) -> Option<Range<u64>> {
+        self.shared.view.read().state.lost(channel, from)
     }
 
     fn record(&self, key: &Key) -> Option<Record> {

@@ -4,16 +4,16 @@
 //! going through it. Nothing is changed of a file that is damaged; the thread
 //! that tidies writes it anew and sets it aside.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-use watchtower_hub::{ChannelName, Timestamp};
+use watchtower_hub::ChannelName;
 
-use super::codec;
-use super::contents::LogKey;
+use super::account::{Account, FoundRun};
 use super::folder::{Folder, Numbers, VERSION, index_path};
 use super::frame::Seal;
 use super::index::{self, Index, Outline};
@@ -21,10 +21,13 @@ use super::segment::{
     Broken, Places, Previous, SEGMENT_HEADER_BYTES, Scan, Segment, SegmentFile, SegmentHeader, lost_frames,
     scan,
 };
-use super::shared::report_lost;
 use crate::error::at;
+use crate::ranges::Ranges;
 use crate::state::{State, Step};
 use crate::{Notice, OpenError};
+
+/// How many gaps of earlier are told of one by one.
+const MISSING_TOLD_MAX: usize = 32;
 
 /// What was found.
 pub(super) struct Opened {
@@ -37,14 +40,6 @@ pub(super) struct Opened {
     /// Logs that are to be written down, since their messages do not show where
     /// they end.
     pub(super) reserved: Vec<Step>,
-}
-
-/// A log's messages in one segment.
-struct FoundRun<'a> {
-    key: &'a LogKey,
-    offsets: (u64, u64),
-    total: u64,
-    oldest: Timestamp,
 }
 
 /// Frames that were lost, in which segment.
@@ -60,9 +55,10 @@ pub(super) fn open(folder: &Folder) -> Result<Opened, OpenError> {
     folder.remove_unfinished()?;
     let mut opening = Opening {
         folder,
-        state: State::default(),
+        account: Account::default(),
         segments: Vec::new(),
         lost: Vec::new(),
+        told: BTreeMap::new(),
         is_damaged: false,
     };
     let candidates = opening.candidates()?;
@@ -74,7 +70,8 @@ pub(super) fn open(folder: &Folder) -> Result<Opened, OpenError> {
         opening.take(&seal, numbers, file, header, ends).map_err(at("cannot read", &path))?;
     }
     let reserved = opening.reserve(&seal);
-    let Opening { state, segments, .. } = opening;
+    opening.find_missing();
+    let Opening { account: Account { state, .. }, segments, .. } = opening;
     let last = segments
         .last()
         .map(|last| (last.file.numbers.last, Previous { generation: last.file.generation, end: last.end }));
@@ -94,9 +91,11 @@ fn ends(candidates: &[Candidate]) -> Vec<Option<u64>> {
 
 struct Opening<'a> {
     folder: &'a Folder,
-    state: State,
+    account: Account,
     segments: Vec<Arc<Segment>>,
     lost: Vec<LostFrames>,
+    /// Which messages were told to be lost by damage that was just found.
+    told: BTreeMap<ChannelName, Ranges>,
     /// Whether any damage was found that may have lost messages.
     is_damaged: bool,
 }
@@ -146,7 +145,9 @@ impl Opening<'_> {
         let file = Arc::new(SegmentFile { numbers, path, file, generation: generation.unwrap_or_default() });
         let (segment, is_damaged) = match index {
             Some((index, outline)) if outline.end <= length => {
-                self.describe(&file.path, &outline.metas, &found_runs(&outline));
+                let runs = FoundRun::said(&outline);
+                self.describe(&file.path, &outline.metas, &runs);
+                self.account.cover(&runs);
                 (Segment::new(file, outline.end, Places::Disk(Arc::new(index))), false)
             }
             Some((_, outline)) => (self.take_short(seal, file, &outline)?, true),
@@ -155,9 +156,7 @@ impl Opening<'_> {
         if header.is_none() && !is_damaged {
             self.folder.damaged(&segment.file.path, "its header is not as it was written; nothing is lost");
         }
-        if is_damaged || header.is_none() {
-            segment.mark_damaged();
-        }
+        let segment = if is_damaged || header.is_none() { segment.damaged() } else { segment };
         self.segments.push(Arc::new(segment));
         Ok(())
     }
@@ -186,11 +185,14 @@ impl Opening<'_> {
     /// A segment of which there is less than its index says.
     fn take_short(&mut self, seal: &Seal, file: Arc<SegmentFile>, outline: &Outline) -> io::Result<Segment> {
         let Scan { mut contents, .. } = scan(&file.file, seal, Some(outline.end))?;
-        self.describe(&file.path, &outline.metas, &found_runs(outline));
+        self.describe(&file.path, &outline.metas, &FoundRun::said(outline));
+        self.account.cover(&FoundRun::there(&contents));
         let missing = outline.end - file.file.metadata()?.len();
         self.folder.damaged(&file.path, format!("its last {missing} bytes are missing"));
         for entry in &outline.entries {
-            report_lost(self.folder, &file.path, &entry.key, entry.first..entry.end(), &contents);
+            for offsets in contents.lost(&entry.key, entry.first..entry.end()) {
+                self.tell_lost(&file.path, &entry.key.0, offsets);
+            }
         }
         contents.add_metas(outline.metas.clone());
         Ok(Segment::new(file, outline.end, Places::Memory(Arc::new(contents))))
@@ -208,22 +210,13 @@ impl Opening<'_> {
             self.folder.notice(&Notice::Unfinished { file: file.path.clone(), bytes: unfinished_bytes });
         }
         let metas: Vec<_> = contents.metas.values().cloned().collect();
-        let runs: Vec<_> = contents
-            .runs
-            .iter()
-            .flat_map(|(key, runs)| runs.iter().map(move |run| (key, run)))
-            .map(|(key, run)| FoundRun {
-                key,
-                offsets: (run.first, run.end()),
-                total: run.total,
-                oldest: run.oldest,
-            })
-            .collect();
+        let runs = FoundRun::there(&contents);
         if damaged {
             self.is_damaged = true;
             self.folder.damaged(&file.path, lost_frames(&broken));
         }
         self.describe(&file.path, &metas, &runs);
+        self.account.cover(&runs);
         let segment = self.segments.len();
         self.lost.extend(broken.into_iter().map(|broken| LostFrames { segment, broken }));
         Ok((Segment::new(file, end.max(SEGMENT_HEADER_BYTES), Places::Memory(Arc::new(contents))), damaged))
@@ -231,30 +224,32 @@ impl Opening<'_> {
 
     /// Notes what a segment says.
     fn describe(&mut self, path: &Path, metas: &[Box<[u8]>], runs: &[FoundRun<'_>]) {
-        let mut said = BTreeSet::new();
-        for payload in metas {
-            let Some(step) = codec::decode_meta(payload) else { continue };
-            if let Step::Log(channel, _) = &step {
-                said.insert(channel.clone());
-            }
-            self.state.apply(step);
+        let mut gaps = Vec::new();
+        self.account.describe(metas, runs, |channel, offsets| gaps.push((channel.clone(), offsets)));
+        // Gaps of earlier damage were told when it was found.
+        if self.is_damaged {
+            gaps.into_iter().for_each(|(channel, offsets)| self.tell_lost(path, &channel, offsets));
         }
-        for run in runs {
-            let (channel, epoch) = run.key;
-            let epoch = watchtower_hub::Epoch::from_bits(*epoch);
-            // A log that was begun before and not ended is known. If it is not,
-            // its beginning was damaged.
-            let is_known = self.state.log(channel).is_some_and(|log| log.epoch == epoch);
-            if !is_known && !said.contains(channel) {
-                self.state.adopt(channel, epoch, run.offsets.0, run.total);
-            }
-            // Gaps of earlier damage were told when it was found.
-            let next = self.state.log(channel).filter(|log| log.epoch == epoch && self.is_damaged);
-            if let Some(offsets) = next.map(|log| log.next..run.offsets.0).filter(|gap| gap.start < gap.end) {
-                let file = path.to_owned();
-                self.folder.notice(&Notice::Lost { file, channel: channel.clone(), offsets });
-            }
-            self.state.found(channel, epoch, run.offsets, run.total, run.oldest);
+    }
+
+    fn tell_lost(&mut self, path: &Path, channel: &ChannelName, offsets: Range<u64>) {
+        self.told.entry(channel.clone()).or_default().insert(offsets.clone());
+        self.folder.notice(&Notice::Lost { file: path.to_owned(), channel: channel.clone(), offsets });
+    }
+
+    /// Finds what is missing of each log, and tells of that which was not told yet.
+    fn find_missing(&mut self) {
+        let missing = self.account.find_missing().into_iter();
+        let is_told = |(channel, offsets): &(ChannelName, Range<u64>)| {
+            self.told.get(channel).is_some_and(|told| told.covers(offsets))
+        };
+        let mut untold = missing.filter(|missing| !is_told(missing));
+        for (channel, offsets) in untold.by_ref().take(MISSING_TOLD_MAX) {
+            self.folder.notice(&Notice::Missing { channel, offsets });
+        }
+        match untold.count() {
+            0 => {}
+            ranges => self.folder.notice(&Notice::MoreMissing { ranges }),
         }
     }
 
@@ -265,7 +260,8 @@ impl Opening<'_> {
         let frames: u64 = self.lost.iter().map(|lost| lost.broken.frames).sum();
         for LostFrames { segment, broken } in std::mem::take(&mut self.lost) {
             let path = self.segments[segment].file.path.clone();
-            let logs: Vec<_> = self.state.logs().map(|(channel, log)| (channel.clone(), *log)).collect();
+            let logs: Vec<_> =
+                self.account.state.logs().map(|(channel, log)| (channel.clone(), *log)).collect();
             for (channel, mut log) in logs {
                 let end = log.next;
                 log.next = match broken.header {
@@ -282,8 +278,8 @@ impl Opening<'_> {
                     continue;
                 }
                 let offsets = end..log.next;
-                self.folder.notice(&Notice::Lost { file: path.clone(), channel: channel.clone(), offsets });
-                self.state.apply(Step::Log(channel.clone(), Some(log)));
+                self.tell_lost(&path, &channel, offsets);
+                self.account.state.apply(Step::Log(channel.clone(), Some(log)));
                 reserved.push(Step::Log(channel, Some(log)));
             }
         }
@@ -303,16 +299,6 @@ impl Opening<'_> {
             Places::Disk(index) => index.locate(&key, 0, 1).is_ok_and(|located| !located.is_empty()),
         })
     }
-}
-
-fn found_runs(outline: &Outline) -> Vec<FoundRun<'_>> {
-    let runs = outline.entries.iter().map(|entry| FoundRun {
-        key: &entry.key,
-        offsets: (entry.first, entry.end()),
-        total: entry.total,
-        oldest: entry.oldest,
-    });
-    runs.collect()
 }
 
 fn remove(path: &Path) -> io::Result<()> {

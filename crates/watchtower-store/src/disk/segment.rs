@@ -12,7 +12,6 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 
@@ -20,7 +19,7 @@ use super::codec::{Input, put_u32, put_u64};
 use super::contents::{Contents, Located, LogKey};
 use super::folder::{Numbers, VERSION};
 use super::frame::{Found, Header, OVERHEAD_BYTES, Seal, Walk, read_up_to};
-use super::index::{Entry, Index};
+use super::index::{Entry, Index, is_broken};
 
 pub(crate) const SEGMENT_HEADER_BYTES: u64 = 64;
 const MAGIC: [u8; 8] = *b"WTlog\r\n\n";
@@ -96,10 +95,19 @@ pub(crate) struct Segment {
     pub(crate) file: Arc<SegmentFile>,
     /// How much of the file is in force.
     pub(crate) end: u64,
-    places: RwLock<Places>,
-    damaged: AtomicBool,
+    known: RwLock<Known>,
     /// Held by who finds out what a damaged one still holds.
     pub(crate) examining: Mutex<()>,
+}
+
+/// What is known of a segment. Seen together: with the places that a damaged one
+/// was thought to have, what is not there would be taken for lost.
+#[derive(Debug, Clone)]
+pub(crate) struct Known {
+    pub(crate) places: Places,
+    /// Whether it is to be written anew, and the damaged file set aside. Then
+    /// the places are those of what can be read.
+    pub(crate) is_damaged: bool,
 }
 
 /// Where it is known from what is where.
@@ -111,21 +119,40 @@ pub(crate) enum Places {
 
 impl Segment {
     pub(crate) fn new(file: Arc<SegmentFile>, end: u64, places: Places) -> Segment {
-        Segment {
-            file,
-            end,
-            places: RwLock::new(places),
-            damaged: AtomicBool::new(false),
-            examining: Mutex::new(()),
-        }
+        let known = Known { places, is_damaged: false };
+        Segment { file, end, known: RwLock::new(known), examining: Mutex::new(()) }
+    }
+
+    /// The same with damage, as far as its places are not that of it.
+    pub(crate) fn damaged(self) -> Segment {
+        self.known.write().is_damaged = true;
+        self
+    }
+
+    pub(crate) fn known(&self) -> Known {
+        self.known.read().clone()
     }
 
     pub(crate) fn places(&self) -> Places {
-        self.places.read().clone()
+        self.known.read().places.clone()
     }
 
-    pub(crate) fn set_places(&self, places: Places) {
-        *self.places.write() = places;
+    pub(crate) fn is_damaged(&self) -> bool {
+        self.known.read().is_damaged
+    }
+
+    /// Notes that it is damaged, and what can be read of it.
+    pub(crate) fn found_damaged(&self, contents: Contents) {
+        *self.known.write() = Known { places: Places::Memory(Arc::new(contents)), is_damaged: true };
+    }
+
+    /// Has the index that was written say where everything is, unless it was found
+    /// damaged meanwhile: then memory knows better.
+    pub(crate) fn set_index(&self, index: Index) {
+        let mut known = self.known.write();
+        if !known.is_damaged {
+            known.places = Places::Disk(Arc::new(index));
+        }
     }
 
     pub(crate) fn locate(&self, key: &LogKey, from: u64, count: usize) -> io::Result<Vec<Located>> {
@@ -143,22 +170,16 @@ impl Segment {
         }
     }
 
-    /// Whether it is to be written anew, and the damaged file set aside.
-    pub(crate) fn is_damaged(&self) -> bool {
-        self.damaged.load(Ordering::Acquire)
-    }
-
-    /// Notes that.
-    pub(crate) fn mark_damaged(&self) {
-        self.damaged.store(true, Ordering::Release);
-    }
-
     /// Goes through all of it again: what it really holds, and what its index
     /// says of everything but messages.
     pub(crate) fn examine(&self, seal: &Seal) -> io::Result<Contents> {
         let mut contents = scan(&self.file.file, seal, Some(self.end))?.contents;
         if let Places::Disk(index) = self.places() {
-            contents.add_metas(index.metas()?);
+            match index.metas() {
+                Ok(metas) => contents.add_metas(metas),
+                Err(error) if is_broken(&error) => {}
+                Err(error) => return Err(error),
+            }
         }
         Ok(contents)
     }

@@ -15,7 +15,8 @@ use super::codec;
 use super::contents::{Contents, Located, LogKey, log_key};
 use super::folder::Folder;
 use super::frame::{Read, Seal};
-use super::segment::{Places, Segment, SegmentFile};
+use super::index::is_broken;
+use super::segment::{Segment, SegmentFile};
 use super::tidy::Signal;
 use crate::state::{Log, State};
 use crate::{Notice, Page, ReadError, ReadLimit, message_bytes};
@@ -80,6 +81,27 @@ impl Shared {
     }
 
     fn find(&self, channel: &ChannelName, from: u64, limit: ReadLimit) -> Result<(Log, Reading), ReadError> {
+        let found = self.try_find(channel, from, limit)?;
+        if found.1.lost.iter().all(|lost| self.knows_lost(&found.1.key, lost)) {
+            return Ok(found);
+        }
+        // An index may have been damaged since it was opened, and not say where they
+        // are. Whoever has found that out meanwhile, the second time it is known.
+        self.rescan_changed()?;
+        let (log, reading) = self.try_find(channel, from, limit)?;
+        let active = self.view.read().active.path.clone();
+        for lost in reading.lost.iter().filter(|lost| !self.knows_lost(&reading.key, lost)) {
+            self.lose(&active, &reading.key, lost.clone());
+        }
+        Ok((log, reading))
+    }
+
+    fn try_find(
+        &self,
+        channel: &ChannelName,
+        from: u64,
+        limit: ReadLimit,
+    ) -> Result<(Log, Reading), ReadError> {
         let view = self.view.read();
         let no_log = || ReadError::NoLog { channel: channel.clone() };
         let log = *view.state.log(channel).ok_or_else(no_log)?;
@@ -115,8 +137,12 @@ impl Shared {
     }
 
     fn read_sealed(&self, segment: &Arc<Segment>, reading: &mut Reading) -> io::Result<()> {
-        let located = reading.locate(segment)?;
-        if reading.take_all((&segment.file, segment.end), &self.seal, &located, false)?.is_err() {
+        let taken = match reading.locate(segment) {
+            Ok(located) => reading.take_all((&segment.file, segment.end), &self.seal, &located, false)?,
+            Err(error) if is_broken(&error) => Err(Mismatch),
+            Err(error) => return Err(error),
+        };
+        if taken.is_err() {
             // The index or the segment is damaged: the segment says which.
             self.rescan(segment)?;
             let located = reading.locate(segment)?;
@@ -136,31 +162,51 @@ impl Shared {
         let contents = segment.examine(&self.seal)?;
         let path = &segment.file.path;
         self.folder.damaged(path, "what can be read of it is served");
-        for entry in segment.entries()?.unwrap_or_default() {
-            let is_live = |log: &Log| log.epoch.to_bits() == entry.key.1;
-            if self.view.read().state.log(&entry.key.0).is_some_and(is_live) {
-                report_lost(&self.folder, path, &entry.key, entry.first..entry.end(), &contents);
+        let had = segment.entries().or_else(|error| if is_broken(&error) { Ok(None) } else { Err(error) });
+        for entry in had?.unwrap_or_default() {
+            for offsets in contents.lost(&entry.key, entry.first..entry.end()) {
+                self.lose(path, &entry.key, offsets);
             }
         }
-        // Last, so that nobody misses a message before it was told.
-        segment.mark_damaged();
-        segment.set_places(Places::Memory(Arc::new(contents)));
+        // Last, so that nobody misses a message before that was told.
+        segment.found_damaged(contents);
         self.tidy.wake();
         Ok(())
     }
-}
 
-/// Tells which of these offsets, which a file held, are not in it any more.
-pub(crate) fn report_lost(folder: &Folder, path: &Path, key: &LogKey, had: Range<u64>, contents: &Contents) {
-    let mut expected = had.start;
-    let mut gaps = Vec::new();
-    for run in contents.runs.get(key).into_iter().flatten().filter(|run| run.end() > had.start) {
-        gaps.push(expected..run.first.min(had.end));
-        expected = expected.max(run.end());
+    /// Looks at all indexes, and finds out what is in those segments whose index is
+    /// not what it was.
+    fn rescan_changed(&self) -> Result<(), ReadError> {
+        let sealed = self.view.read().sealed.clone();
+        for segment in sealed.iter() {
+            let path = &segment.file.path;
+            match segment.entries() {
+                Ok(_) => {}
+                Err(error) if is_broken(&error) => self.rescan(segment).map_err(io_error(path))?,
+                Err(error) => return Err(io_error(path)(error)),
+            }
+        }
+        Ok(())
     }
-    gaps.push(expected..had.end);
-    for offsets in gaps.into_iter().filter(|gap| gap.start < gap.end) {
-        folder.notice(&Notice::Lost { file: path.to_owned(), channel: key.0.clone(), offsets });
+
+    /// Whether it is known that a log has lost these messages, or has dropped them
+    /// meanwhile.
+    fn knows_lost(&self, (channel, epoch): &LogKey, offsets: &Range<u64>) -> bool {
+        let view = self.view.read();
+        let log = view.state.log(channel).filter(|log| log.epoch.to_bits() == *epoch);
+        log.is_none_or(|log| offsets.end <= log.first) || view.state.knows_lost(channel, offsets)
+    }
+
+    /// Notes that messages are lost by damage to a file, and tells it, unless the
+    /// log is gone or has dropped them.
+    fn lose(&self, path: &Path, (channel, epoch): &LogKey, offsets: Range<u64>) {
+        let mut view = self.view.write();
+        let log = view.state.log(channel).filter(|log| log.epoch.to_bits() == *epoch);
+        let Some(log) = log.filter(|log| log.first < offsets.end) else { return };
+        let (epoch, offsets) = (log.epoch, offsets.start.max(log.first)..offsets.end);
+        view.state.lose(channel, epoch, offsets.clone());
+        drop(view);
+        self.folder.notice(&Notice::Lost { file: path.to_owned(), channel: channel.clone(), offsets });
     }
 }
 

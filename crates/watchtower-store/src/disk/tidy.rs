@@ -13,7 +13,7 @@ use std::sync::Arc;
 use parking_lot::{Condvar, Mutex};
 
 use super::folder::index_path;
-use super::index::{self, Index, Opened};
+use super::index::{self, Index, Opened, is_broken};
 use super::merge;
 use super::segment::{Places, Segment};
 use super::shared::Shared;
@@ -121,10 +121,7 @@ fn write_index(shared: &Shared, segment: &Segment) -> io::Result<()> {
     let Opened::Fitting(index, _) = Index::open(&path, Some(generation), &shared.seal)? else {
         return Err(io::Error::other(format!("{} is not as it was just written", path.display())));
     };
-    // Unless it was found damaged meanwhile: then memory knows better.
-    if !segment.is_damaged() {
-        segment.set_places(Places::Disk(Arc::new(index)));
-    }
+    segment.set_index(index);
     Ok(())
 }
 
@@ -159,7 +156,14 @@ struct Size {
 fn sizes(shared: &Shared, sealed: &[Arc<Segment>]) -> io::Result<Vec<Size>> {
     let mut sizes = Vec::with_capacity(sealed.len());
     for segment in sealed {
-        let entries = segment.entries()?.unwrap_or_default();
+        let entries = match segment.entries() {
+            // It begins anew, by what the segment itself says.
+            Err(error) if is_broken(&error) => {
+                shared.rescan(segment)?;
+                return Err(io::ErrorKind::Interrupted.into());
+            }
+            entries => entries?.unwrap_or_default(),
+        };
         let mut dropped = 0;
         // A few at a time, since the writer waits for the lock.
         for entries in entries.chunks(256) {

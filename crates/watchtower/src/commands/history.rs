@@ -80,7 +80,17 @@ impl ReadHistory {
 /// What a person is told beside the messages.
 fn notes(history: &History) -> Vec<String> {
     let mut notes = Vec::new();
-    if !history.recovered {
+    for lost in &history.lost {
+        notes.push(match lost.end() - lost.start() {
+            0 => format!("the server has lost message {} by damage to its disk", lost.start()),
+            _ => format!(
+                "the server has lost messages {} to {} by damage to its disk",
+                lost.start(),
+                lost.end()
+            ),
+        });
+    }
+    if !history.recovered && history.lost.is_empty() {
         notes.push("what comes next to that position is not kept: messages may be missing".to_owned());
     }
     if let (true, Some(first)) = (history.more_before, history.first) {

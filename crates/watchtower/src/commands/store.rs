@@ -31,7 +31,8 @@ pub(crate) struct Store {
 enum Action {
     /// Read everything, and say of each file whether it is damaged.
     ///
-    /// Changes nothing. The exit code is 1 when something is damaged.
+    /// Changes nothing. The exit code is 1 when something is damaged, and not for messages alone that
+    /// were lost earlier, which are named.
     #[command(after_help = "\
 Examples:
   watchtower store check data/store
@@ -109,7 +110,11 @@ fn check_all(folder: &Path) -> Result<(), Failure> {
         let damaged = counted(report.damaged as u64, "damaged file");
         return Err(anyhow!("{}: {damaged}; what is whole is {all}", folder.display()).into());
     }
-    output::print_line(format!("nothing is damaged: {all}").as_bytes())?;
+    let missing = match report.missing {
+        0 => String::new(),
+        messages => format!("; {} missing", counted(messages, "message")),
+    };
+    output::print_line(format!("nothing is damaged: {all}{missing}").as_bytes())?;
     Ok(())
 }
 

@@ -7,7 +7,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::client::{Http, http};
+use crate::client::{Http, Rocket, http};
 use crate::support::{Server, eventually, watchtower};
 use crate::{SECRET, start};
 
@@ -53,10 +53,48 @@ fn a_flipped_byte_costs_one_message_which_is_told_and_the_rest_is_served() {
     let line = server.wait_for_log("is lost by damage");
     assert!(line.contains("message 2 of channel 1"), "{line}");
     let mut lines = http(&server).follow(sender, "1", &format!("{epoch}:0"));
-    let offsets = [lines.next(), lines.next(), lines.next()].map(|line| line["offset"].clone());
-    assert_eq!(offsets, [0, 1, 3]);
+    let lines = [lines.next(), lines.next(), lines.next()];
+    assert_eq!(lines.each_ref().map(|line| line["offset"].clone()), [0, 1, 3]);
+    assert_eq!(lines[0]["recovered"], json!(false));
     assert_eq!(server.metric("durable_messages_missed_total"), 1);
     publish(&server, &["next"]);
+    server.stop();
+    tells_what_was_lost_earlier(folder.path(), &epoch);
+}
+
+/// Message 2 of 4 was lost, and the damaged file set aside: whoever meets the gap is told of it.
+fn tells_what_was_lost_earlier(folder: &Path, epoch: &str) {
+    let missing = "message 2 of channel 1 is missing";
+    let check = watchtower(["store", "check", "--data-dir"]).arg(folder).output().unwrap();
+    let said = String::from_utf8_lossy(&check.stdout);
+    assert_eq!(check.status.code(), Some(0), "{said}");
+    assert!(said.contains(missing) && said.ends_with("; 1 message missing\n"), "{said}");
+
+    let server = start(folder);
+    server.wait_for_log(missing);
+    let mut client = http(&server);
+    let sender = client.try_register().unwrap();
+    let mut history = |query: &str| {
+        let target = format!("/channels/1/history?sender={sender}&{query}");
+        let page = client.ask("GET", &target, &json!({}));
+        (page["recovered"].clone(), page["lost"].clone())
+    };
+    let lost = json!([{ "from": 2, "to": 2 }]);
+    assert_eq!(history(&format!("since={epoch}:1")), (json!(false), lost.clone()));
+    assert_eq!(history(&format!("before={epoch}:3")), (json!(false), lost.clone()));
+    assert_eq!(history("limit=10"), (json!(true), lost));
+    assert_eq!(history(&format!("since={epoch}:2")), (json!(true), Value::Null));
+    for (offset, recovered, next) in [(1, false, 3), (2, true, 3), (3, true, 4)] {
+        let position = format!("{epoch}:{offset}");
+        let mut lines = http(&server).follow(sender, "1", &position);
+        let (opening, message) = (lines.next(), lines.next());
+        assert_eq!((&opening["recovered"], &opening["offset"]), (&json!(recovered), &json!(offset)));
+        assert_eq!(message["offset"], next);
+        let mut rocket = Rocket::connect(server.tcp).unwrap();
+        rocket.send(&format!(r#"{{"subscribe": {{"channel": "1", "since": "{position}"}}}}"#)).unwrap();
+        let expected = format!(r#"{{"ok": true, "recovered": {recovered}, "position": "{position}"}}"#);
+        assert_eq!(rocket.next().unwrap(), expected);
+    }
     server.stop();
 }
 

@@ -6,7 +6,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::client::{Http, Rocket, http, place};
-use crate::support::packets::{ack, ids, said, say};
+use crate::support::packets::{ack, ids, join, said, say, whisper, whispered};
 use crate::support::{eventually, watchtower};
 use crate::{start, start_with};
 
@@ -139,6 +139,38 @@ fn webrocket_answers_in_the_order_of_its_commands() {
     assert_eq!(answers, [ok, ok, r#"{"err": "invalid_data"}"#, ok]);
     assert_eq!(heard, ["1", "2", "3"]);
     server.stop();
+}
+
+#[test]
+fn a_newcomer_gets_the_last_message_after_kill_9_and_nothing_where_it_was_ended() {
+    let folder = tempfile::tempdir().unwrap();
+    let rule = r#"channels=[{pattern="*",durable=true,retain=true,history_messages=1}]"#;
+    let server = start_with(folder.path(), &["--set", rule]);
+    let mut client = server.connect();
+    let id = client.enter(1);
+    client.ask(join(id, 2), ack(2));
+    client.ask(say(id, 1, "19.5"), said(id, 1, "19.5"));
+    client.ask(say(id, 1, "21.5"), said(id, 1, "21.5"));
+    // What is for one alone takes its place in the log, and not its own.
+    client.ask(whisper(id, 1, &[id], "psst"), whispered(id, 1, "psst"));
+    client.ask(say(id, 2, "on"), said(id, 2, "on"));
+    client.ask(say(id, 2, ""), said(id, 2, ""));
+    server.signal(Signal::KILL);
+    drop(server);
+
+    for _ in 0..2 {
+        let server = start_with(folder.path(), &["--set", rule]);
+        let mut client = server.connect();
+        let new = client.register();
+        client.ask(join(new, 1), [ack(1), said(id, 1, "21.5")].concat());
+        client.ask(join(new, 2), ack(2));
+        client.expect_nothing();
+        let mut rocket = Rocket::connect(server.tcp).unwrap();
+        rocket.send(r#"{"subscribe": {"channel": "1"}}"#).unwrap();
+        assert_eq!(rocket.next().unwrap(), r#"{"ok": true}"#);
+        assert!(rocket.next().unwrap().contains(r#""data": "21.5""#));
+        server.stop();
+    }
 }
 
 #[test]
