@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use tempfile::TempDir;
 use watchtower_server::config::{Config, Sources};
 
+use crate::folder;
+
 /// How many bytes may be said of a fault, beside the names of the file and of keys.
 const FAULT_BYTES_MAX: usize = 2_000;
 
@@ -16,8 +18,8 @@ thread_local! {
 
 /// It is a configuration, or every fault in it is told within bounds.
 pub(crate) fn config(data: &[u8]) {
-    let file = FOLDER.with(|folder| {
-        let folder = folder.get_or_init(|| tempfile::tempdir().expect("a folder"));
+    let file = FOLDER.with(|made| {
+        let folder = made.get_or_init(folder::new);
         folder.path().join("watchtower.toml")
     });
     fs::write(&file, data).expect("room");

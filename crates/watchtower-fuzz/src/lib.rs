@@ -12,6 +12,7 @@ mod client;
 mod config;
 mod content;
 pub mod corpus;
+mod folder;
 mod http;
 mod packets;
 mod scene;

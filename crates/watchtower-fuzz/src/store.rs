@@ -10,6 +10,7 @@ use watchtower_store::{
     Change, DiskOptions, DiskStore, Kind, MemoryStore, ReadLimit, Record, Store, check, fuzzing,
 };
 
+use crate::folder;
 use crate::script::Script;
 
 fn epoch() -> Epoch {
@@ -40,7 +41,7 @@ fn options(folder: &Path) -> DiskOptions {
 fn whole_files() -> &'static [File] {
     static FILES: OnceLock<Vec<File>> = OnceLock::new();
     FILES.get_or_init(|| {
-        let folder = tempfile::tempdir().expect("a folder");
+        let folder = folder::new();
         for part in 0..2 {
             let store = DiskStore::open(options(folder.path())).expect("a new store");
             let value = Record::Value { name: "key".into(), bytes: vec![7; 40].into() };
@@ -82,7 +83,7 @@ pub(crate) fn files(data: &[u8]) {
             _ => bytes.clear(),
         }
     }
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder::new();
     for (name, bytes) in &files {
         fs::write(folder.path().join(name), bytes).expect("room");
     }

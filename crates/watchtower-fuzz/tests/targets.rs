@@ -11,11 +11,10 @@ use watchtower_fuzz::{TARGETS, Target, corpus};
 
 /// How many mutations are tried unless it is said otherwise: about two seconds of each target.
 const INPUTS: &[(&str, usize)] = &[
-    ("http", 100),
-    ("store_files", 60),
+    ("http", 600),
+    ("store_files", 500),
     ("whispernet_node", 300),
     ("packets_crowd", 1_000),
-    ("config", 1_000),
     ("websocket", 1_000),
 ];
 const INPUTS_OF_OTHERS: usize = 2_000;

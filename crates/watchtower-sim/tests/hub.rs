@@ -24,7 +24,7 @@ fn check(seed: u64) {
         (refused, 10_000),
         (skipped, 50),
         (lagging, 1),
-        (recovered, 5),
+        (recovered, 50),
         (expired, 1_000),
         (kept, 300),
         (restarts, 100),

@@ -29,9 +29,25 @@ impl Entropy for Counting {
     }
 }
 
+/// What is the same for every server: it takes longer to make than all else here.
+struct Parts {
+    config: Arc<Config>,
+    network: Network,
+}
+
+static PARTS: LazyLock<Parts> = LazyLock::new(|| Parts {
+    config: Arc::new(Config { secret_key: SecretKey::new("tower"), ..Config::default() }),
+    network: Network::of_this_machine().expect("TLS"),
+});
+
+thread_local! {
+    /// Nothing stays in it: each connection is served to its end, and nobody is called back.
+    static RUNTIME: Runtime =
+        tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+}
+
 /// A server that answers HTTP on one connection at a time, without a socket.
 pub struct Answers {
-    runtime: Runtime,
     http: Http,
 }
 
@@ -39,33 +55,28 @@ impl Answers {
     /// A server whose ids count up from 72. It calls nobody back.
     #[expect(clippy::new_without_default, reason = "it is not a value but a server")]
     pub fn new() -> Answers {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
-        let http = runtime.block_on(async {
-            let config = Config { secret_key: SecretKey::new("tower"), ..Config::default() };
-            let hub = Hub::new(Settings::default(), Box::new(Counting(AtomicU64::new(72))));
-            let calls_nobody =
-                CallbackSettings { subscriptions_max: 0, ..CallbackSettings::new(SigningKey::new("tower")) };
-            // Read once: it takes longer than all else here.
-            static NETWORK: LazyLock<Network> = LazyLock::new(|| Network::of_this_machine().expect("TLS"));
-            let network = NETWORK.clone();
-            let callbacks = Callbacks::new(hub.clone(), Arc::new(MessageJson), network, calls_nobody, None);
-            Http::new(HttpState::new(
-                hub,
-                Arc::new(config),
-                Arc::new(Metrics::default()),
-                callbacks.expect("a client"),
-                Arc::new(RequestLimiter::new()),
-                Arc::new(RequestLimiter::new()),
-                || Timestamp::from_millis(1_795_255_200_000),
-            ))
-        });
-        Answers { runtime, http }
+        let Parts { config, network } = &*PARTS;
+        let hub = Hub::new(Settings::default(), Box::new(Counting(AtomicU64::new(72))));
+        let calls_nobody =
+            CallbackSettings { subscriptions_max: 0, ..CallbackSettings::new(SigningKey::new("tower")) };
+        let callbacks =
+            Callbacks::new(hub.clone(), Arc::new(MessageJson), network.clone(), calls_nobody, None);
+        let http = Http::new(HttpState::new(
+            hub,
+            config.clone(),
+            Arc::new(Metrics::default()),
+            callbacks.expect("a client"),
+            Arc::new(RequestLimiter::new()),
+            Arc::new(RequestLimiter::new()),
+            || Timestamp::from_millis(1_795_255_200_000),
+        ));
+        Answers { http }
     }
 
     /// What a client reads that sends these pieces and then ends its side: all answers, or those
     /// up to the head of a stream, without their dates.
     pub fn to<'a>(&self, pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> {
-        self.runtime.block_on(async {
+        let answer = async {
             let (client, server) = tokio::io::duplex(PIPE_BYTES);
             let serve = async {
                 // A stream, or a WebSocket, begins here and is over at once.
@@ -75,7 +86,8 @@ impl Answers {
             };
             let ((), answers) = tokio::join!(serve, talk(client, pieces));
             without_dates(&answers)
-        })
+        };
+        RUNTIME.with(|runtime| runtime.block_on(answer))
     }
 }
 

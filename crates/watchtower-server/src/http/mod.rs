@@ -34,8 +34,8 @@ mod tests;
 mod websocket;
 
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
@@ -134,13 +134,10 @@ impl HttpState {
 impl Http {
     /// The routes, and what they work on.
     pub fn new(state: HttpState) -> Http {
+        // Nearly all that it takes to make a router is the description.
+        static ROUTER: LazyLock<Router<Arc<HttpState>>> = LazyLock::new(router);
         let state = Arc::new(state);
-        let (router, api) = routes().split_for_parts();
-        let mut router = router
-            .route("/openapi.json", openapi::route(&api))
-            .fallback(|| async { ApiError::NotFound })
-            .method_not_allowed_fallback(|| async { ApiError::MethodNotAllowed })
-            .with_state(state.clone());
+        let mut router = ROUTER.clone().with_state(state.clone());
         if let Some(cors) = cors(&state.config()) {
             router = router.layer(cors);
         }
@@ -230,6 +227,15 @@ fn is_for_a_host<B>(request: &Request<B>) -> bool {
         }
         (Some(_), Some(_)) => false,
     }
+}
+
+/// All requests, and what others are answered.
+fn router() -> Router<Arc<HttpState>> {
+    let (router, api) = routes().split_for_parts();
+    router
+        .route("/openapi.json", openapi::route(&api))
+        .fallback(|| async { ApiError::NotFound })
+        .method_not_allowed_fallback(|| async { ApiError::MethodNotAllowed })
 }
 
 /// Every request there is, with its description.

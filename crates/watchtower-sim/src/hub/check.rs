@@ -1,15 +1,9 @@
 //! The hub held against the model: who is where, what is kept and counted, and
 //! that nothing is left when all have left.
 
-use watchtower_hub::{Counts, History, HistoryQuery, Span};
+use watchtower_hub::Counts;
 
-use super::disk::is_durable;
-use super::model::{HISTORY_MESSAGES, HISTORY_TTL, has_history};
 use super::world::World;
-
-/// All of a history.
-const EVERYTHING: HistoryQuery =
-    HistoryQuery { span: Span::Last, messages_max: usize::MAX, bytes_max: u64::MAX };
 
 impl World {
     /// What is promised at any time.
@@ -37,29 +31,10 @@ impl World {
             if *channel.epoch.get_or_insert(epoch) != epoch {
                 error = Some(format!("channel {name} has another epoch, and was there all the time"));
             }
-            if is_durable(name) {
-                continue;
-            }
-            let page = hub.history(name, &EVERYTHING, now).and_then(|page| page.now().ok()?.ok());
-            let Some(History { entries, .. }) = page else {
-                error = Some(format!("the history of channel {name} is not known at once"));
-                continue;
-            };
-            let end = channel.next_offset();
-            let is_kept = |message: &&std::rc::Rc<super::model::Message>| {
-                has_history(name)
-                    && message.to.is_none()
-                    && end - message.offset <= HISTORY_MESSAGES as u64
-                    && now.since(message.time) < HISTORY_TTL
-            };
-            let kept = channel.log.iter().filter(is_kept).map(|message| message.offset);
-            if !kept.eq(entries.iter().map(|entry| entry.position().offset)) {
-                let offsets: Vec<_> = entries.iter().map(|entry| entry.position().offset).collect();
-                error = Some(format!("the history of channel {name}, whose end is at {end}, is {offsets:?}"));
-            }
         }
         gone.iter().for_each(|name| self.oracle.model.put_aside(name));
-        error.map_or(Ok(()), Err)
+        error.map_or(Ok(()), Err)?;
+        self.check_pages()
     }
 
     /// [model: presence]

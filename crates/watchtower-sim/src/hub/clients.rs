@@ -4,6 +4,7 @@
 //! their own: here is what the server's handlers do with the hub.
 
 use std::collections::BTreeSet;
+use std::slice;
 use std::time::Duration;
 
 use http::Request as HttpRequest;
@@ -18,7 +19,7 @@ use super::connection::Connection;
 use super::disk::is_durable;
 use super::model::{Publication, Refusal, Start as ModelStart};
 use super::protocols::Party;
-use super::script::{Ask, Protocol};
+use super::script::{Ask, Protocol, Since};
 use super::words::{self, Request};
 use super::world::{Link, World};
 
@@ -179,6 +180,13 @@ impl World {
         known.get(at).copied().filter(|_| to < 240).unwrap_or(STRANGER)
     }
 
+    /// What a client says that it has seen of a channel.
+    fn position(&self, client: usize, channel: &ChannelName, since: Since) -> Option<Position> {
+        let Since::Seen { before } = since else { return None };
+        let (epoch, offset) = *self.clients[client].seen.get(channel)?;
+        Some(Position { epoch, offset: offset.saturating_sub(before.into()) })
+    }
+
     fn user(&self, user: u8) -> u32 {
         let users = &self.oracle.talk.users;
         users.keys().nth(usize::from(user) % (users.len() + 1)).copied().unwrap_or(STRANGER)
@@ -195,6 +203,11 @@ impl World {
             Ask::KeepAlive => Request::KeepAlive,
             Ask::Join { who: id, channel: name } => {
                 Request::Join { id: who(id), channel: self.channel(name) }
+            }
+            Ask::Follow { channel: name, since } => {
+                let channel = self.channel(name);
+                let since = self.position(client, &channel, since);
+                Request::Follow { channel, since }
             }
             Ask::Leave { who: id, channel: name } => {
                 Request::Leave { id: who(id), channel: self.channel(name) }
@@ -341,6 +354,28 @@ impl World {
             self.submitted(name.clone(), publication, published);
         }
         self.check_kept()
+    }
+}
+
+impl World {
+    /// Nothing is retained any more, so that channels may end.
+    pub(super) fn end_retained(&mut self) -> Result<(), String> {
+        let retaining = self.oracle.model.channels.iter().filter(|(_, channel)| channel.retained.is_some());
+        let names: Vec<ChannelName> = retaining.map(|(name, _)| name.clone()).collect();
+        for name in names {
+            let content = Content::text("");
+            let publication = Publication {
+                sender: 0,
+                is_guest: false,
+                to: None,
+                content: content.clone(),
+                event_bytes: 0,
+            };
+            let expected = self.oracle.model.publish(slice::from_ref(&name), &publication).err();
+            let result = self.hub.publish(&name, Publish::new(content), self.now);
+            agree("a message without content", expected, result.as_ref().err().map(refusal_of))?;
+        }
+        self.settle()
     }
 }
 

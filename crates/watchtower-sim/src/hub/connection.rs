@@ -33,6 +33,7 @@ pub(super) enum Why {
     Lags,
     OutOfPatience,
     Beats,
+    ShutsDown,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -161,6 +162,18 @@ impl Connection {
         }
         if self.phase != Phase::Open {
             self.turn_closing();
+        }
+        std::mem::take(&mut self.events)
+    }
+
+    /// The server ends; what it says then.
+    pub(super) fn shut_down(&mut self, now: Timestamp) -> Vec<Event> {
+        self.now = now;
+        if self.is_open() {
+            self.say(Why::ShutsDown, |session, out| {
+                session.shut_down(out);
+                Err(Close)
+            });
         }
         std::mem::take(&mut self.events)
     }

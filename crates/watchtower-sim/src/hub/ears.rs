@@ -26,6 +26,11 @@ pub(super) enum Item {
         channel: ChannelName,
         position: Position,
     },
+    /// A subscription goes on there, where the client was or not.
+    Subscribed {
+        position: Position,
+        recovered: bool,
+    },
     /// A sign of life.
     Beat,
     Ping,
@@ -97,6 +102,7 @@ struct Json<'a> {
     error: Option<&'a str>,
     err: Option<&'a str>,
     ok: Option<bool>,
+    position: Option<&'a str>,
 }
 
 fn read_json<'a>(bytes: &'a [u8]) -> Result<Json<'a>, String> {
@@ -222,8 +228,14 @@ fn frame(protocol: Protocol, bytes: &[u8]) -> Read {
 
 fn command_answer(payload: &[u8]) -> Result<Item, String> {
     let json = read_json(payload)?;
+    let position = json.position.map(|position| Position::parse(position).ok_or("no position"));
+    let position = position.transpose().map_err(|error| garbled(error, payload))?;
     if json.ok == Some(true) {
-        return Ok(Item::Answer("ok".into()));
+        return match (position, json.recovered) {
+            (None, None) => Ok(Item::Answer("ok".into())),
+            (Some(position), Some(recovered)) => Ok(Item::Subscribed { position, recovered }),
+            _ => Err(garbled("half an answer", payload)),
+        };
     }
     if let Some(code) = json.err {
         return Ok(Item::Answer(format!("err {code}")));
@@ -231,7 +243,8 @@ fn command_answer(payload: &[u8]) -> Result<Item, String> {
     let message = || {
         let (kind, content) = json.content(json.data?)?;
         let channel = Some(json.channel()?);
-        Some(Heard { channel, position: None, sender: None, is_direct: None, kind: Some(kind), content })
+        let position = position.map(|position| (position.epoch, position.offset));
+        Some(Heard { channel, position, sender: None, is_direct: None, kind: Some(kind), content })
     };
     message().map(Item::Message).ok_or_else(|| garbled("neither an answer nor an event", payload))
 }

@@ -19,6 +19,7 @@ mod fault;
 mod ledger;
 mod model;
 mod outcome;
+mod pages;
 mod protocols;
 mod script;
 mod shrink;
@@ -105,7 +106,7 @@ fn play(script: &Script, fault: Option<Fault>, rounds: usize) -> Result<Totals, 
         for round in 1..=rounds {
             let mut played = Ok(());
             let memory = measure(|| {
-                played = play_once(&mut world, script, &mut step);
+                played = play_once(&mut world, script, rounds == 1, &mut step);
                 totals = world.totals();
                 world.begin_again(script);
             });
@@ -122,13 +123,13 @@ fn play(script: &Script, fault: Option<Fault>, rounds: usize) -> Result<Totals, 
     result.map_err(|reason| Broken { step, reason })
 }
 
-fn play_once(world: &mut World, script: &Script, step: &mut usize) -> Result<(), String> {
+fn play_once(world: &mut World, script: &Script, is_last: bool, step: &mut usize) -> Result<(), String> {
     *step = 0;
     for next in &script.steps {
         world.step(next)?;
         *step += 1;
     }
-    world.end()
+    if is_last && script.setting.shuts_down { world.shut_down() } else { world.end() }
 }
 
 thread_local! {

@@ -6,10 +6,10 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 
-use watchtower_hub::{ChannelName, Content, Counts, Timestamp};
+use watchtower_hub::{ChannelName, Content, Counts, Position, Timestamp};
 
 use super::ears::Item;
-use super::model::{MESSAGE_BYTES_MAX, Message, Model, Publication, Refusal, SessionId};
+use super::model::{MESSAGE_BYTES_MAX, Message, Model, Publication, Refusal, SessionId, Start};
 use super::script::{Protocol, Setting};
 use super::words::Request;
 
@@ -132,6 +132,23 @@ impl Oracle {
             return Ok(());
         }
         self.model.heard_all(party.session)
+    }
+
+    /// The server ends: all that was published comes, and then a word of the end.
+    pub(super) fn farewell(&mut self, party: &mut Party, items: &mut Items) -> Outcome {
+        let may_lag = self.model.may_lag(party.session);
+        self.all_messages(party, items)?;
+        let words = match party.protocol {
+            Protocol::Packets | Protocol::Udp => "E 8",
+            Protocol::Lines | Protocol::Events if may_lag => {
+                items.clear();
+                return Ok(());
+            }
+            Protocol::Lines | Protocol::Events => "error shutting_down",
+            Protocol::WebRocket | Protocol::Browser => "close 1001",
+            Protocol::Application => "[error] the server shuts down",
+        };
+        self.last_words(party, items, words)
     }
 
     fn count(&mut self, result: Result<(), Refusal>) -> Result<(), Refusal> {
@@ -259,6 +276,25 @@ impl Oracle {
                     party.subscribed.insert(channel.clone());
                 }
                 self.reply(items, result)
+            }
+            Request::Follow { channel, since } => {
+                if party.access < 1 {
+                    return self.answer(items, "err access_denied");
+                }
+                let sender = self.sender(party);
+                let sender =
+                    sender.and_then(|id| self.model.may_follow_here(party.session, id, channel).map(|()| id));
+                let id = match sender {
+                    Ok(id) => id,
+                    Err(refusal) => return self.reply(items, Err(refusal)),
+                };
+                let Some(Item::Subscribed { position, recovered }) = items.pop_front() else {
+                    return Err("it was not told where it goes on".into());
+                };
+                party.subscribed.insert(channel.clone());
+                let Position { epoch, offset } = position;
+                let asked = since.map(|position| (position.epoch, position.offset));
+                self.model.follow_here(party.session, id, channel, Start { asked, epoch, offset, recovered })
             }
             Request::Leave { channel, .. } => {
                 if party.subscribed.remove(channel) {

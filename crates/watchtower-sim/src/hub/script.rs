@@ -39,6 +39,10 @@ pub(super) struct Setting {
     pub(super) bind_ids: bool,
     /// Whether there is a channel with a name, which packets cannot show.
     pub(super) has_names: bool,
+    /// Whether one of the channels retains its last message.
+    pub(super) retains: bool,
+    /// Whether the server ends in the middle of it all, and says so.
+    pub(super) shuts_down: bool,
     /// The room of a connection's way to the client, in bytes.
     pub(super) room: usize,
 }
@@ -112,6 +116,11 @@ pub(super) enum Ask {
         who: u8,
         channel: u8,
     },
+    /// To hear, too, what came since the client was there.
+    Follow {
+        channel: u8,
+        since: Since,
+    },
     /// To send: nothing is delivered.
     JoinToSend {
         who: u8,
@@ -160,6 +169,16 @@ pub(super) enum Ask {
         channel: u8,
     },
     Rubbish(u8),
+}
+
+/// What a client says that it has seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Since {
+    Nothing,
+    /// The last that it has seen there, and so many before.
+    Seen {
+        before: u8,
+    },
 }
 
 /// What a content is.
@@ -217,7 +236,10 @@ impl Script {
             Protocol::Lines | Protocol::Events => {
                 vec![Ask::Register { secret: None }, Ask::JoinToSend { who: 0, channel: rng.u8(..3) }]
             }
-            Protocol::WebRocket => vec![Ask::Authenticate { may_publish: true, is_right: true }, join],
+            Protocol::WebRocket => {
+                let follow = Ask::Follow { channel: rng.u8(..2), since: Since::Seen { before: 0 } };
+                vec![Ask::Authenticate { may_publish: true, is_right: true }, follow]
+            }
             Protocol::Browser => vec![Ask::LogIn { user: number, is_right: true }],
             Protocol::Application => vec![Ask::NewUser, Ask::NewUser, Ask::NewChannel, Ask::NewChannel],
         };
@@ -274,6 +296,8 @@ fn setting(rng: &mut Rng) -> Setting {
         channels_per_sender_max: if is_small { 2 } else { 1_000 },
         bind_ids: rng.u8(..4) == 0,
         has_names: rng.u8(..4) == 0,
+        retains: rng.u8(..3) == 0,
+        shuts_down: rng.u8(..4) == 0,
         room: ROOMS[rng.usize(..ROOMS.len())],
     }
 }
@@ -345,8 +369,9 @@ fn ask(protocol: Protocol, channels: u8, rng: &mut Rng) -> Ask {
         Protocol::WebRocket => match rng.u8(..20) {
             0 => Ask::Authenticate { may_publish: rng.bool(), is_right: rng.bool() },
             1 => Ask::Authenticate { may_publish: true, is_right: true },
-            2..=6 => Ask::Join { who, channel },
-            7..=8 => Ask::Leave { who, channel },
+            2..=3 => Ask::Join { who, channel },
+            4..=7 => Ask::Follow { channel, since: since(rng) },
+            8 => Ask::Leave { who, channel },
             9 if rng.u8(..4) == 0 => Ask::LogOut,
             10 if rng.u8(..4) == 0 => Ask::Goodbye,
             _ => Ask::Publish { who, channel, content },
@@ -366,6 +391,14 @@ fn ask(protocol: Protocol, channels: u8, rng: &mut Rng) -> Ask {
             23..=25 => Ask::Leave { who, channel },
             _ => Ask::Publish { who, channel, content },
         },
+    }
+}
+
+fn since(rng: &mut Rng) -> Since {
+    match rng.u8(..6) {
+        0 => Since::Nothing,
+        1 => Since::Seen { before: rng.u8(1..4) },
+        _ => Since::Seen { before: 0 },
     }
 }
 

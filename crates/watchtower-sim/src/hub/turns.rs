@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use watchtower_hub::Drained;
+use watchtower_hub::{Content, Drained, Publish, Refused};
 use watchtower_protocols::packets::{PACKET_FORMAT, PacketPeer};
 
 use super::connection::{Event, Why};
@@ -44,6 +44,45 @@ impl World {
         self.oracle.ended(party, is_last);
     }
 
+    /// The server ends: what was published is heard, and everyone is told.
+    pub(super) fn shut_down(&mut self) -> Result<(), String> {
+        self.hub.close();
+        let late = self.hub.publish(&1.into(), Publish::new(Content::text("late")), self.now);
+        // A limit may refuse it before.
+        if !matches!(late, Err(Refused::Closed | Refused::Limit { .. })) {
+            return Err(format!("the server ends, and a message is answered {late:?}"));
+        }
+        for client in 0..self.clients.len() {
+            if let Some(link) = &mut self.clients[client].link {
+                let events = link.connection.shut_down(self.now);
+                for event in events {
+                    self.digest(client, &event).map_err(|error| self.blame(client, &error))?;
+                }
+            }
+            self.say_farewell(client)?;
+        }
+        Ok(())
+    }
+
+    /// A UDP peer is sent the rest, and told of the end.
+    fn say_farewell(&mut self, client: usize) -> Result<(), String> {
+        let Some(mut peer) = self.clients[client].peer.take() else { return Ok(()) };
+        let mut packets = Vec::new();
+        let drained = peer.machine.session().drain_messages(None, |message| {
+            packets.push(message.frame(&PACKET_FORMAT).clone());
+            true
+        });
+        if drained != Drained::All {
+            return Err(self.blame(client, &format!("at the end it hears {drained:?}")));
+        }
+        let mut farewell = Vec::new();
+        peer.machine.shut_down(&mut farewell);
+        packets.push(farewell.into());
+        let mut items = self.said_to_peer(&packets)?;
+        let told = self.oracle.farewell(&mut peer.party, &mut items);
+        told.map_err(|error| self.blame(client, &error))
+    }
+
     pub(super) fn blame(&self, client: usize, error: &str) -> String {
         format!("client {client} ({:?}): {error}", self.clients[client].protocol)
     }
@@ -66,7 +105,7 @@ impl World {
                 Item::Recovered { channel, position, .. } => {
                     Mark::Seen(channel.clone(), (position.epoch, position.offset))
                 }
-                Item::Answer(_) | Item::Beat => continue,
+                Item::Subscribed { .. } | Item::Answer(_) | Item::Beat => continue,
             };
             link.marks.push_back((link.said + *end as u64, mark));
         }
@@ -248,6 +287,7 @@ fn said(
             return Err(format!("it is asked for more after {} ms", silent.as_millis()));
         }
         Why::OutOfPatience => {}
+        Why::ShutsDown => return oracle.farewell(&mut link.party, items),
     }
     let is_right = |item: &Item| match (item, why, protocol) {
         (Item::Ping, Why::OutOfPatience, Protocol::WebRocket | Protocol::Browser) => true,

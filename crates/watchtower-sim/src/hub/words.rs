@@ -6,7 +6,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::BytesMut;
-use watchtower_hub::{ChannelName, Content, ContentKind};
+use watchtower_hub::{ChannelName, Content, ContentKind, Position};
 use watchtower_protocols::packets::frame::{ClientPacket, Receivers};
 
 use super::script::{Kind, Shape};
@@ -23,6 +23,7 @@ pub(super) enum Request {
     Register { secret: Option<bool> },
     KeepAlive,
     Join { id: u32, channel: ChannelName },
+    Follow { channel: ChannelName, since: Option<Position> },
     Leave { id: u32, channel: ChannelName },
     Publish { id: u32, channel: ChannelName, to: Option<Vec<u32>>, content: Content },
     Authenticate { may_publish: bool, is_right: bool },
@@ -97,6 +98,10 @@ pub(super) fn command(request: &Request) -> Option<Vec<u8>> {
         }
         Request::Join { channel, .. } => {
             json(serde_json::json!({"subscribe": {"channel": channel.to_string()}}))
+        }
+        Request::Follow { channel, since } => {
+            let since = since.map(|position| position.to_string());
+            json(serde_json::json!({"subscribe": {"channel": channel.to_string(), "since": since}}))
         }
         Request::Leave { channel, .. } => {
             json(serde_json::json!({"unsubscribe": {"channel": channel.to_string()}}))

@@ -23,7 +23,9 @@ use super::connection::Connection;
 use super::disk::Submission;
 use super::fault::Fault;
 use super::ledger::Shelf;
-use super::model::{HISTORY_MESSAGES, HISTORY_TTL, MESSAGE_BYTES_MAX, Model, SENDER_TTL, SESSION_TTL};
+use super::model::{
+    HISTORY_MESSAGES, HISTORY_TTL, MESSAGE_BYTES_MAX, Model, RETAINING, SENDER_TTL, SESSION_TTL,
+};
 use super::outcome::Totals;
 use super::protocols::{Oracle, Party};
 use super::script::{Act, Protocol, Script, Setting, Step};
@@ -192,6 +194,7 @@ fn settings(setting: Setting) -> Settings {
         session_ttl: SESSION_TTL,
         bind_ids: setting.bind_ids,
         channels: vec![
+            ChannelRule { retain: setting.retains, ..rule(RETAINING) },
             ChannelRule { history_messages: HISTORY_MESSAGES, history_ttl: HISTORY_TTL, ..rule("3") },
             ChannelRule { accepts: Accepts::Json, ..rule("5") },
             ChannelRule { durable: true, ..rule("6") },
@@ -446,6 +449,7 @@ impl World {
         }
         self.check()?;
         self.check_all_heard()?;
+        self.end_retained()?;
         (0..self.clients.len()).for_each(|client| self.crash(client));
         let users: Vec<u32> = self.oracle.talk.users.keys().copied().collect();
         for id in users {

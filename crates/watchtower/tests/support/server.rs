@@ -54,11 +54,20 @@ impl Server {
 
     /// The same, in a folder that was prepared.
     pub(crate) fn start_after_in(shell: &str, options: &[&str], prepare: impl FnOnce(&Path)) -> Self {
+        Self::launch(shell, "127.0.0.1:0", options, prepare)
+    }
+
+    /// `watchtower serve` on this address, of the network that the calling thread is in.
+    pub(crate) fn start_at(listen: &str, options: &[&str]) -> Self {
+        Self::launch("true", listen, options, |_| {})
+    }
+
+    fn launch(shell: &str, listen: &str, options: &[&str], prepare: impl FnOnce(&Path)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         prepare(folder.path());
         let mut child = Command::new("/bin/sh")
             .args(["-c", &format!("{shell} && exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_watchtower")])
-            .args(["serve", "--listen", "127.0.0.1:0"].iter().chain(options))
+            .args(["serve", "--listen", listen].iter().chain(options))
             .env_clear()
             .env("PATH", "/usr/bin:/bin")
             .current_dir(folder.path())

@@ -11,3 +11,4 @@ mod hostile;
 mod identity;
 mod lifecycle;
 mod limits;
+mod websocket;

@@ -7,9 +7,10 @@ use std::time::Duration;
 use watchtower_hub::{ChannelName, Content, ContentKind, Epoch, Timestamp};
 
 use super::super::disk::is_durable;
+use super::super::script::Setting;
 use super::{
-    Channel, ENTRY_BYTES, HISTORY_MESSAGES, HISTORY_TTL, MESSAGE_BYTES_MAX, Message, Model, Refusal,
-    SESSION_TTL, SessionId, Subscription, Whispers,
+    Channel, ENTRY_BYTES, First, HISTORY_MESSAGES, HISTORY_TTL, MESSAGE_BYTES_MAX, Message, Model, RETAINING,
+    Refusal, SESSION_TTL, SessionId, Subscription, Whispers,
 };
 
 /// A stream's channel has this after what was handed out for at least so long.
@@ -41,6 +42,11 @@ pub(in super::super) struct Start {
 /// Whether a channel has a history.
 pub(in super::super) fn has_history(name: &ChannelName) -> bool {
     name.number() == Some(3)
+}
+
+/// Whether a channel retains its last message.
+fn retains(name: &ChannelName, setting: Setting) -> bool {
+    setting.retains && name.to_string() == RETAINING
 }
 
 /// Whether a channel takes JSON alone.
@@ -159,8 +165,12 @@ impl Model {
         let (now, ticked) = (self.now, self.ticked);
         self.counted.published += 1;
         self.counted.published_bytes += content.bytes().len() as u64;
+        let retains = retains(name, self.setting);
         let channel = self.channel(name);
         let message = channel.append(name, publication, content, now);
+        if retains && message.to.is_none() {
+            channel.retained = (!message.content.bytes().is_empty()).then_some(message.offset);
+        }
         for (sender, member) in &mut channel.members {
             if let Some(away) = member.away.as_mut().filter(|_| message.is_for(*sender)) {
                 away.unread.due.insert(message.offset);
@@ -201,6 +211,39 @@ impl Model {
         self.may_enter(id, name)
     }
 
+    /// Whether a session's own sender may follow a channel.
+    pub(in super::super) fn may_follow_here(
+        &mut self,
+        session: SessionId,
+        id: u32,
+        name: &ChannelName,
+    ) -> Result<(), Refusal> {
+        self.attach(session, id)?;
+        self.may_enter(id, name)
+    }
+
+    /// A session's own sender goes on somewhere, whatever was delivered to it, or
+    /// missed. Where it asked to is not kept, nothing is lost that was to come.
+    pub(in super::super) fn follow_here(
+        &mut self,
+        session: SessionId,
+        id: u32,
+        name: &ChannelName,
+        start: Start,
+    ) -> Result<(), String> {
+        let here = self.unsubscribe(session, name, id);
+        let unread = here.into_iter().chain(self.take_up(id, name));
+        let first = unread.filter_map(|unread| unread.due.first().copied()).min();
+        if let Some(first) = first.filter(|first| !start.recovered && *first <= start.offset) {
+            let lost = format!("{first} of {name} was to come, and it is to go on after {}", start.offset);
+            let channel = &self.channels[name];
+            if !self.may_be_skipped(channel, first) {
+                return Err(lost);
+            }
+        }
+        self.follow(session, id, name, start)
+    }
+
     /// A stream subscribes on behalf of a sender.
     pub(in super::super) fn follow(
         &mut self,
@@ -232,7 +275,13 @@ impl Model {
         let unread = channel.log[first as usize - 1..].iter().filter(|message| message.is_for(id));
         let pending: BTreeSet<_> = unread.map(|message| message.offset).collect();
         let senders = [(id, first)].into();
-        let subscription = Subscription { pending, senders, rests: first == end, ..Subscription::at(first) };
+        let mut subscription =
+            Subscription { pending, senders, rests: first == end, ..Subscription::at(first) };
+        // Who resumes has it, unless something is missing.
+        let is_new = start.asked.is_none() || !start.recovered;
+        if let Some(offset) = channel.retained.filter(|offset| is_new && *offset < first) {
+            subscription.begin_with(First { offset, is_due: true });
+        }
         self.sessions
             .get_mut(&session)
             .expect("it was opened")
@@ -321,6 +370,7 @@ impl Channel {
     pub(in super::super) fn must_be_there(&self, name: &ChannelName, now: Timestamp) -> bool {
         let is_kept = |message: &Rc<Message>| now.since(message.time) < HISTORY_TTL;
         !self.members.is_empty()
+            || self.retained.is_some()
             || now < self.unused_until
             || has_history(name) && self.log.last().is_some_and(is_kept)
     }

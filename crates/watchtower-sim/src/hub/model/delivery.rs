@@ -5,7 +5,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 use watchtower_hub::{ChannelName, ContentKind, Epoch};
 
-use super::{Channel, Message, Model, Session, SessionId, Subscription, Whispers};
+use super::{Channel, First, Message, Model, Session, SessionId, Subscription, Whispers};
 
 /// How far behind a message may be that is handed out, in the lag limits: four
 /// times, and somewhat more until that is noticed.
@@ -31,14 +31,20 @@ impl Model {
         let Some((place, message)) = self.find(id, heard) else { return Err(self.explain(id, heard)) };
         self.check_said(&message, heard)?;
         let (channel, subscription) = self.at(id, &place).expect("it was found");
-        let skipped = self.skipped(channel, subscription, &message)?;
-        self.check_not_too_far_behind(channel, &message)?;
+        let is_first = subscription.first.is_some_and(|first| first.offset == message.offset);
+        let mut skipped = 0;
+        if !is_first {
+            self.check_begun(id, subscription, &message.channel)?;
+            skipped = self.skipped(channel, subscription, &message)?;
+            self.check_not_too_far_behind(channel, &message)?;
+        }
         let session = self.sessions.get_mut(&id).expect("it was found");
         let subscription = match (&place, &mut session.whispers) {
             (Some(name), _) => session.subscriptions.get_mut(name),
             (None, whispers) => whispers.as_mut().map(|whispers| &mut whispers.subscription),
         };
         let subscription = subscription.expect("it was found");
+        subscription.first = None;
         subscription.pending.retain(|offset| *offset > message.offset);
         subscription.possible.retain(|offset| *offset > message.offset);
         subscription.next = subscription.next.max(message.offset + 1);
@@ -52,6 +58,7 @@ impl Model {
         let Some(session) = self.sessions.get(&id) else { return Ok(()) };
         let mut skipped = 0;
         for (name, channel, it) in self.places(session) {
+            name.map_or(Ok(()), |name| self.check_begun(id, it, name))?;
             // What is for others may push the last one out that is for this one.
             if let Some(missed) = it.pending.iter().find(|offset| !self.may_be_skipped(channel, **offset)) {
                 let name = name.map_or("whispers".to_owned(), ChannelName::to_string);
@@ -94,10 +101,21 @@ impl Model {
         let is_there = |name: Option<&ChannelName>| heard.channel.is_none() || heard.channel.as_ref() == name;
         let places = self.places(self.sessions.get(&id)?).filter(|(name, ..)| is_there(*name));
         places.into_iter().find_map(|(name, channel, subscription)| {
-            let pending = subscription.pending.union(&subscription.possible);
+            let first = subscription.first.as_ref().map(|first| &first.offset);
+            let pending = first.into_iter().chain(subscription.pending.union(&subscription.possible));
             let mut pending = pending.map(|offset| channel.message(*offset));
             Some((name.cloned(), pending.find(is_it)?.clone()))
         })
+    }
+
+    /// [http: retained] What was retained comes before all else.
+    fn check_begun(&self, id: SessionId, it: &Subscription, name: &ChannelName) -> Result<(), String> {
+        match it.first {
+            Some(First { offset, is_due: true }) if !self.may_lag(id) => {
+                Err(format!("{offset} of {name} is retained, and did not come first"))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn check_said(&self, message: &Message, heard: &Heard) -> Result<(), String> {
@@ -167,8 +185,10 @@ impl Model {
 
     /// What a session has yet to hear, for a person.
     pub(in super::super) fn unheard(&self, id: SessionId) -> Option<String> {
-        let (name, _, it) = self.places(self.sessions.get(&id)?).find(|(.., it)| !it.pending.is_empty())?;
+        let is_owed = |it: &Subscription| !it.pending.is_empty() || it.first.is_some_and(|it| it.is_due);
+        let (name, _, it) = self.places(self.sessions.get(&id)?).find(|(.., it)| is_owed(it))?;
         let name = name.map_or("whispers".to_owned(), ChannelName::to_string);
-        Some(format!("{:?} of {name}", it.pending))
+        let first = it.first.map(|first| first.offset);
+        Some(format!("{:?} of {name}", first.iter().chain(&it.pending).collect::<Vec<_>>()))
     }
 }

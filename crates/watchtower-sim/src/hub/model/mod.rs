@@ -30,6 +30,9 @@ pub(super) const MESSAGE_BYTES_MAX: usize = 4_096;
 pub(super) const HISTORY_MESSAGES: usize = 5;
 pub(super) const HISTORY_TTL: Duration = Duration::from_secs(15);
 
+/// The channel that retains its last message, where one does.
+pub(super) const RETAINING: &str = "2";
+
 /// What a message counts for besides its bytes.
 const ENTRY_BYTES: u64 = 256;
 
@@ -73,6 +76,8 @@ pub(super) struct Channel {
     pub(super) log: Vec<Rc<Message>>,
     /// How many bytes were published.
     bytes: u64,
+    /// What who comes is to hear first.
+    pub(super) retained: Option<u64>,
     pub(super) members: BTreeMap<u32, Member>,
     /// Until when it is there at least.
     unused_until: Timestamp,
@@ -117,6 +122,8 @@ struct Unread {
     possible: BTreeSet<u64>,
     /// It has heard what is before this, at least.
     next: u64,
+    /// What was retained, and it has not heard.
+    first: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -170,6 +177,11 @@ pub(super) struct Subscription {
     pub(super) pending: BTreeSet<u64>,
     /// What may come, too.
     possible: BTreeSet<u64>,
+    /// What was retained when it began.
+    first: Option<First>,
+    /// What was retained where some of them came from, and comes with them where
+    /// they go before this was looked at.
+    firsts: BTreeMap<u32, u64>,
     /// For whom, and from where on each.
     senders: BTreeMap<u32, u64>,
     /// What some of them had not heard, and will not hear here, once it was
@@ -179,6 +191,15 @@ pub(super) struct Subscription {
     next: u64,
     /// Whether it has read all, and was not woken since.
     rests: bool,
+}
+
+/// A message that a subscription begins with, which is older than all others.
+#[derive(Debug, Clone, Copy)]
+struct First {
+    offset: u64,
+    /// Whether it must come. When a sender moves before that is seen, it may come
+    /// where it moves to.
+    is_due: bool,
 }
 
 /// Why something is refused.
@@ -302,7 +323,9 @@ impl Model {
         let possible = late.into_iter().chain(subscription.possible.iter().copied());
         let possible: BTreeSet<_> = possible.filter(|offset| !due.contains(offset)).collect();
         let next = possible.first().map_or(subscription.next, |first| subscription.next.min(*first));
-        let unread = Unread { due, possible, next };
+        let brought = subscription.firsts.remove(&sender);
+        let first = subscription.first.map(|first| first.offset).or(brought);
+        let unread = Unread { due, possible, next, first };
         if subscription.senders.is_empty() {
             session.subscriptions.remove(name);
         } else {
@@ -328,7 +351,15 @@ impl Model {
         if subscription.senders.contains_key(&sender) {
             return;
         }
-        let Unread { due, possible, next } = unread.unwrap_or(Unread { next: end, ..Unread::default() });
+        if is_new {
+            let is_due = unread.is_none();
+            let first = unread.as_ref().map_or(channel.retained, |unread| unread.first);
+            first.into_iter().for_each(|offset| subscription.begin_with(First { offset, is_due }));
+        } else if let Some(offset) = unread.as_ref().and_then(|unread| unread.first) {
+            subscription.firsts.insert(sender, offset);
+        }
+        let Unread { due, possible, next, first: _ } =
+            unread.unwrap_or(Unread { next: end, ..Unread::default() });
         let from = due.first().into_iter().chain(possible.first()).min().copied().unwrap_or(end);
         let mut late = BTreeSet::new();
         for offset in due {
@@ -418,13 +449,23 @@ impl Subscription {
     fn at(next: u64) -> Subscription {
         let (pending, possible) = (BTreeSet::new(), BTreeSet::new());
         let (senders, late) = (BTreeMap::new(), BTreeMap::new());
-        Subscription { pending, possible, senders, late, next, rests: true }
+        let firsts = BTreeMap::new();
+        Subscription { pending, possible, first: None, firsts, senders, late, next, rests: true }
+    }
+
+    /// It is to hear an older message before all others.
+    fn begin_with(&mut self, first: First) {
+        self.first = Some(first);
+        self.next -= 1;
+        self.rests = false;
     }
 
     /// It has read all before an offset.
     fn rest_at(&mut self, next: u64) {
         self.pending.clear();
         self.possible.clear();
+        self.first = None;
+        self.firsts.clear();
         self.late.clear();
         self.next = next;
         self.rests = true;

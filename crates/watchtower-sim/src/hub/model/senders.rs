@@ -123,7 +123,7 @@ impl Model {
     }
 
     /// What a former owner of a sender left in a channel.
-    fn take_up(&mut self, id: u32, name: &ChannelName) -> Option<Unread> {
+    pub(super) fn take_up(&mut self, id: u32, name: &ChannelName) -> Option<Unread> {
         let member = self.channels.get_mut(name)?.members.get_mut(&id)?;
         member.away.take().map(|away| away.unread)
     }
