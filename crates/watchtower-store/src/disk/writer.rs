@@ -35,6 +35,9 @@ const GROUP_BYTES_MAX: usize = 8 << 20;
 /// all.
 const QUIET_PART: u32 = 8;
 const PATIENCE_PART: u32 = 2;
+/// What a sync takes that is over before publishers are back: waiting for all of
+/// them would only keep the processor from what others have sent.
+const SHORT_SYNC: Duration = Duration::from_micros(500);
 const QUIET_MAX: Duration = Duration::from_millis(2);
 const PATIENCE_MAX: Duration = Duration::from_millis(10);
 
@@ -94,12 +97,16 @@ impl Writer {
         };
         let took = started.elapsed();
         // First, so that who is told may submit as much again.
-        let wanted = self.queue.answered(bytes) + answers.len();
+        let before = self.queue.answered(bytes);
+        let answered = answers.len();
         for (done, result) in answers {
             done(result);
         }
         let quiet = (took / QUIET_PART).min(QUIET_MAX);
-        (wanted, Patience { quiet, in_all: (took / PATIENCE_PART).min(PATIENCE_MAX) })
+        if took < SHORT_SYNC {
+            return (answered, Patience { quiet, in_all: quiet });
+        }
+        (before + answered, Patience { quiet, in_all: (took / PATIENCE_PART).min(PATIENCE_MAX) })
     }
 
     /// Writes what no publisher has asked for.
