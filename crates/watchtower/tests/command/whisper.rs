@@ -188,8 +188,12 @@ fn what_a_peer_hangs_up_on_is_a_failure() {
     whisper.write("hi\n");
     let ended = whisper.end_of_input();
     assert_eq!((ended.code, ended.stdout.as_str()), (Some(1), ""));
-    let told = "watchtower: every peer hung up without taking what was said\n";
-    assert!(ended.stderr.ends_with(told), "{}", ended.stderr);
+    // A connection may be over before anybody sees that it was there.
+    let endings =
+        ["every peer hung up without taking what was said\n", "is not delivered\n", "nothing is sent\n"];
+    assert!(endings.iter().any(|ending| ended.stderr.ends_with(ending)), "{}", ended.stderr);
+    let told = format!("!! {address} ends every connection at once: ");
+    assert!(ended.stderr.contains(&told), "{}", ended.stderr);
 }
 
 /// [whispernet: 1]
