@@ -192,8 +192,6 @@ fn what_a_peer_hangs_up_on_is_a_failure() {
     let endings =
         ["every peer hung up without taking what was said\n", "is not delivered\n", "nothing is sent\n"];
     assert!(endings.iter().any(|ending| ended.stderr.ends_with(ending)), "{}", ended.stderr);
-    let told = format!("!! {address} ends every connection at once: ");
-    assert!(ended.stderr.contains(&told), "{}", ended.stderr);
 }
 
 /// [whispernet: 1]
