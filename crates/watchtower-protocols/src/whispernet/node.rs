@@ -24,7 +24,7 @@ use bytes::Bytes;
 use watchtower_hub::Timestamp;
 
 use self::unheard::Unheard;
-use super::address::{OwnAddresses, canonical, may_name, parse_addr};
+use super::address::{OwnAddresses, canonical, may_hear_of, may_name, parse_addr};
 use super::backlog::Backlog;
 use super::events::{Action, CloseReason, ConnectionId, Counts, Options, Said, Shown, Unsaid};
 use super::file::{File, encode_contents};
@@ -267,25 +267,17 @@ impl Node {
         let routed = self.routed_to(id, object, origin, source, now);
         let is_sent = |addr| routed.as_ref().map_or(Some(addr) != origin, |routed| routed.contains(&addr));
         let is_near = source.is_some_and(|source| self.comes_from_machine(source));
-        let may_hear = |addr| is_near || self.may_hear_of(addr, origin);
+        let is_known = |origin| self.peers.contains(origin) || self.own.contains(origin);
+        let may_hear = |addr| is_near || may_hear_of(addr, origin, is_known);
         let others =
             self.outgoing.iter().filter(|outgoing| is_sent(outgoing.addr) && may_hear(outgoing.addr));
-        let sends = others.map(|other| Action::Send { connection: other.connection, object: object.clone() });
-        let sends: Vec<_> = sends.collect();
-        self.actions.extend(sends);
+        self.actions.extend(
+            others.map(|outgoing| Action::Send { connection: outgoing.connection, object: object.clone() }),
+        );
     }
 
     fn comes_from_machine(&self, connection: ConnectionId) -> bool {
         self.incoming.get(&connection).is_some_and(|incoming| incoming.remote.ip().is_loopback())
-    }
-
-    /// Whether a peer at `to` may be sent what says that it is from `origin`. Peers on
-    /// this machine would take a loopback address for one that the node knows, and
-    /// dial what a stranger named: they hear of those alone that it does know.
-    fn may_hear_of(&self, to: SocketAddr, origin: Option<SocketAddr>) -> bool {
-        let is_on_machine = |addr: &SocketAddr| addr.ip().is_loopback();
-        let named = origin.filter(|origin| is_on_machine(origin) && is_on_machine(&to));
-        named.is_none_or(|origin| self.peers.contains(origin) || self.own.contains(origin))
     }
 
     /// Somebody at `source` announced an address otherwise than by a message
