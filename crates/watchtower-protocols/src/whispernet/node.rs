@@ -24,7 +24,7 @@ use bytes::Bytes;
 use watchtower_hub::Timestamp;
 
 use self::unheard::Unheard;
-use super::address::{OwnAddresses, canonical, may_hear_of, may_name, parse_addr};
+use super::address::{OwnAddresses, canonical, is_kept_from_machine, may_name, parse_addr};
 use super::backlog::Backlog;
 use super::events::{Action, CloseReason, ConnectionId, Counts, Options, Said, Shown, Unsaid};
 use super::file::{File, encode_contents};
@@ -268,7 +268,8 @@ impl Node {
         let is_sent = |addr| routed.as_ref().map_or(Some(addr) != origin, |routed| routed.contains(&addr));
         let is_near = source.is_some_and(|source| self.comes_from_machine(source));
         let is_known = |origin| self.peers.contains(origin) || self.own.contains(origin);
-        let may_hear = |addr| is_near || may_hear_of(addr, origin, is_known);
+        let is_kept_from_machine = !is_near && is_kept_from_machine(origin, is_known);
+        let may_hear = |addr: SocketAddr| !(is_kept_from_machine && addr.ip().is_loopback());
         let others =
             self.outgoing.iter().filter(|outgoing| is_sent(outgoing.addr) && may_hear(outgoing.addr));
         self.actions.extend(

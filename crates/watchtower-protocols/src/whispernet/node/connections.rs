@@ -9,7 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use watchtower_hub::Timestamp;
 
 use super::{FOREVER, Incoming, Node, Outgoing};
-use crate::whispernet::address::{canonical, may_hear_of};
+use crate::whispernet::address::{canonical, is_kept_from_machine};
 use crate::whispernet::events::{Action, CloseReason, ConnectionId, Notice};
 use crate::whispernet::object::ObjectReader;
 use crate::whispernet::peers::{Fate, PeerState};
@@ -95,7 +95,8 @@ impl Node {
         if self.gets_backlog(addr) {
             let is_known = |origin| self.peers.contains(origin) || self.own.contains(origin);
             let backlog = self.backlog.for_peer(addr, now);
-            let backlog = backlog.filter(|(origin, _)| may_hear_of(addr, *origin, is_known));
+            let backlog = backlog
+                .filter(|(origin, _)| !(addr.ip().is_loopback() && is_kept_from_machine(*origin, is_known)));
             self.actions
                 .extend(backlog.map(|(_, object)| Action::Send { connection, object: object.clone() }));
         }
