@@ -184,7 +184,7 @@ def version(peer):
 
 def machine():
     model = re.search(r"^model name\s*:\s*(.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
-    return f"{model.group(1) if model else platform.machine()}, Linux {platform.release()}"
+    return f"{model.group(1) if model else platform.machine()}, Linux {'.'.join(platform.release().split('.')[:2])}"
 
 
 def section(folder, results, peers):
