@@ -208,7 +208,8 @@ def section(folder, results, peers):
 def write_report(folder, results, peers):
     """Writes into `performance.md` of the folder, made if it is not there."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "comparison.json").write_text(json.dumps(compact(results), indent=1) + "\n")
+    runs = ",\n".join(json.dumps(run) for run in compact(results))
+    (folder / "comparison.json").write_text(f"[\n{runs}\n]\n")
     text = "\n".join([BEGIN, "", *section(folder, results, peers), END])
     page = folder / "performance.md"
     before = page.read_text() if page.exists() else f"{BEGIN}\n{END}\n"

@@ -459,6 +459,24 @@ mod tests {
         }
     }
 
+    /// However they come and go, the first one has no list of its own.
+    #[test]
+    fn what_is_ready_comes_in_the_order_in_which_it_became_so() {
+        let mut reader = Reader::default();
+        let mut expected = VecDeque::new();
+        for turn in 0..100 {
+            for key in (0..turn % 4).map(|index| Key::at(10 * turn + index)) {
+                reader.push_ready(key);
+                expected.push_back(key);
+            }
+            assert_eq!(reader.pop_ready(), expected.pop_front());
+        }
+        while let Some(key) = expected.pop_front() {
+            assert_eq!(reader.pop_ready(), Some(key));
+        }
+        assert_eq!(reader.pop_ready(), None);
+    }
+
     #[test]
     fn what_ended_unread_is_not_remembered_for_ever() {
         let now = Timestamp::default();

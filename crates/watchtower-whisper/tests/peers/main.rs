@@ -1,5 +1,6 @@
 //! Peers that talk over real sockets.
 
+mod authority;
 mod deployed;
 mod discovering;
 mod files;

@@ -1,50 +1,15 @@
 //! Mutual TLS between peers, and who has no certificate of the authority.
 
 use std::fs;
-use std::path::PathBuf;
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use watchtower_whisper::{Event, Events, Options, Peer, TlsFiles};
 
+use super::authority::Authority;
 use super::{SOON, connected, next_shown, options, start, wait_for};
 
-/// An authority, and a folder for what it signs.
-struct Authority {
-    issuer: CertifiedIssuer<'static, KeyPair>,
-    folder: TempDir,
-}
-
 impl Authority {
-    fn new() -> Authority {
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-        let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join("ca.pem"), issuer.pem()).unwrap();
-        Authority { issuer, folder }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    /// The files of a peer whose certificate is for that name.
-    fn files(&self, name: &str) -> TlsFiles {
-        let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new([name.to_owned()]).unwrap();
-        let cert = params.signed_by(&key, &self.issuer).unwrap();
-        fs::write(self.path(&format!("{name}.pem")), cert.pem()).unwrap();
-        fs::write(self.path(&format!("{name}.key")), key.serialize_pem()).unwrap();
-        TlsFiles {
-            cert: self.path(&format!("{name}.pem")),
-            key: self.path(&format!("{name}.key")),
-            ca: self.path("ca.pem"),
-        }
-    }
-
     async fn start(&self, name: &str, peers: &[&Peer]) -> Peer {
         self.start_watched(name, peers).await.0
     }
@@ -177,7 +142,7 @@ async fn files_that_cannot_be_used_are_named() {
         ),
     ] {
         let error = Peer::start(Options { tls: Some(files), ..options() }).await.unwrap_err().to_string();
-        let error = error.replace(&format!("{}/", authority.folder.path().display()), "");
+        let error = error.replace(&authority.path("").display().to_string(), "");
         assert!(error.starts_with(expected), "{error}");
     }
 }

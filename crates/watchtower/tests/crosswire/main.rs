@@ -2,6 +2,8 @@
 //! its protocols' pages themselves, so that no fault of the codecs can hide behind itself. Over
 //! WebSocket they are a browser and a package that others wrote.
 
+#[path = "../../../watchtower-whisper/tests/peers/authority.rs"]
+mod authority;
 mod callbacks;
 mod commands;
 mod foreign;

@@ -1,18 +1,16 @@
 //! What the configuration makes of a server's peer: whom it lets in, whose messages it takes, and
 //! what others see of it.
 
-use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use serde_json::json;
-use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use tokio::time::timeout;
 use watchtower_whisper::{Event, Events, Options, Peer, TlsFiles};
 
+use super::super::authority::Authority;
 use super::super::http::Stream;
 use super::super::packets::Packets;
 use super::super::server::{PATIENCE, Server, until};
@@ -55,34 +53,6 @@ impl Whisperer {
                 }
             }
         })
-    }
-}
-
-/// An authority, and a folder for what it signs.
-struct Authority {
-    issuer: CertifiedIssuer<'static, KeyPair>,
-    folder: TempDir,
-}
-
-impl Authority {
-    fn new() -> Authority {
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-        let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join("ca.pem"), issuer.pem()).unwrap();
-        Authority { issuer, folder }
-    }
-
-    /// The files of a peer of that name.
-    fn files(&self, name: &str) -> TlsFiles {
-        let path = |file: &str| -> PathBuf { self.folder.path().join(file) };
-        let (cert, key) = (path(&format!("{name}.pem")), path(&format!("{name}.key")));
-        let pair = KeyPair::generate().unwrap();
-        let params = CertificateParams::new([name.to_owned()]).unwrap();
-        fs::write(&cert, params.signed_by(&pair, &self.issuer).unwrap().pem()).unwrap();
-        fs::write(&key, pair.serialize_pem()).unwrap();
-        TlsFiles { cert, key, ca: path("ca.pem") }
     }
 }
 
