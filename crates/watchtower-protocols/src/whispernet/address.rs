@@ -66,19 +66,9 @@ fn reach(ip: IpAddr) -> Reach {
 /// to the node than `source` is no address that `source` could have reached,
 /// and dialling it would lend a stranger the node's place in the network: the
 /// services of its machine, or of its LAN. A peer that passes on what others say
-/// lends them its own place: see [`is_kept_from_machine`].
+/// lends them its own place: see `Node::is_kept_from_machine`.
 pub(super) fn may_name(source: IpAddr, named: SocketAddr) -> bool {
     reach(named.ip()) >= reach(source)
-}
-
-/// Whether peers on this machine are not to hear what says that it is from `origin`.
-/// They would take a loopback address for one that the node knows, and dial what a
-/// stranger named: they hear of those alone that it does know.
-pub(super) fn is_kept_from_machine(
-    origin: Option<SocketAddr>,
-    is_known: impl Fn(SocketAddr) -> bool,
-) -> bool {
-    origin.is_some_and(|origin| origin.ip().is_loopback() && !is_known(origin))
 }
 
 /// The addresses at which a node would reach itself.

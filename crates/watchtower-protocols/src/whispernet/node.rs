@@ -24,7 +24,7 @@ use bytes::Bytes;
 use watchtower_hub::Timestamp;
 
 use self::unheard::Unheard;
-use super::address::{OwnAddresses, canonical, is_kept_from_machine, may_name, parse_addr};
+use super::address::{OwnAddresses, canonical, may_name, parse_addr};
 use super::backlog::Backlog;
 use super::events::{Action, CloseReason, ConnectionId, Counts, Options, Said, Shown, Unsaid};
 use super::file::{File, encode_contents};
@@ -267,8 +267,7 @@ impl Node {
         let routed = self.routed_to(id, object, origin, source, now);
         let is_sent = |addr| routed.as_ref().map_or(Some(addr) != origin, |routed| routed.contains(&addr));
         let is_near = source.is_some_and(|source| self.comes_from_machine(source));
-        let is_known = |origin| self.peers.contains(origin) || self.own.contains(origin);
-        let is_kept_from_machine = !is_near && is_kept_from_machine(origin, is_known);
+        let is_kept_from_machine = !is_near && self.is_kept_from_machine(origin);
         let may_hear = |addr: SocketAddr| !(is_kept_from_machine && addr.ip().is_loopback());
         let others =
             self.outgoing.iter().filter(|outgoing| is_sent(outgoing.addr) && may_hear(outgoing.addr));
@@ -279,6 +278,14 @@ impl Node {
 
     fn comes_from_machine(&self, connection: ConnectionId) -> bool {
         self.incoming.get(&connection).is_some_and(|incoming| incoming.remote.ip().is_loopback())
+    }
+
+    /// Whether peers on this machine are not to hear what says that it is from `origin`.
+    /// They would take a loopback address for one that the node knows, and dial what a
+    /// stranger named: they hear of those alone that it does know.
+    fn is_kept_from_machine(&self, origin: Option<SocketAddr>) -> bool {
+        let is_known = |origin| self.peers.contains(origin) || self.own.contains(origin);
+        origin.is_some_and(|origin| origin.ip().is_loopback() && !is_known(origin))
     }
 
     /// Somebody at `source` announced an address otherwise than by a message

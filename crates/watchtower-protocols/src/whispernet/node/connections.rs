@@ -9,7 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use watchtower_hub::Timestamp;
 
 use super::{FOREVER, Incoming, Node, Outgoing};
-use crate::whispernet::address::{canonical, is_kept_from_machine};
+use crate::whispernet::address::canonical;
 use crate::whispernet::events::{Action, CloseReason, ConnectionId, Notice};
 use crate::whispernet::object::ObjectReader;
 use crate::whispernet::peers::{Fate, PeerState};
@@ -93,12 +93,13 @@ impl Node {
         }
         // [whispernet: 11]
         if self.gets_backlog(addr) {
-            let is_known = |origin| self.peers.contains(origin) || self.own.contains(origin);
+            let is_on_machine = addr.ip().is_loopback();
             let backlog = self.backlog.for_peer(addr, now);
-            let backlog = backlog
-                .filter(|(origin, _)| !(addr.ip().is_loopback() && is_kept_from_machine(*origin, is_known)));
-            self.actions
-                .extend(backlog.map(|(_, object)| Action::Send { connection, object: object.clone() }));
+            let backlog =
+                backlog.filter(|(origin, _)| !(is_on_machine && self.is_kept_from_machine(*origin)));
+            let sends = backlog.map(|(_, object)| Action::Send { connection, object: object.clone() });
+            let sends: Vec<_> = sends.collect();
+            self.actions.extend(sends);
         }
         self.routed_connected(addr, now);
         self.tick(now);

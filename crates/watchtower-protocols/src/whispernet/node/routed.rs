@@ -11,7 +11,7 @@ use watchtower_hub::Timestamp;
 
 use super::Node;
 use crate::whispernet::Message;
-use crate::whispernet::address::{dialable, is_kept_from_machine, may_name, parse_addr};
+use crate::whispernet::address::{dialable, may_name, parse_addr};
 use crate::whispernet::events::{Action, CloseReason, ConnectionId};
 use crate::whispernet::routing::{Control, Order, ShortId};
 
@@ -50,8 +50,7 @@ impl Node {
 
     fn send_routed(&mut self, to: SocketAddr, object: Bytes, now: Timestamp) {
         let origin = || Message::parse(&object).ok()??.addr.as_deref().and_then(parse_addr);
-        let is_known = |origin| self.peers.contains(origin) || self.own.contains(origin);
-        if to.ip().is_loopback() && is_kept_from_machine(origin(), is_known) {
+        if to.ip().is_loopback() && self.is_kept_from_machine(origin()) {
             return;
         }
         if let Some(outgoing) = self.outgoing.iter().find(|outgoing| outgoing.addr == to) {
