@@ -66,7 +66,7 @@ fn reach(ip: IpAddr) -> Reach {
 /// to the node than `source` is no address that `source` could have reached,
 /// and dialling it would lend a stranger the node's place in the network: the
 /// services of its machine, or of its LAN. A peer that passes on what others say
-/// lends them its own place: see `Node::is_kept_from_machine`.
+/// lends them its own place: see `Node::audience`.
 pub(super) fn may_name(source: IpAddr, named: SocketAddr) -> bool {
     reach(named.ip()) >= reach(source)
 }

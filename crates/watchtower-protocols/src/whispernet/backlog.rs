@@ -9,6 +9,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use watchtower_hub::Timestamp;
 
+use super::audience::Audience;
+
 /// How much is kept for peers that newly connect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BacklogLimits {
@@ -93,8 +95,7 @@ pub(super) struct Backlog {
 
 struct Kept {
     object: Bytes,
-    /// The peer that it is from, who is not sent it.
-    origin: Option<SocketAddr>,
+    audience: Audience,
     since: Timestamp,
 }
 
@@ -103,24 +104,19 @@ impl Backlog {
         Backlog { age, messages: Last::new(limits) }
     }
 
-    pub(super) fn push(&mut self, object: Bytes, has_file: bool, origin: Option<SocketAddr>, now: Timestamp) {
+    pub(super) fn push(&mut self, object: Bytes, has_file: bool, audience: Audience, now: Timestamp) {
         let bytes = object.len();
-        self.messages.push(Kept { object, origin, since: now }, bytes, has_file);
+        self.messages.push(Kept { object, audience, since: now }, bytes, has_file);
     }
 
     /// Whether peers that newly connect are sent something that is from there.
     pub(super) fn has_from(&self, origin: SocketAddr, now: Timestamp) -> bool {
-        self.young(now).any(|kept| kept.origin == Some(origin))
+        self.young(now).any(|kept| kept.audience.origin == Some(origin))
     }
 
-    /// What a peer is sent, and the peer that each is from, the eldest first.
-    pub(super) fn for_peer(
-        &self,
-        peer: SocketAddr,
-        now: Timestamp,
-    ) -> impl Iterator<Item = (Option<SocketAddr>, &Bytes)> {
-        let others = self.young(now).filter(move |kept| kept.origin != Some(peer));
-        others.map(|kept| (kept.origin, &kept.object))
+    /// What a peer is sent, the eldest first.
+    pub(super) fn for_peer(&self, peer: SocketAddr, now: Timestamp) -> impl Iterator<Item = &Bytes> {
+        self.young(now).filter(move |kept| kept.audience.has(peer)).map(|kept| &kept.object)
     }
 
     fn young(&self, now: Timestamp) -> impl Iterator<Item = &Kept> {
@@ -145,7 +141,7 @@ mod tests {
 
     #[track_caller]
     fn check(backlog: &Backlog, now: Timestamp, expected: &[&str]) {
-        assert_eq!(backlog.for_peer(peer(1), now).map(|(_, object)| object).collect::<Vec<_>>(), expected);
+        assert_eq!(backlog.for_peer(peer(1), now).collect::<Vec<_>>(), expected);
     }
 
     /// [whispernet: 11]
@@ -153,7 +149,7 @@ mod tests {
     fn the_last_messages_are_kept_in_order() {
         let mut backlog = backlog(2, 100);
         for object in ["a", "b", "c"] {
-            backlog.push(object.into(), false, None, NOW);
+            backlog.push(object.into(), false, Audience::all_but(None), NOW);
         }
         check(&backlog, NOW, &["b", "c"]);
     }
@@ -162,12 +158,12 @@ mod tests {
     fn no_more_bytes_are_kept_than_allowed() {
         let mut backlog = backlog(50, 10);
         for object in ["aaaa", "bbbb", "cc", "ddddd"] {
-            backlog.push(object.into(), false, None, NOW);
+            backlog.push(object.into(), false, Audience::all_but(None), NOW);
         }
         check(&backlog, NOW, &["cc", "ddddd"]);
-        backlog.push("eeeeeeeeeee".into(), false, None, NOW);
+        backlog.push("eeeeeeeeeee".into(), false, Audience::all_but(None), NOW);
         check(&backlog, NOW, &["cc", "ddddd"]);
-        backlog.push("ffffffffff".into(), false, None, NOW);
+        backlog.push("ffffffffff".into(), false, Audience::all_but(None), NOW);
         check(&backlog, NOW, &["ffffffffff"]);
     }
 
@@ -177,11 +173,11 @@ mod tests {
         for (object, has_file) in
             [("aa", false), ("file-1", true), ("bb", false), ("file-2", true), ("cccccccc", false)]
         {
-            backlog.push(object.into(), has_file, None, NOW);
+            backlog.push(object.into(), has_file, Audience::all_but(None), NOW);
         }
         check(&backlog, NOW, &["bb", "file-2", "cccccccc"]);
         for object in ["f3", "f4", "f5"] {
-            backlog.push(object.into(), true, None, NOW);
+            backlog.push(object.into(), true, Audience::all_but(None), NOW);
         }
         check(&backlog, NOW, &["cccccccc", "f3", "f4", "f5"]);
     }
@@ -189,23 +185,23 @@ mod tests {
     #[test]
     fn no_backlog_is_one_too() {
         let mut none = backlog(0, 10);
-        none.push("a".into(), false, None, NOW);
+        none.push("a".into(), false, Audience::all_but(None), NOW);
         check(&none, NOW, &[]);
     }
 
     #[test]
     fn a_peer_is_not_sent_its_own_messages() {
         let mut backlog = backlog(50, 100);
-        backlog.push("a".into(), false, Some(peer(1)), NOW);
-        backlog.push("b".into(), false, Some(peer(2)), NOW);
+        backlog.push("a".into(), false, Audience::all_but(Some(peer(1))), NOW);
+        backlog.push("b".into(), false, Audience::all_but(Some(peer(2))), NOW);
         check(&backlog, NOW, &["b"]);
     }
 
     #[test]
     fn what_others_may_have_forgotten_is_not_sent_again() {
         let mut backlog = backlog(50, 100);
-        backlog.push("a".into(), false, None, NOW);
-        backlog.push("b".into(), false, None, NOW.after(Duration::from_secs(1)));
+        backlog.push("a".into(), false, Audience::all_but(None), NOW);
+        backlog.push("b".into(), false, Audience::all_but(None), NOW.after(Duration::from_secs(1)));
         check(&backlog, NOW.after(DAY), &["b"]);
     }
 }

@@ -7,6 +7,7 @@
 
 mod address;
 mod assembler;
+mod audience;
 mod backlog;
 mod events;
 mod file;

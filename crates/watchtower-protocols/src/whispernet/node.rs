@@ -25,6 +25,7 @@ use watchtower_hub::Timestamp;
 
 use self::unheard::Unheard;
 use super::address::{OwnAddresses, canonical, may_name, parse_addr};
+use super::audience::Audience;
 use super::backlog::Backlog;
 use super::events::{Action, CloseReason, ConnectionId, Counts, Options, Said, Shown, Unsaid};
 use super::file::{File, encode_contents};
@@ -185,7 +186,8 @@ impl Node {
             return Err(Unsaid::Empty);
         }
         let (id, object) = self.originate(said, None, now)?;
-        self.backlog.push(object, said.file.is_some(), Some(self.own.announced()), now);
+        let audience = Audience::all_but(Some(self.own.announced()));
+        self.backlog.push(object, said.file.is_some(), audience, now);
         Ok(id)
     }
 
@@ -231,7 +233,7 @@ impl Node {
         self.seen.insert(&id, now);
         self.last_said = Some((said.body.to_owned(), timestamp));
         self.counts.originated += 1;
-        self.fan_out(&id, &object, None, None, now);
+        self.fan_out(&id, &object, Audience::all_but(None), None, now);
         Ok((id, object))
     }
 
@@ -254,38 +256,31 @@ impl Node {
         }
     }
 
-    /// Sends an object to all peers except the one that it is from, or to those
-    /// that routing says: the one place that says who is sent what.
+    /// Sends an object to all peers that may hear it, or to those of them that
+    /// routing says: the one place that says who is sent what.
     fn fan_out(
         &mut self,
         id: &str,
         object: &Bytes,
-        origin: Option<SocketAddr>,
+        audience: Audience,
         source: Option<ConnectionId>,
         now: Timestamp,
     ) {
-        let routed = self.routed_to(id, object, origin, source, now);
-        let is_sent = |addr| routed.as_ref().map_or(Some(addr) != origin, |routed| routed.contains(&addr));
-        let is_near = source.is_some_and(|source| self.comes_from_machine(source));
-        let is_kept_from_machine = !is_near && self.is_kept_from_machine(origin);
-        let may_hear = |addr: SocketAddr| !(is_kept_from_machine && addr.ip().is_loopback());
-        let others =
-            self.outgoing.iter().filter(|outgoing| is_sent(outgoing.addr) && may_hear(outgoing.addr));
+        let routed = self.routed_to(id, object, audience, source, now);
+        let is_sent = |addr| routed.as_ref().map_or_else(|| audience.has(addr), |to| to.contains(&addr));
+        let others = self.outgoing.iter().filter(|outgoing| is_sent(outgoing.addr));
         self.actions.extend(
             others.map(|outgoing| Action::Send { connection: outgoing.connection, object: object.clone() }),
         );
     }
 
-    fn comes_from_machine(&self, connection: ConnectionId) -> bool {
-        self.incoming.get(&connection).is_some_and(|incoming| incoming.remote.ip().is_loopback())
-    }
-
-    /// Whether peers on this machine are not to hear what says that it is from `origin`.
-    /// They would take a loopback address for one that the node knows, and dial what a
-    /// stranger named: they hear of those alone that it does know.
-    fn is_kept_from_machine(&self, origin: Option<SocketAddr>) -> bool {
+    /// Who may hear what came from somebody at `source`. Peers on this machine would take
+    /// a loopback address for one of a peer that the node knows, and dial what a stranger
+    /// named: from elsewhere they hear of those alone that it does know.
+    fn audience(&self, origin: Option<SocketAddr>, source: IpAddr) -> Audience {
         let is_known = |origin| self.peers.contains(origin) || self.own.contains(origin);
-        origin.is_some_and(|origin| origin.ip().is_loopback() && !is_known(origin))
+        let is_strange = |origin: SocketAddr| origin.ip().is_loopback() && !is_known(origin);
+        Audience { origin, is_kept_from_machine: !source.is_loopback() && origin.is_some_and(is_strange) }
     }
 
     /// Somebody at `source` announced an address otherwise than by a message

@@ -1,6 +1,8 @@
 //! A node with routing: what it says to whom, and what comes of peers that mean
 //! harm. Whole networks of them are in `watchtower-sim`.
 
+mod machine;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -124,8 +126,8 @@ impl Bench {
     }
 
     /// The token in the first `Neighbor` that a peer was sent.
-    fn token_for(&mut self, number: u8) -> Option<String> {
-        let sent = self.sent_to(peer(number));
+    fn token_for(&mut self, peer: SocketAddr) -> Option<String> {
+        let sent = self.sent_to(peer);
         let objects = sent.iter().map(|object| serde_json::from_str::<Value>(object).unwrap());
         let mut tokens = objects.filter_map(|object| object["Neighbor"]["Token"].as_str().map(str::to_owned));
         tokens.next()
@@ -133,8 +135,12 @@ impl Bench {
 
     /// A neighbour of the node, which may send what neighbours send.
     fn befriend(&mut self, number: u8) -> ConnectionId {
-        let connection = self.accept(peer(number).ip());
-        let addr = peer(number).to_string();
+        self.befriend_at(peer(number))
+    }
+
+    fn befriend_at(&mut self, peer: SocketAddr) -> ConnectionId {
+        let connection = self.accept(peer.ip());
+        let addr = peer.to_string();
         let neighbor = |echo: Option<String>| {
             let mut object = json!({"Neighbor": {"Addr": addr, "Token": "AAAAAAAAAAA"}});
             if let Some(echo) = echo {
@@ -143,9 +149,9 @@ impl Bench {
             object.to_string()
         };
         self.receive(connection, &neighbor(None));
-        let echo = self.token_for(number);
+        let echo = self.token_for(peer);
         self.receive(connection, &neighbor(echo));
-        assert!(self.node.neighbours().any(|neighbour| neighbour == peer(number)));
+        assert!(self.node.neighbours().any(|neighbour| neighbour == peer));
         connection
     }
 
@@ -211,7 +217,7 @@ fn with_more_peers_it_asks_some_to_be_its_neighbours_and_leaves_the_others() {
     for number in 1..=13 {
         bench.hear(number, true);
     }
-    let asked: Vec<u8> = (1..=13).filter(|number| bench.token_for(*number).is_some()).collect();
+    let asked: Vec<u8> = (1..=13).filter(|number| bench.token_for(peer(*number)).is_some()).collect();
     assert!((5..=6).contains(&asked.len()), "{asked:?}");
     for number in &asked {
         bench.befriend(*number);

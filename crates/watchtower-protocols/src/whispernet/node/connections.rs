@@ -93,13 +93,8 @@ impl Node {
         }
         // [whispernet: 11]
         if self.gets_backlog(addr) {
-            let is_on_machine = addr.ip().is_loopback();
             let backlog = self.backlog.for_peer(addr, now);
-            let backlog =
-                backlog.filter(|(origin, _)| !(is_on_machine && self.is_kept_from_machine(*origin)));
-            let sends = backlog.map(|(_, object)| Action::Send { connection, object: object.clone() });
-            let sends: Vec<_> = sends.collect();
-            self.actions.extend(sends);
+            self.actions.extend(backlog.map(|object| Action::Send { connection, object: object.clone() }));
         }
         self.routed_connected(addr, now);
         self.tick(now);

@@ -113,10 +113,11 @@ impl Node {
         // message itself away.
         self.seen.insert(&message.id, now);
         let origin = message.addr.as_deref().and_then(parse_addr);
-        self.fan_out(&message.id, object, origin, Some(connection), now);
+        let audience = self.audience(origin, source);
+        self.fan_out(&message.id, object, audience, Some(connection), now);
         if part.is_none() {
             // Parts are many, and of no use without those before them.
-            self.backlog.push(object.clone(), message.file_contents.is_some(), origin, now);
+            self.backlog.push(object.clone(), message.file_contents.is_some(), audience, now);
         }
         self.counts.shown += 1;
         let shows_routing = message.routes;

@@ -12,6 +12,7 @@ use watchtower_hub::Timestamp;
 use super::Node;
 use crate::whispernet::Message;
 use crate::whispernet::address::{dialable, may_name, parse_addr};
+use crate::whispernet::audience::Audience;
 use crate::whispernet::events::{Action, CloseReason, ConnectionId};
 use crate::whispernet::routing::{Control, Order, ShortId};
 
@@ -49,10 +50,6 @@ impl Node {
     }
 
     fn send_routed(&mut self, to: SocketAddr, object: Bytes, now: Timestamp) {
-        let origin = || Message::parse(&object).ok()??.addr.as_deref().and_then(parse_addr);
-        if to.ip().is_loopback() && self.is_kept_from_machine(origin()) {
-            return;
-        }
         if let Some(outgoing) = self.outgoing.iter().find(|outgoing| outgoing.addr == to) {
             return self.actions.push_back(Action::Send { connection: outgoing.connection, object });
         }
@@ -155,7 +152,7 @@ impl Node {
         &mut self,
         id: &str,
         object: &Bytes,
-        origin: Option<SocketAddr>,
+        audience: Audience,
         source: Option<ConnectionId>,
         now: Timestamp,
     ) -> Option<BTreeSet<SocketAddr>> {
@@ -163,7 +160,7 @@ impl Node {
             incoming.repeats = 0;
             incoming.has_brought = true;
         }
-        self.routing.as_mut()?.spread(id, object, origin, source, now)
+        self.routing.as_mut()?.spread(id, object, audience, source, now)
     }
 
     /// A message had come before.

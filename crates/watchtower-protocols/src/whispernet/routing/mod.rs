@@ -35,6 +35,7 @@ use random::Random;
 use tree::{Sends, Sent, Tree};
 use view::{Event, View};
 
+use super::audience::Audience;
 use super::events::ConnectionId;
 use super::seen::{SeenIds, SeenLimits};
 
@@ -399,13 +400,13 @@ impl Routing {
         &mut self,
         id: &str,
         object: &Bytes,
-        origin: Option<SocketAddr>,
+        audience: Audience,
         connection: Option<ConnectionId>,
         now: Timestamp,
     ) -> Option<BTreeSet<SocketAddr>> {
         if !self.is_started {
             if object.len() <= KEPT_WHILE_FLOODING_MAX {
-                self.tree.keep(ShortId::of(id), object, self.limits.told_of);
+                self.tree.keep(ShortId::of(id), object, audience, self.limits.told_of);
             }
             return None;
         }
@@ -417,9 +418,9 @@ impl Routing {
             }
             self.brought.push_back((id, connection));
         }
-        let (pushed, sends) = self.tree.spread(id, object, origin, from, now);
+        let (pushed, sends) = self.tree.spread(id, object, audience, from, now);
         self.send_all(sends, now);
-        let others = self.links.keys().filter(|addr| Some(**addr) != origin && self.is_flooded(**addr));
+        let others = self.links.keys().filter(|addr| audience.has(**addr) && self.is_flooded(**addr));
         Some(others.copied().chain(pushed).collect())
     }
 

@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 
 use super::control::ShortId;
+use crate::whispernet::audience::Audience;
 
 pub(super) struct Recent {
     messages_max: usize,
@@ -23,6 +24,7 @@ pub(super) struct Recent {
 
 struct Kept {
     object: Bytes,
+    audience: Audience,
     /// Who has it: who sent it, was sent it, or said so. Invariant: neighbours.
     had_by: Vec<SocketAddr>,
 }
@@ -33,7 +35,7 @@ impl Recent {
     }
 
     /// Whether it is kept: false for one that is longer than all may be.
-    pub(super) fn push(&mut self, id: ShortId, object: Bytes) -> bool {
+    pub(super) fn push(&mut self, id: ShortId, object: Bytes, audience: Audience) -> bool {
         if object.len() > self.bytes_max || self.messages_max == 0 {
             return false;
         }
@@ -46,7 +48,7 @@ impl Recent {
         }
         self.bytes += object.len();
         self.order.push_back(id);
-        self.kept.insert(id, Kept { object, had_by: Vec::new() });
+        self.kept.insert(id, Kept { object, audience, had_by: Vec::new() });
         debug_assert!(self.kept.len() <= self.messages_max && self.bytes <= self.bytes_max);
         true
     }
@@ -78,14 +80,19 @@ impl Recent {
     }
 
     /// A message for a neighbour that has it from now on. `None` when it has it
-    /// already: nobody is sent a message twice.
+    /// already, for nobody is sent a message twice, or may not hear it.
     pub(super) fn give(&mut self, id: ShortId, neighbour: SocketAddr) -> Option<Bytes> {
-        self.had_by(id, neighbour).then(|| self.kept.get(&id).map(|kept| kept.object.clone()))?
+        let kept = self.kept.get(&id).filter(|kept| kept.audience.has(neighbour))?;
+        let object = kept.object.clone();
+        self.had_by(id, neighbour).then_some(object)
     }
 
-    /// The last that many messages, the eldest first.
-    pub(super) fn last(&self, count: usize) -> impl Iterator<Item = ShortId> {
-        self.order.iter().skip(self.order.len().saturating_sub(count)).copied()
+    /// Those of the last that many messages that a neighbour may hear, the eldest
+    /// first.
+    pub(super) fn last_for(&self, neighbour: SocketAddr, count: usize) -> impl Iterator<Item = ShortId> {
+        let last = self.order.iter().skip(self.order.len().saturating_sub(count));
+        let may_hear = move |id: &ShortId| self.kept.get(id).is_some_and(|kept| kept.audience.has(neighbour));
+        last.copied().filter(may_hear)
     }
 
     /// It is a neighbour no more: what it has is not known, should it come back.
@@ -108,28 +115,42 @@ mod tests {
         ([10, 0, 0, 1], 55_555).into()
     }
 
+    fn all() -> Audience {
+        Audience::all_but(None)
+    }
+
     #[test]
     fn no_more_is_kept_than_allowed() {
         let mut recent = Recent::new(3, 10);
         for number in 0..5 {
-            assert!(recent.push(id(number), "aa".into()));
+            assert!(recent.push(id(number), "aa".into(), all()));
         }
-        assert_eq!(recent.last(9).collect::<Vec<_>>(), [id(2), id(3), id(4)]);
-        assert!(recent.push(id(5), "bbbbbbbb".into()));
-        assert_eq!(recent.last(9).collect::<Vec<_>>(), [id(4), id(5)]);
-        assert!(!recent.push(id(6), "ccccccccccc".into()), "longer than all may be");
-        assert_eq!(recent.last(1).collect::<Vec<_>>(), [id(5)]);
+        assert_eq!(recent.last_for(neighbour(), 9).collect::<Vec<_>>(), [id(2), id(3), id(4)]);
+        assert!(recent.push(id(5), "bbbbbbbb".into(), all()));
+        assert_eq!(recent.last_for(neighbour(), 9).collect::<Vec<_>>(), [id(4), id(5)]);
+        assert!(!recent.push(id(6), "ccccccccccc".into(), all()), "longer than all may be");
+        assert_eq!(recent.last_for(neighbour(), 1).collect::<Vec<_>>(), [id(5)]);
     }
 
     /// [whispernet: messages] Never the same ID twice.
     #[test]
     fn nobody_is_given_a_message_twice() {
         let mut recent = Recent::new(3, 10);
-        recent.push(id(1), "aa".into());
+        recent.push(id(1), "aa".into(), all());
         assert_eq!(recent.give(id(1), neighbour()), Some("aa".into()));
         assert_eq!(recent.give(id(1), neighbour()), None);
         assert_eq!(recent.give(id(2), neighbour()), None, "not kept");
         recent.forget(neighbour());
         assert_eq!(recent.give(id(1), neighbour()), Some("aa".into()), "it came back");
+    }
+
+    /// [whispernet: messages] Not to the peer that it is from.
+    #[test]
+    fn nobody_is_told_of_or_given_what_he_is_not_to_hear() {
+        let mut recent = Recent::new(3, 10);
+        recent.push(id(1), "aa".into(), Audience::all_but(Some(neighbour())));
+        recent.push(id(2), "bb".into(), all());
+        assert_eq!(recent.last_for(neighbour(), 9).collect::<Vec<_>>(), [id(2)]);
+        assert_eq!(recent.give(id(1), neighbour()), None);
     }
 }

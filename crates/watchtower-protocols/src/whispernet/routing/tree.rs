@@ -24,6 +24,7 @@ use watchtower_hub::Timestamp;
 use super::RoutingLimits;
 use super::control::{Control, IDS_MAX, ShortId};
 use super::recent::Recent;
+use crate::whispernet::audience::Audience;
 
 /// How many messages are waited for at a time. Further ids are not noted:
 /// who has the messages says so again to who asks.
@@ -85,7 +86,8 @@ impl Tree {
     /// There is a new neighbour. It is told of the last messages, as a peer that
     /// newly connects is sent them elsewhere ([whispernet: 11]).
     pub(super) fn up(&mut self, neighbour: SocketAddr, now: Timestamp) {
-        let waiting: Vec<ShortId> = self.recent.last(self.limits.told_of.min(IDS_MAX - 1)).collect();
+        let told_of = self.limits.told_of.min(IDS_MAX - 1);
+        let waiting: Vec<ShortId> = self.recent.last_for(neighbour, told_of).collect();
         let announce_at = announce_at(&self.limits, self.me, neighbour, now);
         let branch = Branch { is_eager: true, waiting, announce_at, pruned: None, promised: 0, broken: 0 };
         self.branches.insert(neighbour, branch);
@@ -102,8 +104,8 @@ impl Tree {
 
     /// A message that is new, while there are no neighbours: it is one of the
     /// last, of which that many are kept.
-    pub(super) fn keep(&mut self, id: ShortId, object: &Bytes, count: usize) {
-        self.recent.push(id, object.clone());
+    pub(super) fn keep(&mut self, id: ShortId, object: &Bytes, audience: Audience, count: usize) {
+        self.recent.push(id, object.clone(), audience);
         self.recent.keep_last(count);
     }
 
@@ -113,21 +115,24 @@ impl Tree {
         &mut self,
         id: ShortId,
         object: &Bytes,
-        origin: Option<SocketAddr>,
+        audience: Audience,
         from: Option<SocketAddr>,
         now: Timestamp,
     ) -> (Vec<SocketAddr>, Sends) {
-        let is_kept = self.recent.push(id, object.clone());
+        let is_kept = self.recent.push(id, object.clone(), audience);
         self.found(id, from);
         if let Some(branch) = from.and_then(|from| self.branches.get_mut(&from)) {
             branch.is_eager = true;
         }
-        for has_it in from.into_iter().chain(origin).filter(|has_it| self.branches.contains_key(has_it)) {
+        for has_it in
+            from.into_iter().chain(audience.origin).filter(|has_it| self.branches.contains_key(has_it))
+        {
             self.recent.had_by(id, has_it);
         }
         let (mut pushed, mut sends) = (Vec::new(), Vec::new());
         for (neighbour, branch) in &mut self.branches {
-            if [from, origin].contains(&Some(*neighbour)) || self.recent.is_had_by(id, *neighbour) {
+            let has_it = from == Some(*neighbour) || self.recent.is_had_by(id, *neighbour);
+            if has_it || !audience.has(*neighbour) {
                 continue;
             }
             // What cannot be asked for later is pushed to all.

@@ -35,6 +35,10 @@ fn message(to: u8, object: &'static str) -> (SocketAddr, Sent) {
     (addr(to), Sent::Message(object.into()))
 }
 
+fn all() -> Audience {
+    Audience::all_but(None)
+}
+
 fn tree(neighbours: &[u8]) -> Tree {
     let mut tree = Tree::new(RoutingLimits::default(), addr(ME));
     for neighbour in neighbours {
@@ -47,7 +51,7 @@ impl Tree {
     /// A message from a neighbour, and to whom it is pushed.
     #[track_caller]
     fn pushed(&mut self, number: usize, from: Option<u8>, now: Timestamp) -> Vec<SocketAddr> {
-        let (pushed, sends) = self.spread(id(number), &"object".into(), None, from.map(addr), now);
+        let (pushed, sends) = self.spread(id(number), &"object".into(), all(), from.map(addr), now);
         assert_eq!(sends, []);
         pushed
     }
@@ -68,7 +72,8 @@ fn a_message_is_pushed_to_all_at_first_and_never_back() {
     let mut tree = tree(&[1, 2, 3]);
     assert_eq!(tree.pushed(1, None, NOW), [addr(1), addr(2), addr(3)]);
     assert_eq!(tree.pushed(2, Some(2), NOW), [addr(1), addr(3)]);
-    let (pushed, _) = tree.spread(id(3), &"object".into(), Some(addr(3)), Some(addr(2)), NOW);
+    let (pushed, _) =
+        tree.spread(id(3), &"object".into(), Audience::all_but(Some(addr(3))), Some(addr(2)), NOW);
     assert_eq!(pushed, [addr(1)], "nor to whom it is from");
 }
 
@@ -137,8 +142,8 @@ fn a_message_that_does_not_come_is_asked_for_of_one_after_the_other() {
 fn what_is_asked_for_is_given_once() {
     let mut tree = tree(&[1, 2]);
     tree.prune(addr(1));
-    tree.spread(id(1), &"one".into(), None, None, NOW);
-    tree.spread(id(2), &"two".into(), None, Some(addr(1)), NOW);
+    tree.spread(id(1), &"one".into(), all(), None, NOW);
+    tree.spread(id(2), &"two".into(), all(), Some(addr(1)), NOW);
     let wanted = ids(1..4);
     assert_eq!(tree.graft(addr(1), &wanted), [message(1, "one")], "it has the other one itself");
     for _ in 0..1_000 {
@@ -169,7 +174,7 @@ fn what_is_too_large_to_be_asked_for_is_pushed_to_all() {
     let mut tree = Tree::new(limits, addr(ME));
     (1..4).for_each(|number| tree.up(addr(number), NOW));
     tree.prune(addr(2));
-    let (pushed, sends) = tree.spread(id(1), &"object".into(), None, Some(addr(1)), NOW);
+    let (pushed, sends) = tree.spread(id(1), &"object".into(), all(), Some(addr(1)), NOW);
     assert_eq!((pushed, sends), (vec![addr(2), addr(3)], vec![]));
 }
 
@@ -265,7 +270,7 @@ proptest! {
                     // The node asks for none that it has seen.
                     if !tree.recent.contains(id(number)) {
                         given.retain(|(other, _)| *other != number);
-                        let (pushed, _) = tree.spread(id(number), &"object".into(), None, from.map(addr), now);
+                        let (pushed, _) = tree.spread(id(number), &"object".into(), all(), from.map(addr), now);
                         prop_assert!(pushed.iter().all(|to| from.map(addr) != Some(*to)));
                     }
                 }
