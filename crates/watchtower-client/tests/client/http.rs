@@ -8,7 +8,7 @@ use watchtower_client::{
     Timestamp,
 };
 
-use crate::{channel, impatient, sender, with_secret};
+use crate::{channel, nothing_is_answered_any_more, sender, with_secret};
 
 /// A server that takes one request after another.
 struct Server {
@@ -240,11 +240,12 @@ async fn a_connection_that_closes_before_the_answer_is_an_error() {
 
 #[tokio::test]
 async fn no_answer_ends_with_the_time_out() {
-    let (mut client, _server) = connected_with(impatient()).await;
-    let error = client.register().await.unwrap_err();
+    let (mut registering, _server) = connected_with(Options::default()).await;
+    let (subscribing, _other) = connected_with(Options::default()).await;
+    nothing_is_answered_any_more();
+    let error = registering.register().await.unwrap_err();
     assert!(matches!(error, ClientError::Silent { .. }), "{error}");
-    let (client, _server) = connected_with(impatient()).await;
-    let error = client.with_sender(sender(72)).subscribe(&[channel("5")]).await.unwrap_err();
+    let error = subscribing.with_sender(sender(72)).subscribe(&[channel("5")]).await.unwrap_err();
     assert!(matches!(error, ClientError::Silent { .. }), "{error}");
 }
 

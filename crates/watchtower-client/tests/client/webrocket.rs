@@ -11,7 +11,7 @@ use watchtower_client::{
     Subscription,
 };
 
-use crate::{channel, hex, impatient, sender, with_secret};
+use crate::{channel, hex, nothing_is_answered_any_more, sender, with_secret};
 
 const OK: &str = r#"{"ok":true}"#;
 
@@ -391,12 +391,13 @@ async fn the_answer_to_another_key_is_not_understood() {
 
 #[tokio::test]
 async fn no_answer_ends_with_the_time_out_and_then_nothing_can_be_asked() {
+    let (mut client, _server) = connected_with(Options::default()).await;
+    nothing_is_answered_any_more();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
-    let error = Client::connect(Protocol::WebRocket, &address, impatient()).await.unwrap_err();
+    let error = Client::connect(Protocol::WebRocket, &address, Options::default()).await.unwrap_err();
     assert!(matches!(error, ClientError::Silent { .. }), "{error}");
 
-    let (mut client, _server) = connected_with(impatient()).await;
     let (five, hi) = (channel("5"), Content::text("hi"));
     let error = client.publish(&five, &hi).await.unwrap_err();
     assert!(matches!(error, ClientError::Silent { .. }), "{error}");
