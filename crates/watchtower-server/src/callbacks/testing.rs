@@ -1,6 +1,7 @@
 //! A receiver of callbacks that answers as a test wants it to, byte by byte.
 //! It listens on loopback only.
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -54,14 +55,29 @@ pub(super) struct Receiver {
 impl Receiver {
     /// Answers the requests, counted over all connections, by `replies`.
     pub(super) async fn start(replies: impl FnMut(usize) -> Reply + Send + 'static) -> Receiver {
-        Receiver::start_on("127.0.0.1:0", replies).await
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a loopback address");
+        Receiver::start_on(listener, replies)
     }
 
-    pub(super) async fn start_on(
-        address: &str,
-        mut replies: impl FnMut(usize) -> Reply + Send + 'static,
-    ) -> Receiver {
-        let listener = TcpListener::bind(address).await.expect("a loopback address");
+    /// The same, and another on the same port of 127.0.0.2.
+    pub(super) async fn start_beside_another(
+        replies: impl FnMut(usize) -> Reply + Send + 'static,
+    ) -> (Receiver, Receiver) {
+        loop {
+            let listener = TcpListener::bind("127.0.0.1:0").await.expect("a loopback address");
+            let port = listener.local_addr().expect("an address").port();
+            match TcpListener::bind(("127.0.0.2", port)).await {
+                Ok(other) => {
+                    let other = Receiver::start_on(other, |_| Reply::ok());
+                    return (Receiver::start_on(listener, replies), other);
+                }
+                // A port that is free at one address may be somebody's at another.
+                Err(error) => assert_eq!(error.kind(), ErrorKind::AddrInUse, "{error}"),
+            }
+        }
+    }
+
+    fn start_on(listener: TcpListener, mut replies: impl FnMut(usize) -> Reply + Send + 'static) -> Receiver {
         let address = listener.local_addr().expect("an address");
         let (notice, noticed) = mpsc::unbounded_channel();
         let (ask, mut asked) = mpsc::unbounded_channel::<tokio::sync::oneshot::Sender<Reply>>();

@@ -304,9 +304,7 @@ async fn a_name_of_a_forbidden_address_is_never_connected_to() {
 
 #[tokio::test]
 async fn of_a_names_addresses_only_the_permitted_ones_are_dialled() {
-    let mut permitted = Receiver::start(|_| Reply::ok()).await;
-    let port = permitted.address.port();
-    let forbidden = Receiver::start_on(&format!("127.0.0.2:{port}"), |_| Reply::ok()).await;
+    let (mut permitted, forbidden) = Receiver::start_beside_another(|_| Reply::ok()).await;
     let names = Answers::new(&[&["127.0.0.2", "10.0.0.1", "127.0.0.1", "::1"]]);
     let client = client(&names, listing("127.0.0.1/32"), PATIENT);
     assert_eq!(post(&client, &permitted.url("receiver.test")).await, Outcome::Accepted);
@@ -317,9 +315,7 @@ async fn of_a_names_addresses_only_the_permitted_ones_are_dialled() {
 #[tokio::test]
 async fn a_name_whose_address_changes_is_judged_anew_at_every_attempt() {
     let closing = Reply::Close([&OK[..OK.len() - 2], b"Connection: close\r\n\r\n"].concat());
-    let mut receiver = Receiver::start(move |_| closing.clone()).await;
-    let port = receiver.address.port();
-    let rebound = Receiver::start_on(&format!("127.0.0.2:{port}"), |_| Reply::ok()).await;
+    let (mut receiver, rebound) = Receiver::start_beside_another(move |_| closing.clone()).await;
     let names = Answers::new(&[&["127.0.0.1"], &["127.0.0.2"], &["127.0.0.1"]]);
     let client = client(&names, listing("127.0.0.1/32"), PATIENT);
     let url = receiver.url("receiver.test");
