@@ -3,7 +3,7 @@
 use std::env;
 use std::fs::{self, Permissions};
 use std::io::{self, Read};
-use std::net::TcpListener;
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
@@ -12,6 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process_group};
+use socket2::{Domain, Socket, Type};
 use tempfile::TempDir;
 
 use super::blocks::{File, Output, Script};
@@ -49,6 +50,8 @@ pub(crate) struct Shell {
     folder: TempDir,
     /// Ports as they are printed, and the free ones that stand for them.
     ports: Vec<(&'static str, String)>,
+    /// Keep those that a script is told from everybody else who wants a free one.
+    _kept: [Socket; OTHER_PORTS.len()],
     server: Option<Running>,
     listening: Vec<(Running, Option<Output>)>,
 }
@@ -61,10 +64,11 @@ impl Shell {
         fs::create_dir(&bin).unwrap();
         fs::write(bin.join("watchtower"), AS_CLIENT_OF_THE_SERVER).unwrap();
         fs::set_permissions(bin.join("watchtower"), Permissions::from_mode(0o755)).unwrap();
-        // Taken from the system and given back: a script must be told a port before it binds it.
-        let free = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let ports = OTHER_PORTS.map(|printed| (printed, free().to_string())).to_vec();
-        Shell { document: document.to_owned(), folder, ports, server: None, listening: Vec::new() }
+        let kept = OTHER_PORTS.map(|_| keep_a_port());
+        let port = |socket: &Socket| socket.local_addr().unwrap().as_socket().unwrap().port().to_string();
+        let ports = OTHER_PORTS.into_iter().zip(kept.iter().map(port)).collect();
+        let document = document.to_owned();
+        Shell { document, folder, ports, _kept: kept, server: None, listening: Vec::new() }
     }
 
     pub(crate) fn write(&self, file: &File) {
@@ -170,6 +174,15 @@ impl Shell {
         let title = format!("{}:{}", self.document, script.line);
         Running { title, child, output, said: Vec::new() }
     }
+}
+
+/// A free port that a script can be told before it binds it. The socket listens to nothing, so that
+/// whoever names the port may listen there as well; who asks for any free one is given another.
+fn keep_a_port() -> Socket {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.set_reuse_address(true).unwrap();
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    socket
 }
 
 /// A block that was started. It is ended when this is dropped, and all that it started.
