@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::{Child, ChildStderr, ChildStdout, Command, Output, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
+use socket2::{Domain, Socket, Type};
 
 /// The binary, with nothing in its environment but a path to find the shell's tools.
 pub(crate) fn watchtower<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> Command {
@@ -44,6 +45,14 @@ impl From<Output> for Ended {
             stderr: String::from_utf8(output.stderr).unwrap(),
         }
     }
+}
+
+/// An address where nobody listens, and nobody will: the socket keeps the port for that.
+pub(crate) fn nobody() -> (Socket, SocketAddr) {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    let address = socket.local_addr().unwrap().as_socket().unwrap();
+    (socket, address)
 }
 
 /// A server that has said that it is ready.

@@ -1,10 +1,9 @@
 //! Help, completions, the manual, and what a wrong command line comes to.
 
 use std::io::{BufRead, BufReader};
-use std::net::TcpListener;
 use std::process::{Command, Stdio};
 
-use super::process::{run, watchtower};
+use super::process::{nobody, run, watchtower};
 
 /// Every command, as it is written on the command line.
 const COMMANDS: [&[&str]; 27] = [
@@ -124,8 +123,8 @@ fn a_wrong_command_line_is_code_2_and_says_what_is_right() {
 
 #[test]
 fn without_a_server_the_client_commands_fail_with_code_1_and_one_line() {
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let server = port.to_string();
+    let (_kept, address) = nobody();
+    let server = address.to_string();
     let over_webrocket = &["sub", "5", "--protocol", "webrocket"];
     let commands = [
         &["register"][..],

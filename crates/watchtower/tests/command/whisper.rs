@@ -9,7 +9,7 @@ use std::thread;
 use rustix::process::{Pid, Signal, kill_process};
 use sha2::{Digest, Sha256};
 
-use super::process::{Ended, watchtower};
+use super::process::{Ended, nobody, watchtower};
 use super::whispernet::PlainPeer;
 
 /// A peer on loopback, whose input the test holds.
@@ -163,9 +163,8 @@ fn a_line_that_is_no_command_is_not_sent_and_said() {
 
 #[test]
 fn what_nobody_takes_is_a_failure() {
-    // Nobody listens there any more.
-    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let whisper = Whisper::start(&["--peer", &nobody.to_string()]);
+    let (_kept, address) = nobody();
+    let whisper = Whisper::start(&["--peer", &address.to_string()]);
     let mut alone = Whisper::start(&[]);
     alone.write("hi\n");
     // Both run out of patience at the same time.
