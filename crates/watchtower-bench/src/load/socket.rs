@@ -75,11 +75,18 @@ impl Socket {
         }
     }
 
-    /// One `read` or `recv`.
+    /// One `read` or `recv`. With a time-out, the system breaks it off in a process that is stopped
+    /// and goes on, which then begins it anew.
     pub(crate) fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Self::Stream(stream) => { stream }.read(buffer),
-            Self::Datagrams(socket) => socket.recv(buffer),
+        loop {
+            let read = match self {
+                Self::Stream(stream) => { stream }.read(buffer),
+                Self::Datagrams(socket) => socket.recv(buffer),
+            };
+            match read {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                read => return read,
+            }
         }
     }
 

@@ -1,8 +1,13 @@
 //! `watchtower bench` [running: watchtower bench].
 
+use std::io::Read;
+use std::net::TcpListener;
+use std::process::Stdio;
+
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 use serde_json::Value;
 
-use super::process::{run, run_in};
+use super::process::{Ended, run, run_in, watchtower};
 
 #[test]
 fn a_bench_of_a_server_of_its_own_reports_every_delivery_and_what_it_cost() {
@@ -40,6 +45,27 @@ fn a_server_that_does_not_start_is_code_1_and_says_why() {
     assert_eq!((ended.code, ended.stdout.as_str()), (Some(1), ""), "{ended:?}");
     assert!(ended.stderr.contains("did you mean \"limits.max_senders\"?"), "{}", ended.stderr);
     assert_eq!(ended.stderr.lines().count(), 1, "{}", ended.stderr);
+}
+
+#[test]
+fn a_bench_that_is_stopped_while_it_waits_for_an_answer_goes_on_waiting() {
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let bench = watchtower(["bench", "fanout", "--server", &server.local_addr().unwrap().to_string()])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let (mut connection, _) = server.accept().unwrap();
+    assert_ne!(connection.read(&mut [0; 64]).unwrap(), 0, "it has asked");
+    let pid = Pid::from_child(&bench);
+    kill_process(pid, Signal::STOP).unwrap();
+    waitpid(Some(pid), WaitOptions::UNTRACED).unwrap();
+    kill_process(pid, Signal::CONT).unwrap();
+    drop(connection);
+    let ended: Ended = bench.wait_with_output().unwrap().into();
+    assert_eq!(ended.code, Some(1));
+    assert!(ended.stderr.ends_with(": the connection was closed\n"), "{}", ended.stderr);
 }
 
 const PROTOCOLS: [&str; 6] = ["tcp", "udp", "http", "sse", "webrocket", "webtalk"];
