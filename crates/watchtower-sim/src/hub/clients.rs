@@ -35,6 +35,9 @@ const STRANGER: u32 = 7;
 /// A client mostly goes by one id, up to this of the numbers in a script.
 const MOSTLY: u8 = 170;
 
+/// How many messages there are not yet, when somebody has seen too many.
+const TOO_MANY: u64 = 3;
+
 /// How often a stream says that it is there.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 
@@ -182,9 +185,24 @@ impl World {
 
     /// What a client says that it has seen of a channel.
     fn position(&self, client: usize, channel: &ChannelName, since: Since) -> Option<Position> {
-        let Since::Seen { before } = since else { return None };
         let (epoch, offset) = *self.clients[client].seen.get(channel)?;
-        Some(Position { epoch, offset: offset.saturating_sub(before.into()) })
+        let offset = match since {
+            Since::Nothing => return None,
+            Since::Seen { before } => offset.saturating_sub(before.into()),
+            Since::TooMuch => offset + TOO_MANY,
+        };
+        Some(Position { epoch, offset })
+    }
+
+    /// The same for who has counted. No packet says an offset: whoever asks is taken
+    /// to have seen all that there is.
+    fn offset(&self, channel: &ChannelName, since: Since) -> u64 {
+        let there_are = self.oracle.model.channels.get(channel).map_or(0, |channel| channel.log.len() as u64);
+        match since {
+            Since::Nothing => 0,
+            Since::Seen { before } => there_are.saturating_sub(before.into()),
+            Since::TooMuch => there_are + TOO_MANY,
+        }
     }
 
     fn user(&self, user: u8) -> u32 {
@@ -208,6 +226,11 @@ impl World {
                 let channel = self.channel(name);
                 let since = self.position(client, &channel, since);
                 Request::Follow { channel, since }
+            }
+            Ask::FollowFrom { who: id, channel: name, since } => {
+                let channel = self.channel(name);
+                let offset = self.offset(&channel, since);
+                Request::FollowFrom { id: who(id), channel, offset }
             }
             Ask::Leave { who: id, channel: name } => {
                 Request::Leave { id: who(id), channel: self.channel(name) }

@@ -177,6 +177,10 @@ impl Oracle {
                 let result = self.model.join(party.session, *id, channel);
                 self.acknowledge(items, channel, result)
             }
+            Request::FollowFrom { id, channel, offset } => {
+                let result = self.model.follow_from(party.session, *id, channel, *offset);
+                self.acknowledge(items, channel, result)
+            }
             Request::Leave { id, channel } => {
                 let is_here = self.model.attach(party.session, *id).is_ok();
                 if !is_udp || is_here {

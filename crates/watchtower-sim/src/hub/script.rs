@@ -121,6 +121,12 @@ pub(super) enum Ask {
         channel: u8,
         since: Since,
     },
+    /// The same, by a device that has counted what it heard.
+    FollowFrom {
+        who: u8,
+        channel: u8,
+        since: Since,
+    },
     /// To send: nothing is delivered.
     JoinToSend {
         who: u8,
@@ -179,6 +185,8 @@ pub(super) enum Since {
     Seen {
         before: u8,
     },
+    /// More than there is.
+    TooMuch,
 }
 
 /// What a content is.
@@ -353,9 +361,10 @@ fn ask(protocol: Protocol, channels: u8, rng: &mut Rng) -> Ask {
         Protocol::Packets | Protocol::Udp => match rng.u8(..40) {
             0..=1 => Ask::Register { secret: [None, Some(true), Some(false)][rng.usize(..3)] },
             2 => Ask::KeepAlive,
-            3..=12 => Ask::Join { who, channel },
-            13..=15 => Ask::Leave { who, channel },
-            16..=32 => Ask::Publish { who, channel, content },
+            3..=10 => Ask::Join { who, channel },
+            11..=13 => Ask::FollowFrom { who, channel, since: since(rng) },
+            14..=16 => Ask::Leave { who, channel },
+            17..=32 => Ask::Publish { who, channel, content },
             _ => Ask::Send { who, channel, to: receivers(rng), content },
         },
         Protocol::Lines | Protocol::Events => match rng.u8(..20) {
@@ -395,9 +404,10 @@ fn ask(protocol: Protocol, channels: u8, rng: &mut Rng) -> Ask {
 }
 
 fn since(rng: &mut Rng) -> Since {
-    match rng.u8(..6) {
-        0 => Since::Nothing,
-        1 => Since::Seen { before: rng.u8(1..4) },
+    match rng.u8(..12) {
+        0..=1 => Since::Nothing,
+        2..=3 => Since::Seen { before: rng.u8(1..4) },
+        4 => Since::TooMuch,
         _ => Since::Seen { before: 0 },
     }
 }

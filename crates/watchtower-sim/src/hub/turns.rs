@@ -10,7 +10,7 @@ use super::connection::{Event, Why};
 use super::ears::{Item, listen};
 use super::protocols::{Oracle, Party};
 use super::script::{Fate, Protocol};
-use super::words::Request;
+use super::words::{self, Request};
 use super::world::{Link, Mark, PATIENCE, Peer, World};
 
 /// How many messages a UDP peer gets before others get theirs.
@@ -26,6 +26,7 @@ impl World {
         self.drawn.take();
         let events = link.connection.turn(self.now);
         self.oracle.drawn = self.drawn.take();
+        self.oracle.model.awaits_ledger = self.shelf.is_asked();
         for event in events {
             self.digest(client, &event).map_err(|error| self.blame(client, &error))?;
         }
@@ -141,7 +142,15 @@ impl World {
         }
         let at = which % datagrams.len();
         let (request, bytes) = match fate {
-            Fate::ArrivesTwice => datagrams[at].clone(),
+            Fate::ArrivesTwice => {
+                let first = datagrams[at].clone();
+                // A message that comes twice is two: they are told apart by a space.
+                if let Request::Publish { content, .. } = &mut datagrams[at].0 {
+                    *content = words::lengthened(content);
+                    datagrams[at].1 = words::packet(&datagrams[at].0).unwrap_or_default();
+                }
+                first
+            }
             Fate::Arrives | Fate::IsLost => datagrams.remove(at),
         };
         if fate == Fate::IsLost { Ok(()) } else { self.arrive(client, &request, &bytes) }
@@ -219,6 +228,7 @@ impl World {
             waker.wake();
         }
         let mut items = self.said_to_peer(&packets)?;
+        self.oracle.model.awaits_ledger = self.shelf.is_asked();
         let Some(peer) = &self.clients[client].peer else { return Ok(()) };
         let heard = self.oracle.messages(&peer.party, &mut items);
         let heard = heard.and_then(|_| match drained {

@@ -24,6 +24,7 @@ pub(super) enum Request {
     KeepAlive,
     Join { id: u32, channel: ChannelName },
     Follow { channel: ChannelName, since: Option<Position> },
+    FollowFrom { id: u32, channel: ChannelName, offset: u64 },
     Leave { id: u32, channel: ChannelName },
     Publish { id: u32, channel: ChannelName, to: Option<Vec<u32>>, content: Content },
     Authenticate { may_publish: bool, is_right: bool },
@@ -51,6 +52,11 @@ pub(super) fn content(shape: Shape, number: usize) -> Content {
     }
 }
 
+/// The same with a space behind it, which changes nothing about its kind.
+pub(super) fn lengthened(content: &Content) -> Content {
+    Content::sniff([content.bytes().as_ref(), b" "].concat())
+}
+
 /// A packet; `None` for what the protocol has no words for.
 pub(super) fn packet(request: &Request) -> Option<Vec<u8>> {
     let mut out = Vec::new();
@@ -61,6 +67,9 @@ pub(super) fn packet(request: &Request) -> Option<Vec<u8>> {
         Request::Register { secret: Some(false) } => ClientPacket::RegisterWithSecret(b"guess"),
         Request::KeepAlive => ClientPacket::KeepAlive,
         Request::Join { id, channel: name } => ClientPacket::Join { sender: *id, channel: channel(name)? },
+        Request::FollowFrom { id, channel: name, offset } => {
+            ClientPacket::Follow { sender: *id, channel: channel(name)?, offset: *offset }
+        }
         Request::Leave { id, channel: name } => ClientPacket::Leave { sender: *id, channel: channel(name)? },
         Request::Publish { id, channel: name, to: None, content } => {
             ClientPacket::Message { sender: *id, channel: channel(name)?, content: content.bytes() }

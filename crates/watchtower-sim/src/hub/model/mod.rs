@@ -8,6 +8,7 @@
 
 mod channel;
 mod delivery;
+mod follow;
 mod senders;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,8 +17,9 @@ use std::time::Duration;
 
 use watchtower_hub::{ChannelName, Content, Counts, Epoch, Timestamp};
 
-pub(super) use self::channel::{Publication, Start, has_history};
+pub(super) use self::channel::{Publication, has_history};
 pub(super) use self::delivery::Heard;
+pub(super) use self::follow::Start;
 use super::script::Setting;
 
 /// How long joins outlive their session, and channels their last member.
@@ -51,6 +53,9 @@ pub(super) struct Model {
     put_aside: BTreeMap<ChannelName, Channel>,
     pub(super) now: Timestamp,
     ticked: Timestamp,
+    /// Whether somebody waits for what is in the ledger alone: so what a durable
+    /// channel has is not known to be all.
+    pub(super) awaits_ledger: bool,
     pub(super) counted: Counted,
 }
 
@@ -177,6 +182,9 @@ pub(super) struct Subscription {
     pub(super) pending: BTreeSet<u64>,
     /// What may come, too.
     possible: BTreeSet<u64>,
+    /// Whether it is known where it began: before that, all that may come must,
+    /// from the first on that does.
+    has_begun: bool,
     /// What was retained when it began.
     first: Option<First>,
     /// What was retained where some of them came from, and comes with them where
@@ -231,6 +239,7 @@ impl Model {
             put_aside: BTreeMap::new(),
             now,
             ticked: now,
+            awaits_ledger: false,
             counted,
         }
     }
@@ -316,6 +325,7 @@ impl Model {
         session.was_behind |= may_lag;
         let subscription = session.subscriptions.get_mut(name)?;
         let from = subscription.senders.remove(&sender)?;
+        subscription.has_begun = true;
         let channel = self.channels.get(name)?;
         let hears = |offset: &&u64| **offset >= from && channel.message(**offset).is_for(sender);
         let due: BTreeSet<_> = subscription.pending.iter().filter(hears).copied().collect();
@@ -351,6 +361,7 @@ impl Model {
         if subscription.senders.contains_key(&sender) {
             return;
         }
+        subscription.has_begun = true;
         if is_new {
             let is_due = unread.is_none();
             let first = unread.as_ref().map_or(channel.retained, |unread| unread.first);
@@ -450,7 +461,17 @@ impl Subscription {
         let (pending, possible) = (BTreeSet::new(), BTreeSet::new());
         let (senders, late) = (BTreeMap::new(), BTreeMap::new());
         let firsts = BTreeMap::new();
-        Subscription { pending, possible, first: None, firsts, senders, late, next, rests: true }
+        Subscription {
+            pending,
+            possible,
+            has_begun: true,
+            first: None,
+            firsts,
+            senders,
+            late,
+            next,
+            rests: true,
+        }
     }
 
     /// It is to hear an older message before all others.
@@ -464,6 +485,7 @@ impl Subscription {
     fn rest_at(&mut self, next: u64) {
         self.pending.clear();
         self.possible.clear();
+        self.has_begun = true;
         self.first = None;
         self.firsts.clear();
         self.late.clear();
