@@ -38,6 +38,9 @@ const MOSTLY: u8 = 170;
 /// How many messages there are not yet, when somebody has seen too many.
 const TOO_MANY: u64 = 3;
 
+/// What WebSockets agree on, each time another.
+const COMPRESSIONS: [Compression; 3] = [Compression::None, Compression::Deflate, Compression::DeflateSmall];
+
 /// How often a stream says that it is there.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 
@@ -68,13 +71,18 @@ impl World {
             return Ok(());
         }
         it.connected += 1;
+        let compression = COMPRESSIONS[(client + it.connected) % COMPRESSIONS.len()];
         let (protocol, model, now) = (it.protocol, &mut self.oracle.model, self.now);
         let (session, party): (Box<dyn StreamSession>, _) = match protocol {
             Protocol::Packets => {
                 (Box::new(PacketStream::new(&self.hub, self.packets.clone())), model.open("tcp", true))
             }
-            Protocol::WebRocket => (self.accept(&self.rocket), self.oracle.model.open("webrocket", true)),
-            Protocol::Browser => (self.accept(&self.browsers), self.oracle.model.open("webtalk", true)),
+            Protocol::WebRocket => {
+                (self.accept(&self.rocket, compression), self.oracle.model.open("webrocket", true))
+            }
+            Protocol::Browser => {
+                (self.accept(&self.browsers, compression), self.oracle.model.open("webtalk", true))
+            }
             Protocol::Application => (
                 Box::new(Application::new(&self.talk, std::sync::Arc::new(Open))),
                 model.open("webtalk-private", true),
@@ -82,13 +90,14 @@ impl World {
             Protocol::Lines | Protocol::Events | Protocol::Udp => return self.follow(client),
         };
         let connection = Connection::new(session, self.waker(client), self.setting.room, now);
-        self.clients[client].link = Some(Link::new(connection, Party::new(protocol, party, now)));
+        let link = Link::new(connection, Party::new(protocol, party, now));
+        self.clients[client].link = Some(Link { compression, ..link });
         Ok(())
     }
 
-    fn accept(&self, endpoint: &Endpoint) -> Box<dyn StreamSession> {
+    fn accept(&self, endpoint: &Endpoint, compression: Compression) -> Box<dyn StreamSession> {
         let (request, ()) = HttpRequest::new(()).into_parts();
-        Box::new(endpoint.accept(&self.hub, &request, Compression::None, Settings::default(), self.now))
+        Box::new(endpoint.accept(&self.hub, &request, compression, Settings::default(), self.now))
     }
 
     /// A stream over HTTP, which goes on where the client was.

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use watchtower_hub::{Content, Drained, Publish, Refused};
 use watchtower_protocols::packets::{PACKET_FORMAT, PacketPeer};
+use watchtower_protocols::websocket::Compression;
 
 use super::connection::{Event, Why};
 use super::ears::{Item, listen};
@@ -91,11 +92,11 @@ impl World {
     fn digest(&mut self, client: usize, event: &Event) -> Result<(), String> {
         let (protocol, known) = (self.clients[client].protocol, self.oracle.known.len());
         let (Event::Took { out, .. } | Event::Gathered { out, .. } | Event::Said { out, .. }) = event;
-        let mut items = listen(protocol, out)?;
+        let Some(link) = &mut self.clients[client].link else { return Ok(()) };
+        let mut items = listen(protocol, link.compression, out)?;
         if let Some(fault) = self.fault {
             fault.spoil(&mut items);
         }
-        let Some(link) = &mut self.clients[client].link else { return Ok(()) };
         for (item, end) in &items {
             let mark = match item {
                 Item::Ping => Mark::Ping,
@@ -208,7 +209,7 @@ impl World {
     }
 
     fn said_to_peer(&self, packets: &[Bytes]) -> Result<VecDeque<Item>, String> {
-        let mut items = listen(Protocol::Udp, &packets.concat())?;
+        let mut items = listen(Protocol::Udp, Compression::None, &packets.concat())?;
         if let Some(fault) = self.fault {
             fault.spoil(&mut items);
         }

@@ -42,7 +42,7 @@ pub(super) enum Request {
 
 /// A content that no other message has.
 pub(super) fn content(shape: Shape, number: usize) -> Content {
-    let filling = "x".repeat(usize::from(shape.bytes));
+    let filling: String = numbers().take(usize::from(shape.bytes)).collect();
     match shape.kind {
         Kind::Text => Content::text(format!("m{number} {filling}")),
         Kind::Json => Content::json(format!("{{\"m\":{number},\"x\":\"{filling}\"}}")).expect("it is JSON"),
@@ -50,6 +50,14 @@ pub(super) fn content(shape: Shape, number: usize) -> Content {
             Content::binary([b"\xff\0m", number.to_string().as_bytes(), b" ", filling.as_bytes()].concat())
         }
     }
+}
+
+/// What fills contents. It says the same again after some 700 characters, which is
+/// further back than a small window of compression reaches.
+fn numbers() -> impl Iterator<Item = char> {
+    let digits =
+        |number: u8| [number / 100, number / 10 % 10, number % 10].map(|digit| char::from(b'0' + digit));
+    (0..240).cycle().flat_map(digits)
 }
 
 /// The same with a space behind it, which changes nothing about its kind.

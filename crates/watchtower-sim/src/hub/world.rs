@@ -16,7 +16,7 @@ use watchtower_hub::{
 };
 use watchtower_protocols::packets::{self, PacketPeer};
 use watchtower_protocols::webrocket::{HubOptions, Secret, WebRocket};
-use watchtower_protocols::websocket::Endpoint;
+use watchtower_protocols::websocket::{Compression, Endpoint};
 use watchtower_protocols::webtalk::WebTalk;
 
 use super::connection::Connection;
@@ -91,6 +91,8 @@ pub(super) struct Client {
 pub(super) struct Link {
     pub(super) connection: Connection,
     pub(super) party: Party,
+    /// How messages to it may be compressed.
+    pub(super) compression: Compression,
     /// What was sent and is not carried out, and where each ends.
     pub(super) requests: VecDeque<(u64, Request)>,
     /// What has yet to reach the server.
@@ -484,6 +486,7 @@ impl Link {
         Link {
             connection,
             party,
+            compression: Compression::None,
             requests: VecDeque::new(),
             upstream: VecDeque::new(),
             sent: 0,
