@@ -76,16 +76,23 @@ pub(crate) struct Ring {
 #[repr(C)]
 pub(crate) struct Reader {
     pub(crate) lagging: bool,
-    pub(crate) closed: bool,
-    pub(crate) closes_when_lagging: bool,
     /// Whether some subscription waits for a page, and has not asked for it.
     pub(crate) awaits_pages: bool,
-    /// The first subscription that has something to read, before those in `others`.
-    ready: Option<Key>,
+    /// Whether the subscription in front has something to read, before those that
+    /// are ready in `others`.
+    is_front_ready: bool,
+    /// Whether any is ready in `others`.
+    is_other_ready: bool,
+    /// The key of the subscription in front, if there is one.
+    front_key: Key,
     /// `None` while there was never more than one subscription.
     others: Option<Box<Others>>,
-    /// The subscription with the first key.
-    first: Option<Subscription>,
+    /// The subscription that was made last, unless it ended. Few sessions have
+    /// several, and of these most hear more in the channel that they joined last than
+    /// in what they joined to begin with.
+    front: Option<Subscription>,
+    pub(crate) closed: bool,
+    pub(crate) closes_when_lagging: bool,
     /// What is read from the ledger; `None` until something was.
     pages: Option<Box<Pages>>,
     /// The senders that this session owns.
@@ -93,16 +100,19 @@ pub(crate) struct Reader {
 }
 
 /// What a session with several subscriptions has besides.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Others {
-    /// The subscriptions that have something to read, in turn, but for the first;
-    /// and keys of some that ended, or of those that have these keys now.
+    /// The subscriptions that have something to read, in turn, but for the one in
+    /// front where that is ready before them; and keys of some that ended, or of those
+    /// that have these keys now.
     ready: VecDeque<Key>,
     /// How many subscriptions ended with their keys in `ready`, since that was
     /// last tidied.
     ended_ready: usize,
-    /// The subscriptions with the keys from the second on.
+    /// The subscriptions by their keys, but for the one in front.
     subscriptions: Vec<Option<Subscription>>,
+    /// How many keys there are, those that nobody has any more included.
+    keys: usize,
     /// Keys that nobody has any more.
     free: Vec<Key>,
     /// Channel addresses to keys, once the subscriptions are many.
@@ -171,6 +181,12 @@ impl Link {
     }
 }
 
+impl Default for Key {
+    fn default() -> Key {
+        Key::FIRST
+    }
+}
+
 impl Key {
     const FIRST: Key = Key(NonZero::<u32>::MIN);
 
@@ -185,7 +201,7 @@ impl Key {
 
 impl Reader {
     /// As far as a delivery looks at it.
-    const HOT_BYTES: usize = mem::offset_of!(Reader, first) + Subscription::HOT_BYTES;
+    const HOT_BYTES: usize = mem::offset_of!(Reader, front) + Subscription::HOT_BYTES;
 
     /// Takes note of all that the session was rung for.
     /// With a waker, tells whether the session was poked.
@@ -213,16 +229,23 @@ impl Reader {
 
     /// Puts a subscription at the end of those that have something to read.
     pub(crate) fn push_ready(&mut self, key: Key) {
-        if self.ready.is_none() && self.others.as_ref().is_none_or(|others| others.ready.is_empty()) {
-            self.ready = Some(key);
+        if key == self.front_key && !self.is_front_ready && !self.is_other_ready {
+            self.is_front_ready = true;
         } else {
             self.others.get_or_insert_default().ready.push_back(key);
+            self.is_other_ready = true;
         }
     }
 
     /// Takes the first of those that have something to read, or had.
     pub(crate) fn pop_ready(&mut self) -> Option<Key> {
-        self.ready.take().or_else(|| self.others.as_mut()?.ready.pop_front())
+        if mem::take(&mut self.is_front_ready) {
+            return Some(self.front_key);
+        }
+        let others = self.others.as_mut().filter(|_| self.is_other_ready)?;
+        let key = others.ready.pop_front();
+        self.is_other_ready = !others.ready.is_empty();
+        key
     }
 
     /// What was published and not handed out, in all channels.
@@ -251,7 +274,7 @@ impl Reader {
         let share = bytes / (behind as u64).max(1);
         let mut skipped = 0;
         let others = self.others.iter_mut().flat_map(|others| &mut others.subscriptions);
-        for subscription in iter::once(&mut self.first).chain(others).flatten() {
+        for subscription in iter::once(&mut self.front).chain(others).flatten() {
             let Some(cursor) = &subscription.cursor else { continue };
             let place = Place::seek_bytes(cursor, subscription.channel.bytes().saturating_sub(share)).clone();
             skipped += place.offset() - cursor.offset();
@@ -263,27 +286,30 @@ impl Reader {
 
     /// All subscriptions, and their keys.
     fn subscriptions(&self) -> impl Iterator<Item = (Key, &Subscription)> {
-        let others = self.others.iter().flat_map(|others| &others.subscriptions);
-        let all = iter::once(&self.first).chain(others).enumerate();
-        all.filter_map(|(index, subscription)| Some((Key::at(index), subscription.as_ref()?)))
+        let others = self.others.iter().flat_map(|others| &others.subscriptions).enumerate();
+        let others = others.filter_map(|(index, other)| Some((Key::at(index), other.as_ref()?)));
+        self.front.iter().map(|front| (self.front_key, front)).chain(others)
     }
 
     fn look(&self, key: Key) -> Option<&Subscription> {
-        match key.index().checked_sub(1) {
-            None => self.first.as_ref(),
-            Some(index) => self.others.as_ref()?.subscriptions.get(index)?.as_ref(),
+        if key == self.front_key
+            && let Some(front) = &self.front
+        {
+            return Some(front);
         }
+        self.others.as_ref()?.subscriptions.get(key.index())?.as_ref()
     }
 
     pub(crate) fn get(&mut self, key: Key) -> Option<&mut Subscription> {
         self.slot(key)?.as_mut()
     }
 
+    /// Where the subscription with that key is.
     fn slot(&mut self, key: Key) -> Option<&mut Option<Subscription>> {
-        match key.index().checked_sub(1) {
-            None => Some(&mut self.first),
-            Some(index) => self.others.as_mut()?.subscriptions.get_mut(index),
+        if key == self.front_key && self.front.is_some() {
+            return Some(&mut self.front);
         }
+        self.others.as_mut()?.subscriptions.get_mut(key.index())
     }
 
     /// The key of the subscription to this channel.
@@ -296,20 +322,33 @@ impl Reader {
 
     pub(crate) fn insert(&mut self, subscription: Subscription) -> Key {
         let channel = address(&subscription.channel);
-        let key = if self.first.is_none() {
-            self.first = Some(subscription);
-            Key::FIRST
-        } else {
-            self.others.get_or_insert_default().insert(subscription)
-        };
+        if self.front.is_some() || self.others.is_some() {
+            self.make_way();
+        }
+        self.front = Some(subscription);
+        let key = self.front_key;
         let Some(others) = &mut self.others else { return key };
         if let Some(index) = &mut others.index {
             index.insert(channel, key);
-        } else if others.subscriptions.len() >= UNINDEXED_MAX {
+        } else if others.keys > UNINDEXED_MAX {
             let index = self.subscriptions().map(|(key, other)| (address(&other.channel), key)).collect();
             self.others.get_or_insert_default().index = Some(index);
         }
         key
+    }
+
+    /// Puts the subscription in front, if there is one, with the others. Its place is
+    /// for the next key.
+    fn make_way(&mut self) {
+        let others = self.others.get_or_insert_default();
+        if let Some(front) = self.front.take() {
+            others.put(self.front_key, front);
+        }
+        if mem::take(&mut self.is_front_ready) {
+            others.ready.push_front(self.front_key);
+            self.is_other_ready = true;
+        }
+        self.front_key = others.next_key();
     }
 
     pub(crate) fn remove(&mut self, key: Key) {
@@ -317,18 +356,13 @@ impl Reader {
         if subscription.has_page {
             self.has_one_page_less();
         }
-        let Some(others) = &mut self.others else {
-            // It was the only one that could be in turn.
-            self.ready = None;
-            return;
-        };
-        if key != Key::FIRST {
-            others.free.push(key);
-        }
+        let was_first = key == self.front_key && mem::take(&mut self.is_front_ready);
+        let Some(others) = &mut self.others else { return };
+        others.free.push(key);
         if let Some(index) = &mut others.index {
             index.remove(&address(&subscription.channel));
         }
-        if subscription.queued {
+        if subscription.queued && !was_first {
             // To look for each when many end would be a search for each.
             others.ended_ready += 1;
             if others.ended_ready > others.ready.len() / 2 {
@@ -409,8 +443,8 @@ impl Reader {
 
     /// How many subscriptions there are.
     pub(crate) fn len(&self) -> usize {
-        let others = self.others.as_ref().map_or(0, |others| others.subscriptions.len() - others.free.len());
-        usize::from(self.first.is_some()) + others
+        let front = usize::from(self.front.is_some());
+        self.others.as_ref().map_or(front, |others| others.keys - others.free.len())
     }
 
     /// The channels that this session is subscribed to, and for whom.
@@ -419,15 +453,31 @@ impl Reader {
     }
 }
 
+impl Default for Others {
+    /// Of a session that has one subscription, with the first key.
+    fn default() -> Others {
+        let (ready, subscriptions, free) = (VecDeque::new(), Vec::new(), Vec::new());
+        Others { ready, ended_ready: 0, subscriptions, keys: 1, free, index: None }
+    }
+}
+
 impl Others {
-    fn insert(&mut self, subscription: Subscription) -> Key {
-        let free = self.free.pop();
-        let index = free.map_or(self.subscriptions.len(), |key| key.index() - 1);
-        if free.is_none() {
-            self.subscriptions.push(None);
+    fn next_key(&mut self) -> Key {
+        self.free.pop().unwrap_or_else(|| {
+            self.keys += 1;
+            Key::at(self.keys - 1)
+        })
+    }
+
+    fn put(&mut self, key: Key, subscription: Subscription) {
+        if self.subscriptions.is_empty() {
+            // Nearly all that have several have two, one of them in front.
+            self.subscriptions.reserve_exact(key.index() + 1);
         }
-        self.subscriptions[index] = Some(subscription);
-        Key::at(index + 1)
+        if self.subscriptions.len() <= key.index() {
+            self.subscriptions.resize_with(key.index() + 1, || None);
+        }
+        self.subscriptions[key.index()] = Some(subscription);
     }
 }
 
@@ -459,13 +509,17 @@ mod tests {
         }
     }
 
-    /// However they come and go, the first one has no list of its own.
+    /// However they come and go, and whichever is in front.
     #[test]
     fn what_is_ready_comes_in_the_order_in_which_it_became_so() {
         let mut reader = Reader::default();
         let mut expected = VecDeque::new();
         for turn in 0..100 {
-            for key in (0..turn % 4).map(|index| Key::at(10 * turn + index)) {
+            if turn % 7 == 3 {
+                reader.make_way();
+            }
+            let keys = [Key::at(1_000 + turn), reader.front_key, Key::at(2_000 + turn)];
+            for key in keys.into_iter().cycle().skip(turn % 3).take(turn % 4) {
                 reader.push_ready(key);
                 expected.push_back(key);
             }
