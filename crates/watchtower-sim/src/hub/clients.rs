@@ -17,7 +17,7 @@ use watchtower_protocols::webtalk::{Gate, Link as Application};
 
 use super::connection::Connection;
 use super::disk::is_durable;
-use super::model::{Publication, Refusal, Start as ModelStart};
+use super::model::{Publication, Refusal, Start as ModelStart, tells_presence};
 use super::protocols::Party;
 use super::script::{Ask, Protocol, Since};
 use super::words::{self, Request};
@@ -238,6 +238,10 @@ impl World {
             }
             Ask::FollowFrom { who: id, channel: name, since } => {
                 let channel = self.channel(name);
+                // What is told of presence repeats itself: nobody could say which came.
+                if tells_presence(&channel, self.setting) {
+                    return None;
+                }
                 let offset = self.offset(&channel, since);
                 Request::FollowFrom { id: who(id), channel, offset }
             }

@@ -41,6 +41,8 @@ pub(super) struct Setting {
     pub(super) has_names: bool,
     /// Whether one of the channels retains its last message.
     pub(super) retains: bool,
+    /// Whether two channels are told who comes and who goes.
+    pub(super) tells_presence: bool,
     /// Whether the server ends in the middle of it all, and says so.
     pub(super) shuts_down: bool,
     /// The room of a connection's way to the client, in bytes.
@@ -262,7 +264,14 @@ impl Script {
         let channel = channel(channels, rng);
         let sleeper = rng.usize(..self.clients.len()) as u8;
         self.steps.push(Step::Do(sleeper, Act::Stall));
-        for _ in 0..rng.usize(5..30) {
+        // It comes and goes so often that the channel is told the number alone.
+        let flaps = self.setting.tells_presence && rng.bool();
+        let (channel, least) = if flaps { (0, 20) } else { (channel, 5) };
+        for _ in 0..rng.usize(least..30) {
+            if flaps {
+                let asks = [Ask::Join { who: 0, channel }, Ask::Leave { who: 0, channel }];
+                self.steps.extend(asks.map(|ask| Step::Do(client, Act::Ask(ask))));
+            }
             let content = shape(rng);
             self.steps.push(Step::Do(client, Act::Ask(Ask::Publish { who: 0, channel, content })));
             if rng.u8(..8) == 0 {
@@ -295,16 +304,20 @@ impl Script {
 
 fn setting(rng: &mut Rng) -> Setting {
     let is_small = rng.u8(..4) == 0;
+    // What is told of presence repeats itself: of what was skipped nobody could say
+    // which it was.
+    let tells_presence = rng.u8(..4) == 0;
     Setting {
         entropy: rng.u64(..),
-        lag_messages: if rng.bool() { 12 } else { 10_000 },
-        lag_bytes: if rng.u8(..4) == 0 { 16_384 } else { 1 << 20 },
+        lag_messages: if rng.bool() && !tells_presence { 12 } else { 10_000 },
+        lag_bytes: if rng.u8(..4) == 0 && !tells_presence { 16_384 } else { 1 << 20 },
         senders_max: if is_small { 4 } else { 1_000 },
         channels_max: if is_small { 3 } else { 1_000 },
         channels_per_sender_max: if is_small { 2 } else { 1_000 },
         bind_ids: rng.u8(..4) == 0,
         has_names: rng.u8(..4) == 0,
         retains: rng.u8(..3) == 0,
+        tells_presence,
         shuts_down: rng.u8(..4) == 0,
         room: ROOMS[rng.usize(..ROOMS.len())],
     }

@@ -113,6 +113,9 @@ impl World {
         }
         link.said += out.len() as u64;
         let mut items: VecDeque<Item> = items.into_iter().map(|(item, _)| item).collect();
+        if matches!(event, Event::Took { .. } | Event::Said { why: Why::OutOfPatience, .. }) {
+            link.party.seen = self.now;
+        }
         match event {
             Event::Took { until, closes, .. } => took(&mut self.oracle, link, *until, *closes, &mut items)?,
             Event::Gathered { is_all, .. } => {

@@ -196,7 +196,12 @@ fn settings(setting: Setting) -> Settings {
         session_ttl: SESSION_TTL,
         bind_ids: setting.bind_ids,
         channels: vec![
-            ChannelRule { retain: setting.retains, ..rule(RETAINING) },
+            ChannelRule {
+                retain: setting.retains,
+                presence_events: setting.tells_presence,
+                ..rule(RETAINING)
+            },
+            ChannelRule { presence_events: setting.tells_presence, ..rule("1") },
             ChannelRule { history_messages: HISTORY_MESSAGES, history_ttl: HISTORY_TTL, ..rule("3") },
             ChannelRule { accepts: Accepts::Json, ..rule("5") },
             ChannelRule { durable: true, ..rule("6") },
@@ -302,8 +307,16 @@ impl World {
         Waker::from(Arc::new(Bell { client, woken: self.woken.clone() }))
     }
 
+    /// Whether something happened that is promised nowhere, so that the run ends.
+    pub(super) fn is_open(&self) -> bool {
+        self.oracle.model.is_open
+    }
+
     /// Does one step, and holds the hub against the model.
     pub(super) fn step(&mut self, step: &Step) -> Result<(), String> {
+        if self.is_open() {
+            return Ok(());
+        }
         match step {
             Step::Wait(millis) => self.wait(*millis)?,
             Step::Turn(which) => self.turn_of(usize::from(*which))?,
@@ -312,7 +325,7 @@ impl World {
             Step::Restart { kept } => self.restart(usize::from(*kept))?,
             Step::Do(client, act) => self.act(usize::from(*client), act)?,
         }
-        self.check()
+        if self.is_open() { Ok(()) } else { self.check() }
     }
 
     fn act(&mut self, client: usize, act: &Act) -> Result<(), String> {
@@ -342,6 +355,9 @@ impl World {
             if next_tick <= end {
                 self.hub.tick(self.now);
                 self.oracle.model.tick(self.now);
+                if self.is_open() {
+                    return Ok(());
+                }
                 self.sweep();
                 self.check_channels()?;
             }

@@ -151,16 +151,27 @@ impl Model {
     }
 
     fn append(&mut self, name: &ChannelName, publication: &Publication, content: Content) {
+        let (is_value, retains) = (!content.bytes().is_empty(), retains(name, self.setting));
+        let offset = self.append_at(name, publication, content, self.now);
+        if retains && publication.to.is_none() {
+            self.channel(name).retained = is_value.then_some(offset);
+        }
+    }
+
+    /// Appends a message, which is not retained, and returns its offset.
+    pub(super) fn append_at(
+        &mut self,
+        name: &ChannelName,
+        publication: &Publication,
+        content: Content,
+        now: Timestamp,
+    ) -> u64 {
         // What a ledger answers has no clock but the last tick.
-        let (now, ticked) = (self.now, self.ticked);
+        let ticked = self.ticked;
         self.counted.published += 1;
         self.counted.published_bytes += content.bytes().len() as u64;
-        let retains = retains(name, self.setting);
         let channel = self.channel(name);
         let message = channel.append(name, publication, content, now);
-        if retains && message.to.is_none() {
-            channel.retained = (!message.content.bytes().is_empty()).then_some(message.offset);
-        }
         for (sender, member) in &mut channel.members {
             if let Some(away) = member.away.as_mut().filter(|_| message.is_for(*sender)) {
                 away.unread.due.insert(message.offset);
@@ -172,6 +183,7 @@ impl Model {
                 subscription.wake(message.offset);
             }
         }
+        message.offset
     }
 
     /// Says something to one session alone.

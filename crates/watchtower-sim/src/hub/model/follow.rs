@@ -83,6 +83,7 @@ impl Model {
             self.counted.recovered += u64::from(start.recovered && self.channels.contains_key(name));
         }
         let protocol = self.sessions[&session].protocol;
+        let was_there = self.has_joined(id, name);
         self.enter(id, name, protocol);
         let channel = self.channel(name);
         let end = channel.next_offset();
@@ -104,6 +105,7 @@ impl Model {
             .expect("it was opened")
             .subscriptions
             .insert(name.clone(), subscription);
+        self.came(was_there, id, name);
         Ok(())
     }
 
@@ -120,6 +122,7 @@ impl Model {
     ) -> Result<(), Refusal> {
         self.may_follow_here(session, id, name)?;
         let protocol = self.sessions[&session].protocol;
+        let was_there = self.has_joined(id, name);
         self.enter(id, name, protocol);
         let (end, wanted) = (self.channels[name].next_offset(), seen.saturating_add(1));
         let must = wanted <= end && self.must_keep(id, name, wanted);
@@ -157,6 +160,7 @@ impl Model {
         };
         let session = self.sessions.get_mut(&session).expect("it was opened");
         session.subscriptions.insert(name.clone(), subscription);
+        self.came(was_there, id, name);
         Ok(())
     }
 

@@ -9,6 +9,7 @@
 mod channel;
 mod delivery;
 mod follow;
+mod presence;
 mod senders;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,6 +21,8 @@ use watchtower_hub::{ChannelName, Content, Counts, Epoch, Timestamp};
 pub(super) use self::channel::{Publication, has_history};
 pub(super) use self::delivery::Heard;
 pub(super) use self::follow::Start;
+pub(super) use self::presence::tells_presence;
+use self::presence::{Announcements, Leaves};
 use super::script::Setting;
 
 /// How long joins outlive their session, and channels their last member.
@@ -56,6 +59,10 @@ pub(super) struct Model {
     /// Whether somebody waits for what is in the ledger alone: so what a durable
     /// channel has is not known to be all.
     pub(super) awaits_ledger: bool,
+    /// Who left at this tick.
+    leaves: Option<Leaves>,
+    /// Whether what happened is promised nowhere, so that nothing more is known.
+    pub(super) is_open: bool,
     pub(super) counted: Counted,
 }
 
@@ -72,6 +79,8 @@ pub(super) struct Counted {
     pub(super) recovered: u64,
     pub(super) refused: u64,
     pub(super) kept: u64,
+    /// Changes of presence that were not told one by one.
+    pub(super) left_out: u64,
 }
 
 #[derive(Debug, Default)]
@@ -86,9 +95,10 @@ pub(super) struct Channel {
     pub(super) members: BTreeMap<u32, Member>,
     /// Until when it is there at least.
     unused_until: Timestamp,
+    announcements: Announcements,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Message {
     pub(super) channel: ChannelName,
     pub(super) offset: u64,
@@ -227,9 +237,16 @@ pub(super) enum Refusal {
 impl Model {
     /// A hub that is empty, and has counted so much.
     pub(super) fn new(setting: Setting, now: Timestamp, counts: &Counts) -> Model {
-        let Counts { published, published_bytes, delivered, senders_expired, .. } = *counts;
-        let counted =
-            Counted { published, published_bytes, delivered, expired: senders_expired, ..Counted::default() };
+        let Counts { published, published_bytes, delivered, senders_expired, presence_left_out, .. } =
+            *counts;
+        let counted = Counted {
+            published,
+            published_bytes,
+            delivered,
+            expired: senders_expired,
+            left_out: presence_left_out,
+            ..Counted::default()
+        };
         Model {
             setting,
             channels: BTreeMap::new(),
@@ -240,6 +257,8 @@ impl Model {
             now,
             ticked: now,
             awaits_ledger: false,
+            leaves: None,
+            is_open: false,
             counted,
         }
     }
@@ -416,6 +435,7 @@ impl Model {
     pub(super) fn tick(&mut self, now: Timestamp) {
         self.now = now;
         self.ticked = now;
+        self.leaves = Some(Leaves::new());
         let members: Vec<_> = self
             .channels
             .iter()
@@ -429,6 +449,8 @@ impl Model {
             self.remove_if_gone(sender, &name, now);
         }
         self.expire(now);
+        let leaves = self.leaves.take().unwrap_or_default();
+        self.tell_tick(&leaves, now);
     }
 
     /// Whether somebody is told of it by some session.
@@ -445,12 +467,13 @@ impl Model {
         let is_gone = channel.members.get(&sender).is_some_and(|member| {
             !is_told && !member.standing && member.away.is_none() && member.streams.is_none()
         });
-        if is_gone {
-            channel.members.remove(&sender);
+        let gone = if is_gone { channel.members.remove(&sender) } else { None };
+        if let Some(member) = gone {
             channel.note_unused(now);
             if let Some(state) = self.senders.get_mut(&sender) {
                 state.joins.remove(name);
             }
+            self.went(sender, member.protocol, name, now);
         }
     }
 }
