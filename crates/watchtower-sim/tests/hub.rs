@@ -16,8 +16,19 @@ fn check(seed: u64) {
     let outcome = simulated(seed, 1_000);
     assert!(outcome.failure.is_none(), "{outcome}");
     // A run that does nothing keeps everything.
-    let Totals { seeds, published, delivered, refused, skipped, lagging, recovered, expired, kept, restarts } =
-        outcome.totals;
+    let Totals {
+        seeds,
+        published,
+        delivered,
+        refused,
+        skipped,
+        lagging,
+        recovered,
+        expired,
+        kept,
+        untold,
+        restarts,
+    } = outcome.totals;
     for (count, least) in [
         (published, 10_000),
         (delivered, 15_000),
@@ -27,6 +38,7 @@ fn check(seed: u64) {
         (recovered, 50),
         (expired, 1_000),
         (kept, 300),
+        (untold, 500),
         (restarts, 100),
     ] {
         assert!(count >= least && seeds == 1_000, "{outcome}");

@@ -69,6 +69,7 @@ impl World {
             ("bytes were published", counts.published_bytes, counted.published_bytes),
             ("messages were delivered", counts.delivered, counted.delivered),
             ("senders expired", counts.senders_expired, counted.expired),
+            ("changes of presence were too many", counts.presence_left_out, counted.left_out),
         ] {
             if count != expected {
                 return Err(format!("the hub counts that {count} {what}, and {expected} were"));

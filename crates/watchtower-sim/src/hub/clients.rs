@@ -17,7 +17,7 @@ use watchtower_protocols::webtalk::{Gate, Link as Application};
 
 use super::connection::Connection;
 use super::disk::is_durable;
-use super::model::{Publication, Refusal, Start as ModelStart};
+use super::model::{Publication, Refusal, Start as ModelStart, tells_presence};
 use super::protocols::Party;
 use super::script::{Ask, Protocol, Since};
 use super::words::{self, Request};
@@ -34,6 +34,12 @@ const STRANGER: u32 = 7;
 
 /// A client mostly goes by one id, up to this of the numbers in a script.
 const MOSTLY: u8 = 170;
+
+/// How many messages there are not yet, when somebody has seen too many.
+const TOO_MANY: u64 = 3;
+
+/// What WebSockets agree on, each time another.
+const COMPRESSIONS: [Compression; 3] = [Compression::None, Compression::Deflate, Compression::DeflateSmall];
 
 /// How often a stream says that it is there.
 const HEARTBEAT: Duration = Duration::from_secs(15);
@@ -65,13 +71,18 @@ impl World {
             return Ok(());
         }
         it.connected += 1;
+        let compression = COMPRESSIONS[(client + it.connected) % COMPRESSIONS.len()];
         let (protocol, model, now) = (it.protocol, &mut self.oracle.model, self.now);
         let (session, party): (Box<dyn StreamSession>, _) = match protocol {
             Protocol::Packets => {
                 (Box::new(PacketStream::new(&self.hub, self.packets.clone())), model.open("tcp", true))
             }
-            Protocol::WebRocket => (self.accept(&self.rocket), self.oracle.model.open("webrocket", true)),
-            Protocol::Browser => (self.accept(&self.browsers), self.oracle.model.open("webtalk", true)),
+            Protocol::WebRocket => {
+                (self.accept(&self.rocket, compression), self.oracle.model.open("webrocket", true))
+            }
+            Protocol::Browser => {
+                (self.accept(&self.browsers, compression), self.oracle.model.open("webtalk", true))
+            }
             Protocol::Application => (
                 Box::new(Application::new(&self.talk, std::sync::Arc::new(Open))),
                 model.open("webtalk-private", true),
@@ -79,13 +90,14 @@ impl World {
             Protocol::Lines | Protocol::Events | Protocol::Udp => return self.follow(client),
         };
         let connection = Connection::new(session, self.waker(client), self.setting.room, now);
-        self.clients[client].link = Some(Link::new(connection, Party::new(protocol, party, now)));
+        let link = Link::new(connection, Party::new(protocol, party, now));
+        self.clients[client].link = Some(Link { compression, ..link });
         Ok(())
     }
 
-    fn accept(&self, endpoint: &Endpoint) -> Box<dyn StreamSession> {
+    fn accept(&self, endpoint: &Endpoint, compression: Compression) -> Box<dyn StreamSession> {
         let (request, ()) = HttpRequest::new(()).into_parts();
-        Box::new(endpoint.accept(&self.hub, &request, Compression::None, Settings::default(), self.now))
+        Box::new(endpoint.accept(&self.hub, &request, compression, Settings::default(), self.now))
     }
 
     /// A stream over HTTP, which goes on where the client was.
@@ -182,9 +194,24 @@ impl World {
 
     /// What a client says that it has seen of a channel.
     fn position(&self, client: usize, channel: &ChannelName, since: Since) -> Option<Position> {
-        let Since::Seen { before } = since else { return None };
         let (epoch, offset) = *self.clients[client].seen.get(channel)?;
-        Some(Position { epoch, offset: offset.saturating_sub(before.into()) })
+        let offset = match since {
+            Since::Nothing => return None,
+            Since::Seen { before } => offset.saturating_sub(before.into()),
+            Since::TooMuch => offset + TOO_MANY,
+        };
+        Some(Position { epoch, offset })
+    }
+
+    /// The same for who has counted. No packet says an offset: whoever asks is taken
+    /// to have seen all that there is.
+    fn offset(&self, channel: &ChannelName, since: Since) -> u64 {
+        let there_are = self.oracle.model.channels.get(channel).map_or(0, |channel| channel.log.len() as u64);
+        match since {
+            Since::Nothing => 0,
+            Since::Seen { before } => there_are.saturating_sub(before.into()),
+            Since::TooMuch => there_are + TOO_MANY,
+        }
     }
 
     fn user(&self, user: u8) -> u32 {
@@ -208,6 +235,15 @@ impl World {
                 let channel = self.channel(name);
                 let since = self.position(client, &channel, since);
                 Request::Follow { channel, since }
+            }
+            Ask::FollowFrom { who: id, channel: name, since } => {
+                let channel = self.channel(name);
+                // What is told of presence repeats itself: nobody could say which came.
+                if tells_presence(&channel, self.setting) {
+                    return None;
+                }
+                let offset = self.offset(&channel, since);
+                Request::FollowFrom { id: who(id), channel, offset }
             }
             Ask::Leave { who: id, channel: name } => {
                 Request::Leave { id: who(id), channel: self.channel(name) }

@@ -6,10 +6,14 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
+use miniz_oxide::inflate::TINFLStatus;
+use miniz_oxide::inflate::core::inflate_flags::TINFL_FLAG_HAS_MORE_INPUT;
+use miniz_oxide::inflate::core::{DecompressorOxide, decompress};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use watchtower_hub::{ChannelName, ContentKind, Epoch, Position};
 use watchtower_protocols::packets::frame::{Decoded, Limits, MessageKind, ServerPacket};
+use watchtower_protocols::websocket::Compression;
 
 use super::model::Heard;
 use super::script::Protocol;
@@ -38,7 +42,11 @@ pub(super) enum Item {
 
 /// Reads all that was said: each thing, and how many bytes it took to say it and
 /// what was said before.
-pub(super) fn listen(protocol: Protocol, bytes: &[u8]) -> Result<Vec<(Item, usize)>, String> {
+pub(super) fn listen(
+    protocol: Protocol,
+    compression: Compression,
+    bytes: &[u8],
+) -> Result<Vec<(Item, usize)>, String> {
     let mut items = Vec::new();
     let mut done = 0;
     while done < bytes.len() {
@@ -47,7 +55,7 @@ pub(super) fn listen(protocol: Protocol, bytes: &[u8]) -> Result<Vec<(Item, usiz
             Protocol::Packets | Protocol::Udp => packet(rest)?,
             Protocol::Lines => line(rest)?,
             Protocol::Events => chunk(rest)?,
-            Protocol::WebRocket | Protocol::Browser => frame(protocol, rest)?,
+            Protocol::WebRocket | Protocol::Browser => frame(protocol, compression, rest)?,
             Protocol::Application => reply(rest)?,
         };
         done += length;
@@ -198,7 +206,7 @@ fn event_of(event: &str) -> Result<Option<Item>, String> {
 }
 
 /// A WebSocket frame (RFC 6455 5.2).
-fn frame(protocol: Protocol, bytes: &[u8]) -> Read {
+fn frame(protocol: Protocol, compression: Compression, bytes: &[u8]) -> Read {
     let garbled = || garbled("no frame", bytes);
     let (opcode, short) = (bytes[0], *bytes.get(1).ok_or_else(garbled)?);
     let (start, length) = match short {
@@ -207,6 +215,14 @@ fn frame(protocol: Protocol, bytes: &[u8]) -> Read {
         _ => return Err(garbled()),
     };
     let payload = bytes.get(start..start + length).ok_or_else(garbled)?;
+    let inflated;
+    let (opcode, payload) = match opcode {
+        0xc1 | 0xc2 => {
+            inflated = inflate(compression, payload).ok_or_else(garbled)?;
+            (opcode & !0x40, inflated.as_slice())
+        }
+        _ => (opcode, payload),
+    };
     let item = match opcode {
         0x81 | 0x82 if protocol == Protocol::Browser => Item::Message(Heard {
             channel: None,
@@ -224,6 +240,32 @@ fn frame(protocol: Protocol, bytes: &[u8]) -> Read {
         _ => return Err(garbled()),
     };
     Ok((vec![item], start + length))
+}
+
+/// What a compressed message stands for (RFC 7692 7.2.2), to a client that has no
+/// more than the window that it asked for, and remembers no message before.
+fn inflate(compression: Compression, payload: &[u8]) -> Option<Vec<u8>> {
+    let window_bits = match compression {
+        Compression::None => return None,
+        Compression::Deflate => 15,
+        Compression::DeflateSmall => 9,
+    };
+    let mut window = vec![0; 1 << window_bits];
+    let mut state = DecompressorOxide::new();
+    let input = [payload, &[0, 0, 0xff, 0xff]].concat();
+    let (mut out, mut read) = (Vec::new(), 0);
+    loop {
+        let at = out.len() % window.len();
+        let (status, more, written) =
+            decompress(&mut state, &input[read..], &mut window, at, TINFL_FLAG_HAS_MORE_INPUT);
+        read += more;
+        out.extend_from_slice(&window[at..at + written]);
+        match status {
+            TINFLStatus::HasMoreOutput => {}
+            TINFLStatus::NeedsMoreInput if read == input.len() => return Some(out),
+            _ => return None,
+        }
+    }
 }
 
 fn command_answer(payload: &[u8]) -> Result<Item, String> {

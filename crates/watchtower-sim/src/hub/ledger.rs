@@ -33,6 +33,11 @@ impl Shelf {
         done(result);
     }
 
+    /// Whether somebody waits to read.
+    pub(super) fn is_asked(&self) -> bool {
+        !self.0.lock().reads.is_empty()
+    }
+
     /// Answers who wants to read.
     pub(super) fn answer_reads(&self) {
         loop {

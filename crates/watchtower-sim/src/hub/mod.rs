@@ -129,7 +129,9 @@ fn play_once(world: &mut World, script: &Script, is_last: bool, step: &mut usize
         world.step(next)?;
         *step += 1;
     }
-    if is_last && script.setting.shuts_down { world.shut_down() } else { world.end() }
+    let ended = if is_last && script.setting.shuts_down { world.shut_down() } else { world.end() };
+    // What came after that was promised nowhere.
+    if world.is_open() { Ok(()) } else { ended }
 }
 
 thread_local! {

@@ -36,14 +36,26 @@ pub struct Totals {
     pub expired: u64,
     /// Messages that a ledger kept.
     pub kept: u64,
+    /// Changes of presence that were too many to be told one by one.
+    pub untold: u64,
     /// Hubs that stopped, and were started anew.
     pub restarts: u64,
 }
 
 impl Totals {
     pub(super) fn of(counted: &Counted) -> Totals {
-        let Counted { published, delivered, skipped, lagging, expired, recovered, refused, kept, .. } =
-            *counted;
+        let Counted {
+            published,
+            delivered,
+            skipped,
+            lagging,
+            expired,
+            recovered,
+            refused,
+            kept,
+            left_out,
+            ..
+        } = *counted;
         Totals {
             seeds: 1,
             published,
@@ -54,6 +66,7 @@ impl Totals {
             recovered,
             expired,
             kept,
+            untold: left_out,
             restarts: 0,
         }
     }
@@ -68,6 +81,7 @@ impl Totals {
         self.recovered += other.recovered;
         self.expired += other.expired;
         self.kept += other.kept;
+        self.untold += other.untold;
         self.restarts += other.restarts;
     }
 }
@@ -141,13 +155,14 @@ impl fmt::Display for Outcome {
             recovered,
             expired,
             kept,
+            untold,
             restarts,
         } = self.totals;
         writeln!(
             f,
             "{seeds} seeds: {published} messages published, {delivered} delivered, {skipped} skipped; \
              {refused} requests refused, {lagging} sessions too far behind, {recovered} streams resumed, \
-             {expired} senders expired; {kept} messages kept, {restarts} restarts"
+             {expired} senders expired, {untold} changes of presence too many to tell; {kept} messages kept, {restarts} restarts"
         )?;
         let Some(failure) = &self.failure else {
             return writeln!(f, "kept    every promise, after every step");

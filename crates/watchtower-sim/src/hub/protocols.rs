@@ -47,6 +47,8 @@ pub(super) struct Party {
     pub(super) is_closing: bool,
     /// When it last said something that was whole.
     pub(super) heard_at: Timestamp,
+    /// When its session last had something to do, for one that has no clock.
+    pub(super) seen: Timestamp,
     /// The sender of a WebRocket connection.
     sender: Option<u32>,
     /// What `auth` gave: 1 to read, 2 to write.
@@ -67,6 +69,7 @@ impl Party {
             session,
             is_closing: false,
             heard_at: now,
+            seen: now,
             sender: None,
             access: 0,
             subscribed: BTreeSet::new(),
@@ -175,6 +178,10 @@ impl Oracle {
             }
             Request::Join { id, channel } => {
                 let result = self.model.join(party.session, *id, channel);
+                self.acknowledge(items, channel, result)
+            }
+            Request::FollowFrom { id, channel, offset } => {
+                let result = self.model.follow_from(party.session, *id, channel, *offset);
                 self.acknowledge(items, channel, result)
             }
             Request::Leave { id, channel } => {
@@ -450,7 +457,7 @@ impl Oracle {
 
     pub(super) fn kill_user(&mut self, id: u32) -> Result<(), &'static str> {
         let user = self.talk.users.remove(&id).ok_or("unknown user")?;
-        self.model.unregister(id);
+        self.model.unregister(id, self.model.now);
         if !user.has_browser {
             self.model.close(user.session, true);
         }
@@ -532,7 +539,7 @@ impl Oracle {
     pub(super) fn ended(&mut self, mut party: Party, is_last: bool) {
         self.closes(&mut party);
         if let Some(id) = party.sender {
-            self.model.unregister(id);
+            self.model.unregister(id, party.seen);
         }
         let is_kept = |id: &u32| self.talk.users.get(id).is_some_and(|user| user.session == party.session);
         if is_last && !party.user.as_ref().is_some_and(is_kept) {

@@ -41,6 +41,8 @@ pub(super) struct Setting {
     pub(super) has_names: bool,
     /// Whether one of the channels retains its last message.
     pub(super) retains: bool,
+    /// Whether two channels are told who comes and who goes.
+    pub(super) tells_presence: bool,
     /// Whether the server ends in the middle of it all, and says so.
     pub(super) shuts_down: bool,
     /// The room of a connection's way to the client, in bytes.
@@ -121,6 +123,12 @@ pub(super) enum Ask {
         channel: u8,
         since: Since,
     },
+    /// The same, by a device that has counted what it heard.
+    FollowFrom {
+        who: u8,
+        channel: u8,
+        since: Since,
+    },
     /// To send: nothing is delivered.
     JoinToSend {
         who: u8,
@@ -179,6 +187,8 @@ pub(super) enum Since {
     Seen {
         before: u8,
     },
+    /// More than there is.
+    TooMuch,
 }
 
 /// What a content is.
@@ -254,7 +264,14 @@ impl Script {
         let channel = channel(channels, rng);
         let sleeper = rng.usize(..self.clients.len()) as u8;
         self.steps.push(Step::Do(sleeper, Act::Stall));
-        for _ in 0..rng.usize(5..30) {
+        // It comes and goes so often that the channel is told the number alone.
+        let flaps = self.setting.tells_presence && rng.bool();
+        let (channel, least) = if flaps { (0, 20) } else { (channel, 5) };
+        for _ in 0..rng.usize(least..30) {
+            if flaps {
+                let asks = [Ask::Join { who: 0, channel }, Ask::Leave { who: 0, channel }];
+                self.steps.extend(asks.map(|ask| Step::Do(client, Act::Ask(ask))));
+            }
             let content = shape(rng);
             self.steps.push(Step::Do(client, Act::Ask(Ask::Publish { who: 0, channel, content })));
             if rng.u8(..8) == 0 {
@@ -287,16 +304,20 @@ impl Script {
 
 fn setting(rng: &mut Rng) -> Setting {
     let is_small = rng.u8(..4) == 0;
+    // What is told of presence repeats itself: of what was skipped nobody could say
+    // which it was.
+    let tells_presence = rng.u8(..4) == 0;
     Setting {
         entropy: rng.u64(..),
-        lag_messages: if rng.bool() { 12 } else { 10_000 },
-        lag_bytes: if rng.u8(..4) == 0 { 16_384 } else { 1 << 20 },
+        lag_messages: if rng.bool() && !tells_presence { 12 } else { 10_000 },
+        lag_bytes: if rng.u8(..4) == 0 && !tells_presence { 16_384 } else { 1 << 20 },
         senders_max: if is_small { 4 } else { 1_000 },
         channels_max: if is_small { 3 } else { 1_000 },
         channels_per_sender_max: if is_small { 2 } else { 1_000 },
         bind_ids: rng.u8(..4) == 0,
         has_names: rng.u8(..4) == 0,
         retains: rng.u8(..3) == 0,
+        tells_presence,
         shuts_down: rng.u8(..4) == 0,
         room: ROOMS[rng.usize(..ROOMS.len())],
     }
@@ -353,9 +374,10 @@ fn ask(protocol: Protocol, channels: u8, rng: &mut Rng) -> Ask {
         Protocol::Packets | Protocol::Udp => match rng.u8(..40) {
             0..=1 => Ask::Register { secret: [None, Some(true), Some(false)][rng.usize(..3)] },
             2 => Ask::KeepAlive,
-            3..=12 => Ask::Join { who, channel },
-            13..=15 => Ask::Leave { who, channel },
-            16..=32 => Ask::Publish { who, channel, content },
+            3..=10 => Ask::Join { who, channel },
+            11..=13 => Ask::FollowFrom { who, channel, since: since(rng) },
+            14..=16 => Ask::Leave { who, channel },
+            17..=32 => Ask::Publish { who, channel, content },
             _ => Ask::Send { who, channel, to: receivers(rng), content },
         },
         Protocol::Lines | Protocol::Events => match rng.u8(..20) {
@@ -395,9 +417,10 @@ fn ask(protocol: Protocol, channels: u8, rng: &mut Rng) -> Ask {
 }
 
 fn since(rng: &mut Rng) -> Since {
-    match rng.u8(..6) {
-        0 => Since::Nothing,
-        1 => Since::Seen { before: rng.u8(1..4) },
+    match rng.u8(..12) {
+        0..=1 => Since::Nothing,
+        2..=3 => Since::Seen { before: rng.u8(1..4) },
+        4 => Since::TooMuch,
         _ => Since::Seen { before: 0 },
     }
 }

@@ -5,12 +5,13 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use watchtower_hub::{Content, Drained, Publish, Refused};
 use watchtower_protocols::packets::{PACKET_FORMAT, PacketPeer};
+use watchtower_protocols::websocket::Compression;
 
 use super::connection::{Event, Why};
 use super::ears::{Item, listen};
 use super::protocols::{Oracle, Party};
 use super::script::{Fate, Protocol};
-use super::words::Request;
+use super::words::{self, Request};
 use super::world::{Link, Mark, PATIENCE, Peer, World};
 
 /// How many messages a UDP peer gets before others get theirs.
@@ -26,6 +27,7 @@ impl World {
         self.drawn.take();
         let events = link.connection.turn(self.now);
         self.oracle.drawn = self.drawn.take();
+        self.oracle.model.awaits_ledger = self.shelf.is_asked();
         for event in events {
             self.digest(client, &event).map_err(|error| self.blame(client, &error))?;
         }
@@ -90,11 +92,11 @@ impl World {
     fn digest(&mut self, client: usize, event: &Event) -> Result<(), String> {
         let (protocol, known) = (self.clients[client].protocol, self.oracle.known.len());
         let (Event::Took { out, .. } | Event::Gathered { out, .. } | Event::Said { out, .. }) = event;
-        let mut items = listen(protocol, out)?;
+        let Some(link) = &mut self.clients[client].link else { return Ok(()) };
+        let mut items = listen(protocol, link.compression, out)?;
         if let Some(fault) = self.fault {
             fault.spoil(&mut items);
         }
-        let Some(link) = &mut self.clients[client].link else { return Ok(()) };
         for (item, end) in &items {
             let mark = match item {
                 Item::Ping => Mark::Ping,
@@ -111,6 +113,9 @@ impl World {
         }
         link.said += out.len() as u64;
         let mut items: VecDeque<Item> = items.into_iter().map(|(item, _)| item).collect();
+        if matches!(event, Event::Took { .. } | Event::Said { why: Why::OutOfPatience, .. }) {
+            link.party.seen = self.now;
+        }
         match event {
             Event::Took { until, closes, .. } => took(&mut self.oracle, link, *until, *closes, &mut items)?,
             Event::Gathered { is_all, .. } => {
@@ -141,7 +146,15 @@ impl World {
         }
         let at = which % datagrams.len();
         let (request, bytes) = match fate {
-            Fate::ArrivesTwice => datagrams[at].clone(),
+            Fate::ArrivesTwice => {
+                let first = datagrams[at].clone();
+                // A message that comes twice is two: they are told apart by a space.
+                if let Request::Publish { content, .. } = &mut datagrams[at].0 {
+                    *content = words::lengthened(content);
+                    datagrams[at].1 = words::packet(&datagrams[at].0).unwrap_or_default();
+                }
+                first
+            }
             Fate::Arrives | Fate::IsLost => datagrams.remove(at),
         };
         if fate == Fate::IsLost { Ok(()) } else { self.arrive(client, &request, &bytes) }
@@ -199,7 +212,7 @@ impl World {
     }
 
     fn said_to_peer(&self, packets: &[Bytes]) -> Result<VecDeque<Item>, String> {
-        let mut items = listen(Protocol::Udp, &packets.concat())?;
+        let mut items = listen(Protocol::Udp, Compression::None, &packets.concat())?;
         if let Some(fault) = self.fault {
             fault.spoil(&mut items);
         }
@@ -219,6 +232,7 @@ impl World {
             waker.wake();
         }
         let mut items = self.said_to_peer(&packets)?;
+        self.oracle.model.awaits_ledger = self.shelf.is_asked();
         let Some(peer) = &self.clients[client].peer else { return Ok(()) };
         let heard = self.oracle.messages(&peer.party, &mut items);
         let heard = heard.and_then(|_| match drained {

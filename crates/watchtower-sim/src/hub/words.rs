@@ -24,6 +24,7 @@ pub(super) enum Request {
     KeepAlive,
     Join { id: u32, channel: ChannelName },
     Follow { channel: ChannelName, since: Option<Position> },
+    FollowFrom { id: u32, channel: ChannelName, offset: u64 },
     Leave { id: u32, channel: ChannelName },
     Publish { id: u32, channel: ChannelName, to: Option<Vec<u32>>, content: Content },
     Authenticate { may_publish: bool, is_right: bool },
@@ -41,7 +42,7 @@ pub(super) enum Request {
 
 /// A content that no other message has.
 pub(super) fn content(shape: Shape, number: usize) -> Content {
-    let filling = "x".repeat(usize::from(shape.bytes));
+    let filling: String = numbers().take(usize::from(shape.bytes)).collect();
     match shape.kind {
         Kind::Text => Content::text(format!("m{number} {filling}")),
         Kind::Json => Content::json(format!("{{\"m\":{number},\"x\":\"{filling}\"}}")).expect("it is JSON"),
@@ -49,6 +50,19 @@ pub(super) fn content(shape: Shape, number: usize) -> Content {
             Content::binary([b"\xff\0m", number.to_string().as_bytes(), b" ", filling.as_bytes()].concat())
         }
     }
+}
+
+/// What fills contents. It says the same again after some 700 characters, which is
+/// further back than a small window of compression reaches.
+fn numbers() -> impl Iterator<Item = char> {
+    let digits =
+        |number: u8| [number / 100, number / 10 % 10, number % 10].map(|digit| char::from(b'0' + digit));
+    (0..240).cycle().flat_map(digits)
+}
+
+/// The same with a space behind it, which changes nothing about its kind.
+pub(super) fn lengthened(content: &Content) -> Content {
+    Content::sniff([content.bytes().as_ref(), b" "].concat())
 }
 
 /// A packet; `None` for what the protocol has no words for.
@@ -61,6 +75,9 @@ pub(super) fn packet(request: &Request) -> Option<Vec<u8>> {
         Request::Register { secret: Some(false) } => ClientPacket::RegisterWithSecret(b"guess"),
         Request::KeepAlive => ClientPacket::KeepAlive,
         Request::Join { id, channel: name } => ClientPacket::Join { sender: *id, channel: channel(name)? },
+        Request::FollowFrom { id, channel: name, offset } => {
+            ClientPacket::Follow { sender: *id, channel: channel(name)?, offset: *offset }
+        }
         Request::Leave { id, channel: name } => ClientPacket::Leave { sender: *id, channel: channel(name)? },
         Request::Publish { id, channel: name, to: None, content } => {
             ClientPacket::Message { sender: *id, channel: channel(name)?, content: content.bytes() }

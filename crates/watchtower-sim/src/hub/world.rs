@@ -16,7 +16,7 @@ use watchtower_hub::{
 };
 use watchtower_protocols::packets::{self, PacketPeer};
 use watchtower_protocols::webrocket::{HubOptions, Secret, WebRocket};
-use watchtower_protocols::websocket::Endpoint;
+use watchtower_protocols::websocket::{Compression, Endpoint};
 use watchtower_protocols::webtalk::WebTalk;
 
 use super::connection::Connection;
@@ -91,6 +91,8 @@ pub(super) struct Client {
 pub(super) struct Link {
     pub(super) connection: Connection,
     pub(super) party: Party,
+    /// How messages to it may be compressed.
+    pub(super) compression: Compression,
     /// What was sent and is not carried out, and where each ends.
     pub(super) requests: VecDeque<(u64, Request)>,
     /// What has yet to reach the server.
@@ -194,7 +196,12 @@ fn settings(setting: Setting) -> Settings {
         session_ttl: SESSION_TTL,
         bind_ids: setting.bind_ids,
         channels: vec![
-            ChannelRule { retain: setting.retains, ..rule(RETAINING) },
+            ChannelRule {
+                retain: setting.retains,
+                presence_events: setting.tells_presence,
+                ..rule(RETAINING)
+            },
+            ChannelRule { presence_events: setting.tells_presence, ..rule("1") },
             ChannelRule { history_messages: HISTORY_MESSAGES, history_ttl: HISTORY_TTL, ..rule("3") },
             ChannelRule { accepts: Accepts::Json, ..rule("5") },
             ChannelRule { durable: true, ..rule("6") },
@@ -300,8 +307,16 @@ impl World {
         Waker::from(Arc::new(Bell { client, woken: self.woken.clone() }))
     }
 
+    /// Whether something happened that is promised nowhere, so that the run ends.
+    pub(super) fn is_open(&self) -> bool {
+        self.oracle.model.is_open
+    }
+
     /// Does one step, and holds the hub against the model.
     pub(super) fn step(&mut self, step: &Step) -> Result<(), String> {
+        if self.is_open() {
+            return Ok(());
+        }
         match step {
             Step::Wait(millis) => self.wait(*millis)?,
             Step::Turn(which) => self.turn_of(usize::from(*which))?,
@@ -310,7 +325,7 @@ impl World {
             Step::Restart { kept } => self.restart(usize::from(*kept))?,
             Step::Do(client, act) => self.act(usize::from(*client), act)?,
         }
-        self.check()
+        if self.is_open() { Ok(()) } else { self.check() }
     }
 
     fn act(&mut self, client: usize, act: &Act) -> Result<(), String> {
@@ -340,6 +355,9 @@ impl World {
             if next_tick <= end {
                 self.hub.tick(self.now);
                 self.oracle.model.tick(self.now);
+                if self.is_open() {
+                    return Ok(());
+                }
                 self.sweep();
                 self.check_channels()?;
             }
@@ -484,6 +502,7 @@ impl Link {
         Link {
             connection,
             party,
+            compression: Compression::None,
             requests: VecDeque::new(),
             upstream: VecDeque::new(),
             sent: 0,

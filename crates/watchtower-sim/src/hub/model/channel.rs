@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::time::Duration;
 
-use watchtower_hub::{ChannelName, Content, ContentKind, Epoch, Timestamp};
+use watchtower_hub::{ChannelName, Content, ContentKind, Timestamp};
 
 use super::super::disk::is_durable;
 use super::super::script::Setting;
 use super::{
-    Channel, ENTRY_BYTES, First, HISTORY_MESSAGES, HISTORY_TTL, MESSAGE_BYTES_MAX, Message, Model, RETAINING,
-    Refusal, SESSION_TTL, SessionId, Subscription, Whispers,
+    Channel, ENTRY_BYTES, HISTORY_TTL, MESSAGE_BYTES_MAX, Message, Model, RETAINING, Refusal, SESSION_TTL,
+    SessionId, Subscription, Whispers,
 };
 
 /// A stream's channel has this after what was handed out for at least so long.
@@ -27,16 +27,6 @@ pub(in super::super) struct Publication {
     pub(in super::super) content: Content,
     /// What is beside the content, in bytes.
     pub(in super::super) event_bytes: usize,
-}
-
-/// Where a stream starts, as the hub said.
-#[derive(Debug, Clone, Copy)]
-pub(in super::super) struct Start {
-    /// The position that was asked for.
-    pub(in super::super) asked: Option<(Epoch, u64)>,
-    pub(in super::super) epoch: Epoch,
-    pub(in super::super) offset: u64,
-    pub(in super::super) recovered: bool,
 }
 
 /// Whether a channel has a history.
@@ -161,16 +151,27 @@ impl Model {
     }
 
     fn append(&mut self, name: &ChannelName, publication: &Publication, content: Content) {
+        let (is_value, retains) = (!content.bytes().is_empty(), retains(name, self.setting));
+        let offset = self.append_at(name, publication, content, self.now);
+        if retains && publication.to.is_none() {
+            self.channel(name).retained = is_value.then_some(offset);
+        }
+    }
+
+    /// Appends a message, which is not retained, and returns its offset.
+    pub(super) fn append_at(
+        &mut self,
+        name: &ChannelName,
+        publication: &Publication,
+        content: Content,
+        now: Timestamp,
+    ) -> u64 {
         // What a ledger answers has no clock but the last tick.
-        let (now, ticked) = (self.now, self.ticked);
+        let ticked = self.ticked;
         self.counted.published += 1;
         self.counted.published_bytes += content.bytes().len() as u64;
-        let retains = retains(name, self.setting);
         let channel = self.channel(name);
         let message = channel.append(name, publication, content, now);
-        if retains && message.to.is_none() {
-            channel.retained = (!message.content.bytes().is_empty()).then_some(message.offset);
-        }
         for (sender, member) in &mut channel.members {
             if let Some(away) = member.away.as_mut().filter(|_| message.is_for(*sender)) {
                 away.unread.due.insert(message.offset);
@@ -182,6 +183,7 @@ impl Model {
                 subscription.wake(message.offset);
             }
         }
+        message.offset
     }
 
     /// Says something to one session alone.
@@ -203,109 +205,6 @@ impl Model {
         self.counted.published += 1;
         self.counted.published_bytes += bytes as u64;
         Ok(())
-    }
-
-    /// Whether a stream of a sender may subscribe.
-    pub(in super::super) fn may_follow(&mut self, id: u32, name: &ChannelName) -> Result<(), Refusal> {
-        self.touch(id)?;
-        self.may_enter(id, name)
-    }
-
-    /// Whether a session's own sender may follow a channel.
-    pub(in super::super) fn may_follow_here(
-        &mut self,
-        session: SessionId,
-        id: u32,
-        name: &ChannelName,
-    ) -> Result<(), Refusal> {
-        self.attach(session, id)?;
-        self.may_enter(id, name)
-    }
-
-    /// A session's own sender goes on somewhere, whatever was delivered to it, or
-    /// missed. Where it asked to is not kept, nothing is lost that was to come.
-    pub(in super::super) fn follow_here(
-        &mut self,
-        session: SessionId,
-        id: u32,
-        name: &ChannelName,
-        start: Start,
-    ) -> Result<(), String> {
-        let here = self.unsubscribe(session, name, id);
-        let unread = here.into_iter().chain(self.take_up(id, name));
-        let first = unread.filter_map(|unread| unread.due.first().copied()).min();
-        if let Some(first) = first.filter(|first| !start.recovered && *first <= start.offset) {
-            let lost = format!("{first} of {name} was to come, and it is to go on after {}", start.offset);
-            let channel = &self.channels[name];
-            if !self.may_be_skipped(channel, first) {
-                return Err(lost);
-            }
-        }
-        self.follow(session, id, name, start)
-    }
-
-    /// A stream subscribes on behalf of a sender.
-    pub(in super::super) fn follow(
-        &mut self,
-        session: SessionId,
-        id: u32,
-        name: &ChannelName,
-        start: Start,
-    ) -> Result<(), String> {
-        let first = start.offset + 1;
-        if let Some((epoch, seen)) = start.asked {
-            let must = self.must_recover(id, name, epoch, seen);
-            if must && !start.recovered {
-                return Err(format!(
-                    "a stream of {id} that had seen {seen} of {name} was told that some is lost"
-                ));
-            }
-            if start.recovered && (first != seen + 1 || epoch != start.epoch) {
-                return Err(format!("a stream that had seen {seen} of {name} is to go on at {first}"));
-            }
-            self.counted.recovered += u64::from(start.recovered && self.channels.contains_key(name));
-        }
-        let protocol = self.sessions[&session].protocol;
-        self.enter(id, name, protocol);
-        let channel = self.channel(name);
-        let end = channel.next_offset();
-        if first > end || start.asked.is_none() && first != end {
-            return Err(format!("a stream starts at {first} of {name}, whose end is at {end}"));
-        }
-        let unread = channel.log[first as usize - 1..].iter().filter(|message| message.is_for(id));
-        let pending: BTreeSet<_> = unread.map(|message| message.offset).collect();
-        let senders = [(id, first)].into();
-        let mut subscription =
-            Subscription { pending, senders, rests: first == end, ..Subscription::at(first) };
-        // Who resumes has it, unless something is missing.
-        let is_new = start.asked.is_none() || !start.recovered;
-        if let Some(offset) = channel.retained.filter(|offset| is_new && *offset < first) {
-            subscription.begin_with(First { offset, is_due: true });
-        }
-        self.sessions
-            .get_mut(&session)
-            .expect("it was opened")
-            .subscriptions
-            .insert(name.clone(), subscription);
-        Ok(())
-    }
-
-    /// Whether all that follows what a stream has seen must be kept.
-    fn must_recover(&self, id: u32, name: &ChannelName, epoch: Epoch, seen: u64) -> bool {
-        let Some(channel) = self.channels.get(name) else { return false };
-        let (end, wanted) = (channel.next_offset(), seen + 1);
-        if channel.epoch != Some(epoch) || wanted > end {
-            return false;
-        }
-        let is_in_history = |message: &&Rc<Message>| {
-            end - message.offset <= HISTORY_MESSAGES as u64 && self.now.since(message.time) < HISTORY_TTL
-        };
-        let history = channel.log.iter().find(is_in_history).filter(|_| has_history(name));
-        let kept_for = channel.members.get(&id).and_then(|member| member.streams.as_ref());
-        let is_kept = kept_for.is_some_and(|streams| streams.kept <= wanted)
-            && wanted < end
-            && !self.may_be_skipped(channel, wanted);
-        wanted == end || is_kept || history.is_some_and(|message| message.offset <= wanted)
     }
 
     /// Whether a message is so far behind that the hub need not keep it for

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 use watchtower_hub::{ChannelName, ContentKind, Epoch};
 
+use super::super::disk::is_durable;
 use super::{Channel, First, Message, Model, Session, SessionId, Subscription, Whispers};
 
 /// How far behind a message may be that is handed out, in the lag limits: four
@@ -28,6 +29,7 @@ pub(in super::super) struct Heard {
 impl Model {
     /// A session was handed a message. Returns which it was.
     pub(in super::super) fn heard(&mut self, id: SessionId, heard: &Heard) -> Result<Rc<Message>, String> {
+        self.learn(&heard.content);
         let Some((place, message)) = self.find(id, heard) else { return Err(self.explain(id, heard)) };
         self.check_said(&message, heard)?;
         let (channel, subscription) = self.at(id, &place).expect("it was found");
@@ -47,6 +49,9 @@ impl Model {
         subscription.first = None;
         subscription.pending.retain(|offset| *offset > message.offset);
         subscription.possible.retain(|offset| *offset > message.offset);
+        if !is_first && !std::mem::replace(&mut subscription.has_begun, true) {
+            subscription.pending.append(&mut subscription.possible);
+        }
         subscription.next = subscription.next.max(message.offset + 1);
         self.counted.delivered += 1;
         self.counted.skipped += skipped;
@@ -60,6 +65,9 @@ impl Model {
         for (name, channel, it) in self.places(session) {
             name.map_or(Ok(()), |name| self.check_begun(id, it, name))?;
             // What is for others may push the last one out that is for this one.
+            if self.awaits_ledger && name.is_some_and(is_durable) {
+                continue;
+            }
             if let Some(missed) = it.pending.iter().find(|offset| !self.may_be_skipped(channel, **offset)) {
                 let name = name.map_or("whispers".to_owned(), ChannelName::to_string);
                 return Err(format!("{missed} of {name} did not come, and that was said to be all"));
@@ -67,8 +75,12 @@ impl Model {
             skipped += it.pending.len() as u64;
         }
         self.counted.skipped += skipped;
+        let awaits_ledger = self.awaits_ledger;
         let session = self.sessions.get_mut(&id).expect("it was found");
         for (name, subscription) in &mut session.subscriptions {
+            if awaits_ledger && is_durable(name) {
+                continue;
+            }
             subscription.rest_at(self.channels[name].next_offset());
         }
         if let Some(Whispers { channel, subscription }) = &mut session.whispers {

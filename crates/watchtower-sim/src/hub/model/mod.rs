@@ -8,6 +8,8 @@
 
 mod channel;
 mod delivery;
+mod follow;
+mod presence;
 mod senders;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,8 +18,11 @@ use std::time::Duration;
 
 use watchtower_hub::{ChannelName, Content, Counts, Epoch, Timestamp};
 
-pub(super) use self::channel::{Publication, Start, has_history};
+pub(super) use self::channel::{Publication, has_history};
 pub(super) use self::delivery::Heard;
+pub(super) use self::follow::Start;
+pub(super) use self::presence::tells_presence;
+use self::presence::{Announcements, Leaves};
 use super::script::Setting;
 
 /// How long joins outlive their session, and channels their last member.
@@ -51,6 +56,13 @@ pub(super) struct Model {
     put_aside: BTreeMap<ChannelName, Channel>,
     pub(super) now: Timestamp,
     ticked: Timestamp,
+    /// Whether somebody waits for what is in the ledger alone: so what a durable
+    /// channel has is not known to be all.
+    pub(super) awaits_ledger: bool,
+    /// Who left at this tick.
+    leaves: Option<Leaves>,
+    /// Whether what happened is promised nowhere, so that nothing more is known.
+    pub(super) is_open: bool,
     pub(super) counted: Counted,
 }
 
@@ -67,6 +79,8 @@ pub(super) struct Counted {
     pub(super) recovered: u64,
     pub(super) refused: u64,
     pub(super) kept: u64,
+    /// Changes of presence that were not told one by one.
+    pub(super) left_out: u64,
 }
 
 #[derive(Debug, Default)]
@@ -81,9 +95,10 @@ pub(super) struct Channel {
     pub(super) members: BTreeMap<u32, Member>,
     /// Until when it is there at least.
     unused_until: Timestamp,
+    announcements: Announcements,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Message {
     pub(super) channel: ChannelName,
     pub(super) offset: u64,
@@ -177,6 +192,9 @@ pub(super) struct Subscription {
     pub(super) pending: BTreeSet<u64>,
     /// What may come, too.
     possible: BTreeSet<u64>,
+    /// Whether it is known where it began: before that, all that may come must,
+    /// from the first on that does.
+    has_begun: bool,
     /// What was retained when it began.
     first: Option<First>,
     /// What was retained where some of them came from, and comes with them where
@@ -219,9 +237,16 @@ pub(super) enum Refusal {
 impl Model {
     /// A hub that is empty, and has counted so much.
     pub(super) fn new(setting: Setting, now: Timestamp, counts: &Counts) -> Model {
-        let Counts { published, published_bytes, delivered, senders_expired, .. } = *counts;
-        let counted =
-            Counted { published, published_bytes, delivered, expired: senders_expired, ..Counted::default() };
+        let Counts { published, published_bytes, delivered, senders_expired, presence_left_out, .. } =
+            *counts;
+        let counted = Counted {
+            published,
+            published_bytes,
+            delivered,
+            expired: senders_expired,
+            left_out: presence_left_out,
+            ..Counted::default()
+        };
         Model {
             setting,
             channels: BTreeMap::new(),
@@ -231,6 +256,9 @@ impl Model {
             put_aside: BTreeMap::new(),
             now,
             ticked: now,
+            awaits_ledger: false,
+            leaves: None,
+            is_open: false,
             counted,
         }
     }
@@ -316,6 +344,7 @@ impl Model {
         session.was_behind |= may_lag;
         let subscription = session.subscriptions.get_mut(name)?;
         let from = subscription.senders.remove(&sender)?;
+        subscription.has_begun = true;
         let channel = self.channels.get(name)?;
         let hears = |offset: &&u64| **offset >= from && channel.message(**offset).is_for(sender);
         let due: BTreeSet<_> = subscription.pending.iter().filter(hears).copied().collect();
@@ -351,6 +380,7 @@ impl Model {
         if subscription.senders.contains_key(&sender) {
             return;
         }
+        subscription.has_begun = true;
         if is_new {
             let is_due = unread.is_none();
             let first = unread.as_ref().map_or(channel.retained, |unread| unread.first);
@@ -405,6 +435,7 @@ impl Model {
     pub(super) fn tick(&mut self, now: Timestamp) {
         self.now = now;
         self.ticked = now;
+        self.leaves = Some(Leaves::new());
         let members: Vec<_> = self
             .channels
             .iter()
@@ -418,6 +449,8 @@ impl Model {
             self.remove_if_gone(sender, &name, now);
         }
         self.expire(now);
+        let leaves = self.leaves.take().unwrap_or_default();
+        self.tell_tick(&leaves, now);
     }
 
     /// Whether somebody is told of it by some session.
@@ -434,12 +467,13 @@ impl Model {
         let is_gone = channel.members.get(&sender).is_some_and(|member| {
             !is_told && !member.standing && member.away.is_none() && member.streams.is_none()
         });
-        if is_gone {
-            channel.members.remove(&sender);
+        let gone = if is_gone { channel.members.remove(&sender) } else { None };
+        if let Some(member) = gone {
             channel.note_unused(now);
             if let Some(state) = self.senders.get_mut(&sender) {
                 state.joins.remove(name);
             }
+            self.went(sender, member.protocol, name, now);
         }
     }
 }
@@ -450,7 +484,17 @@ impl Subscription {
         let (pending, possible) = (BTreeSet::new(), BTreeSet::new());
         let (senders, late) = (BTreeMap::new(), BTreeMap::new());
         let firsts = BTreeMap::new();
-        Subscription { pending, possible, first: None, firsts, senders, late, next, rests: true }
+        Subscription {
+            pending,
+            possible,
+            has_begun: true,
+            first: None,
+            firsts,
+            senders,
+            late,
+            next,
+            rests: true,
+        }
     }
 
     /// It is to hear an older message before all others.
@@ -464,6 +508,7 @@ impl Subscription {
     fn rest_at(&mut self, next: u64) {
         self.pending.clear();
         self.possible.clear();
+        self.has_begun = true;
         self.first = None;
         self.firsts.clear();
         self.late.clear();

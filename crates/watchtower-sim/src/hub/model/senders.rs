@@ -44,10 +44,9 @@ impl Model {
         self.senders.get(&id).is_some_and(|sender| sender.is_passing)
     }
 
-    /// Forgets a sender at once. When that is need not be known better than by the
-    /// last tick.
-    pub(in super::super) fn unregister(&mut self, id: u32) {
-        self.forget(id, self.ticked);
+    /// Forgets a sender at once, by the clock of whoever says so.
+    pub(in super::super) fn unregister(&mut self, id: u32, now: Timestamp) {
+        self.forget(id, now);
     }
 
     fn forget(&mut self, id: u32, now: Timestamp) {
@@ -137,9 +136,11 @@ impl Model {
     ) -> Result<(), Refusal> {
         self.attach(session, id)?;
         self.may_enter(id, name)?;
+        let was_there = self.has_joined(id, name);
         self.enter(id, name, self.sessions[&session].protocol);
         let unread = self.take_up(id, name);
         self.subscribe(session, name, id, unread);
+        self.came(was_there, id, name);
         Ok(())
     }
 
@@ -147,7 +148,9 @@ impl Model {
     pub(in super::super) fn join_to_send(&mut self, id: u32, name: &ChannelName) -> Result<(), Refusal> {
         self.touch(id)?;
         self.may_enter(id, name)?;
+        let was_there = self.has_joined(id, name);
         self.enter(id, name, "http").standing = true;
+        self.came(was_there, id, name);
         Ok(())
     }
 
@@ -191,9 +194,12 @@ impl Model {
         for session in sessions {
             self.unsubscribe(session, name, id);
         }
-        if let Some(channel) = self.channels.get_mut(name) {
-            channel.members.remove(&id);
-            channel.note_unused(now);
+        let ticked = self.ticked;
+        let Some(channel) = self.channels.get_mut(name) else { return };
+        let member = channel.members.remove(&id);
+        channel.note_unused(now.max(ticked));
+        if let Some(member) = member {
+            self.went(id, member.protocol, name, now);
         }
     }
 }

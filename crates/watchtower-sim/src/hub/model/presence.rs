@@ -1,0 +1,190 @@
+//! What a channel is told of who comes and who goes ([model: presence]).
+//!
+//! Of several who leave at the same tick, nobody promises who leaves first: the
+//! order is what is heard. Nor is it promised which of them are told of where not
+//! all can be: there a run ends.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use watchtower_hub::{ChannelName, Content, Timestamp};
+
+use super::super::script::Setting;
+use super::{Channel, Message, Model, Publication};
+
+/// How many changes are told at once, and how many a second when they go on.
+const AT_ONCE: u64 = 32;
+const PER_SECOND: u64 = 10;
+
+/// When the number is told of those that were too many.
+const SUMMARY_AFTER: Duration = Duration::from_secs(1);
+
+/// What counts beside the content of what is told: the event's name.
+const EVENT_BYTES: usize = "presence".len();
+
+/// What a channel has told, and has yet to tell.
+#[derive(Debug, Default)]
+pub(super) struct Announcements {
+    /// What was told lately, in thousandths.
+    used: u64,
+    as_of: Timestamp,
+    left_out: u64,
+    due: Timestamp,
+    groups: Vec<Group>,
+}
+
+/// Who left at the same tick, in the order that is known so far.
+#[derive(Debug)]
+struct Group {
+    /// The offset of the first message, and how many were there after that.
+    first: u64,
+    present: usize,
+    left: Vec<(u32, &'static str)>,
+    heard: Vec<bool>,
+}
+
+/// Who left which channel at a tick.
+pub(super) type Leaves = BTreeMap<ChannelName, Vec<(u32, &'static str)>>;
+
+/// Whether a channel is told of presence.
+pub(in super::super) fn tells_presence(name: &ChannelName, setting: Setting) -> bool {
+    setting.tells_presence && matches!(name.number(), Some(1 | 2))
+}
+
+fn change(what: &str, id: u32, protocol: &str, present: usize) -> Content {
+    let json = format!(r#"{{"{what}":{id},"protocol":"{protocol}","present":{present}}}"#);
+    Content::json(json).expect("it is JSON")
+}
+
+impl Announcements {
+    fn may_tell(&mut self, now: Timestamp) -> bool {
+        let millis = u64::try_from(now.since(self.as_of).as_millis()).unwrap_or(u64::MAX);
+        self.used = self.used.saturating_sub(PER_SECOND.saturating_mul(millis));
+        self.as_of = self.as_of.max(now);
+        let may = self.left_out == 0 && self.used + 1_000 <= 1_000 * AT_ONCE;
+        self.used += if may { 1_000 } else { 0 };
+        may
+    }
+
+    fn leave_out(&mut self, changes: u64, now: Timestamp) {
+        if self.left_out == 0 {
+            self.due = now.after(SUMMARY_AFTER);
+        }
+        self.left_out += changes;
+    }
+}
+
+impl Model {
+    /// Somebody who was not in a channel is.
+    pub(super) fn came(&mut self, was_there: bool, id: u32, name: &ChannelName) {
+        if was_there {
+            return;
+        }
+        let Some(member) = self.channels.get(name).and_then(|channel| channel.members.get(&id)) else {
+            return;
+        };
+        let protocol = member.protocol;
+        self.changed("joined", id, protocol, name, self.now);
+    }
+
+    /// Somebody who was in a channel is not. At a tick, that is told at its end.
+    pub(super) fn went(&mut self, id: u32, protocol: &'static str, name: &ChannelName, now: Timestamp) {
+        match &mut self.leaves {
+            Some(leaves) => leaves.entry(name.clone()).or_default().push((id, protocol)),
+            None => self.changed("left", id, protocol, name, now),
+        }
+    }
+
+    fn changed(&mut self, what: &str, id: u32, protocol: &str, name: &ChannelName, now: Timestamp) {
+        if !tells_presence(name, self.setting) {
+            return;
+        }
+        let Some(channel) = self.channels.get_mut(name) else { return };
+        let present = channel.members.len();
+        if channel.announcements.may_tell(now) {
+            self.tell(name, change(what, id, protocol, present), now);
+        } else {
+            channel.announcements.leave_out(1, now);
+            self.counted.left_out += 1;
+        }
+    }
+
+    fn tell(&mut self, name: &ChannelName, content: Content, now: Timestamp) {
+        let publication =
+            Publication { sender: 0, is_guest: false, to: None, content, event_bytes: EVENT_BYTES };
+        self.append_at(name, &publication, publication.content.clone(), now);
+    }
+
+    /// Tells what a tick has to tell.
+    pub(super) fn tell_tick(&mut self, leaves: &Leaves, now: Timestamp) {
+        let names: Vec<_> =
+            self.channels.keys().filter(|name| tells_presence(name, self.setting)).cloned().collect();
+        for name in names {
+            let left = leaves.get(&name).map_or(&[][..], Vec::as_slice);
+            self.tell_tick_of(&name, left, now);
+        }
+    }
+
+    fn tell_tick_of(&mut self, name: &ChannelName, left: &[(u32, &'static str)], now: Timestamp) {
+        let Some(channel) = self.channels.get_mut(name) else { return };
+        let (present, first) = (channel.members.len(), channel.next_offset());
+        let it = &mut channel.announcements;
+        let (changes, is_due) = (left.len() as u64, it.left_out > 0 && it.due <= now);
+        if is_due && left.is_empty() {
+            let json = format!(r#"{{"left_out":{},"present":{present}}}"#, std::mem::take(&mut it.left_out));
+            return self.tell(name, Content::json(json).expect("it is JSON"), now);
+        }
+        if it.left_out > 0 {
+            it.leave_out(changes, now);
+            self.counted.left_out += changes;
+            self.is_open |= is_due;
+            return;
+        }
+        if !left.iter().all(|_| it.may_tell(now)) {
+            self.is_open = true;
+            return;
+        }
+        if left.len() > 1 {
+            let heard = vec![false; left.len()];
+            let present = present + left.len() - 1;
+            it.groups.push(Group { first, present, left: left.to_owned(), heard });
+        }
+        for (number, (id, protocol)) in left.iter().enumerate() {
+            let present = present + left.len() - 1 - number;
+            self.tell(name, change("left", *id, protocol, present), now);
+        }
+    }
+
+    /// Learns from what somebody hears who left first.
+    pub(super) fn learn(&mut self, content: &[u8]) {
+        if !content.starts_with(b"{\"left\"") {
+            return;
+        }
+        self.channels.values_mut().for_each(|channel| channel.learn(content));
+    }
+}
+
+impl Channel {
+    fn learn(&mut self, content: &[u8]) {
+        for group in &mut self.announcements.groups {
+            let number = (0..group.left.len()).find_map(|number| {
+                let is_it = |(id, protocol): &(u32, &str)| {
+                    change("left", *id, protocol, group.present - number).bytes() == content
+                };
+                let from = group.left.iter().position(is_it)?;
+                (!group.heard[number] && !group.heard[from]).then_some((number, from))
+            });
+            let Some((number, from)) = number else { continue };
+            group.heard[number] = true;
+            group.left.swap(number, from);
+            for number in [number, from] {
+                let at = group.first as usize - 1 + number;
+                let (id, protocol) = group.left[number];
+                let content = change("left", id, protocol, group.present - number);
+                self.log[at] = Rc::new(Message { content, ..self.log[at].as_ref().clone() });
+            }
+        }
+        self.announcements.groups.retain(|group| group.heard.contains(&false));
+    }
+}
