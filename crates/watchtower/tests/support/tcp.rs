@@ -38,11 +38,6 @@ impl Tcp {
         sent.is_ok()
     }
 
-    /// Waits for bytes as long as that from now on.
-    pub(crate) fn be_patient_for(&self, patience: Duration) {
-        self.stream.set_read_timeout(Some(patience)).unwrap();
-    }
-
     /// The next bytes are these.
     #[track_caller]
     pub(crate) fn expect(&mut self, expected: impl AsRef<[u8]>) {
