@@ -150,7 +150,8 @@ impl Scale {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Messages are published when they are due, whether or not the last have arrived, and latency counts
-from when they were due. The first rate that is not kept ends the bench.
+from when they were due. The first rate that is not kept, and not when tried once more, ends the
+bench.
 
 Examples:
   watchtower bench latency --subscribers 100 --rates 100,500,1000,2000 --plot latency.svg
