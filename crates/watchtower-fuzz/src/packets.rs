@@ -93,6 +93,21 @@ fn by_channel(out: &[u8]) -> (Vec<ServerPacket<'_>>, BTreeMap<u32, Vec<ServerPac
 /// Ids 5 and 6 are registered, and in channel 1.
 const BEGIN: &[u8] = b"RRJ\x05\0\0\0\x01\0\0\0J\x06\0\0\0\x01\0\0\0";
 
+/// What a client sends, cut before each packet that asks for messages anew: they come once more to
+/// who has read them by then, and once to who has not.
+fn between_follows(data: &[u8]) -> Vec<&[u8]> {
+    let (mut pieces, mut begin, mut end) = (Vec::new(), 0, 0);
+    while let Decoded::Packet { packet, consumed } = ClientPacket::decode(&data[end..], LIMITS) {
+        if matches!(packet, ClientPacket::Follow { .. }) {
+            pieces.push(&data[begin..end]);
+            begin = end;
+        }
+        end += consumed;
+    }
+    pieces.push(&data[begin..]);
+    pieces
+}
+
 /// A stream is answered the same however it is cut.
 pub(crate) fn stream(data: &[u8]) {
     let (mut whole, mut slow) = (connect(&hub()), connect(&hub()));
@@ -100,7 +115,9 @@ pub(crate) fn stream(data: &[u8]) {
     for (stream, read) in [&mut whole, &mut slow].into_iter().zip(&mut read) {
         read.extend(send(stream, BEGIN, &mut { NOW }));
     }
-    read[0].extend(send(&mut whole, data, &mut { NOW }));
+    for piece in between_follows(data) {
+        read[0].extend(send(&mut whole, piece, &mut { NOW }));
+    }
     for byte in data {
         read[1].extend(send(&mut slow, &[*byte], &mut { NOW }));
     }
