@@ -1,9 +1,9 @@
 //! `durable`: how many messages a second are kept and acknowledged, beside what the store alone
 //! keeps in the same groups; and what that does to a channel in memory beside it.
 //!
-//! Each publisher has a message under way at a time, and all publish at once when all are answered:
-//! so the server can keep as many messages with one sync as there are publishers, and the store
-//! alone is given just as many. Server and store take turns, round by round.
+//! Each publisher has one message under way at a time, or several, and all publish at once when all
+//! are answered: so the server can keep all of these with one sync, and the store alone is given
+//! just as many. Server and store take turns, round by round.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -48,6 +48,8 @@ pub struct DurableOptions {
     pub target: Options,
     /// How many publishers there are, each with a channel of its own.
     pub publishers: u32,
+    /// How many messages each has under way at a time.
+    pub in_flight: u32,
     /// How many messages are measured.
     pub messages: u32,
     /// Bytes of content in each.
@@ -66,6 +68,8 @@ pub struct DurableOptions {
 pub struct DurableReport {
     /// How many publishers there were.
     pub publishers: u32,
+    /// How many messages each had under way at a time.
+    pub in_flight: u32,
     /// Messages measured.
     pub messages: u64,
     /// Bytes of content in each.
@@ -110,6 +114,9 @@ pub fn durable(options: &DurableOptions, progress: &mut dyn Progress) -> Result<
     if options.publishers == 0 {
         return Err(Error::Options("there must be at least one publisher".into()));
     }
+    if options.in_flight == 0 {
+        return Err(Error::Options("a publisher has at least one message under way".into()));
+    }
     if options.beside_rate == 0 {
         return Err(Error::Options("the channel beside has at least one message a second".into()));
     }
@@ -127,18 +134,18 @@ fn measure(
     progress.begin(Phase::Starting, 0);
     let server = Server::start(&options.target, placement.server)?;
     let mut store = StoreAlone::start(&options.store_command, placement.server)?;
-    let pace = Pace::Window(options.publishers);
+    let pace = Pace::Window(options.at_once());
     let load = options.load(DURABLE_PATH, pace, server.addresses())?;
     let mut side = Side::new(load, server.cpu_clock()?);
 
     progress.begin(Phase::WarmingUp, 0);
-    side.warm_up(options.publishers.saturating_mul(4))?;
-    store.keep(options.publishers.saturating_mul(4))?;
+    side.warm_up(options.at_once().saturating_mul(4))?;
+    store.keep(options.at_once().saturating_mul(4))?;
     progress.begin(Phase::Measuring, options.messages.into());
     let (mut messages, mut took, mut store_took) = (0, Duration::ZERO, Duration::ZERO);
     let mut ratios = Vec::new();
     for round in 0..ROUNDS {
-        let some = (options.messages / ROUNDS).next_multiple_of(options.publishers).max(options.publishers);
+        let some = (options.messages / ROUNDS).next_multiple_of(options.at_once()).max(options.at_once());
         let run = side.measure(some)?.run;
         let alone = store.keep(some)?;
         ratios.push(alone.as_secs_f64() / run.elapsed.as_secs_f64());
@@ -157,6 +164,7 @@ fn measure(
     };
     Ok(DurableReport {
         publishers: options.publishers,
+        in_flight: options.in_flight,
         messages,
         size_bytes: options.size,
         acknowledged_per_second,
@@ -223,6 +231,11 @@ fn add(all: &mut Histogram<u64>, more: &Histogram<u64>) {
 }
 
 impl DurableOptions {
+    /// How many messages are published at once.
+    fn at_once(&self) -> u32 {
+        self.publishers.saturating_mul(self.in_flight)
+    }
+
     /// Publishers at this path, each with a channel of its own.
     fn publishing_at(&self, path: &str) -> Options {
         Options {
@@ -233,7 +246,7 @@ impl DurableOptions {
             path: Some(path.to_owned()),
             messages: self.messages,
             size: self.size,
-            pace: Pace::Window(self.publishers),
+            pace: Pace::Window(self.at_once()),
             floor: false,
             ..self.target.clone()
         }
@@ -335,11 +348,13 @@ impl DurableReport {
     #[must_use]
     pub fn title(&self) -> String {
         let publishers = count(self.publishers.into(), "publisher");
-        format!(
-            "durable over webrocket: {publishers}, {} of {} bytes",
-            count(self.messages, "message"),
-            self.size_bytes
-        )
+        let messages = count(self.messages, "message");
+        let at_a_time = if self.in_flight == 1 {
+            "one at a time".into()
+        } else {
+            format!("{} at a time", self.in_flight)
+        };
+        format!("durable over webrocket: {publishers}, {messages} of {} bytes, {at_a_time}", self.size_bytes)
     }
 }
 
@@ -376,6 +391,7 @@ mod tests {
         let Latency { .. } = full().latency;
         let report = DurableReport {
             publishers: 64,
+            in_flight: 1,
             messages: 6400,
             size_bytes: 256,
             acknowledged_per_second: 12_345.6,
@@ -386,7 +402,7 @@ mod tests {
             cores: full().cores,
         };
         let expected = [
-            "durable over webrocket: 64 publishers, 6400 messages of 256 bytes",
+            "durable over webrocket: 64 publishers, 6400 messages of 256 bytes, one at a time",
             "server       12346 acknowledged a second, on core 0",
             "latency      p50 850 ns, p99 12.3 µs, p99.9 4.56 ms, max 1.23 s",
             "store alone  14000 kept a second, on core 0",

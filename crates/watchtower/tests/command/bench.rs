@@ -136,11 +136,13 @@ fn resting_connections_answer_pings() {
 #[test]
 fn durable_publishing_is_measured_beside_the_store_alone_and_a_channel_in_memory() {
     let folder = tempfile::tempdir().unwrap();
-    let durable = ["bench", "durable", "--publishers", "4", "--messages", "40", "--seconds", "0.1", "--json"];
+    let durable = "bench durable --publishers 4 --in-flight 2 --messages 80 --seconds 0.1 --json";
+    let durable: Vec<_> = durable.split(' ').collect();
     let ended = run_in(folder.path(), &durable, &[]);
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     let report: Value = serde_json::from_str(&ended.stdout).unwrap();
-    assert_eq!((&report["publishers"], &report["messages"]), (&4.into(), &40.into()));
+    assert_eq!((&report["publishers"], &report["in_flight"]), (&4.into(), &2.into()));
+    assert_eq!(report["messages"], 80);
     for figure in [&report["acknowledged_per_second"], &report["store_per_second"], &report["ratio"]] {
         assert!(figure.as_f64().unwrap() > 0.0, "{report}");
     }

@@ -1,5 +1,6 @@
 //! `watchtower bench durable`: its arguments, and the server that it needs.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -15,18 +16,23 @@ use crate::failure::Failure;
 #[command(after_help = "\
 A server is started that keeps what is published in a folder below --folder, which is removed at the
 end. All publishers publish at once, and again when all of them were answered. The store alone is
-given as many messages at once, and waited for. Both take turns.
+given as many messages at once, and waited for. Both take turns. With --in-flight each publisher
+writes several messages before it waits.
 
 Then a channel in memory is measured beside publishers in memory, and beside as many on durable
 channels: half as many messages a second as were acknowledged before.
 
 Examples:
   watchtower bench durable
+  watchtower bench durable --in-flight 16 --messages 204800
   watchtower bench durable --publishers 256 --messages 25600 --folder /var/tmp --json")]
 pub(super) struct Durable {
     /// How many publishers there are, each with a durable channel of its own.
     #[arg(long, value_name = "P", default_value_t = 64)]
     publishers: u32,
+    /// How many messages each has under way at a time.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    in_flight: u32,
     /// How many messages are measured.
     #[arg(long, value_name = "M", default_value_t = 12_800)]
     messages: u32,
@@ -78,7 +84,8 @@ impl Durable {
         }
         let mut store_command = this_program(["bench", "store-alone"])?;
         store_command.push(folder.path().join("alone").into());
-        store_command.extend([self.publishers.to_string().into(), self.size.to_string().into()]);
+        let numbers = [self.publishers.to_string(), self.in_flight.to_string(), self.size.to_string()];
+        store_command.extend(numbers.map(OsString::from));
         let options = DurableOptions {
             target: Options {
                 server_command,
@@ -87,6 +94,7 @@ impl Durable {
                 ..Options::default()
             },
             publishers: self.publishers,
+            in_flight: self.in_flight,
             messages: self.messages,
             size: self.size,
             store_command,
@@ -102,14 +110,16 @@ impl Durable {
 pub(super) struct StoreAlone {
     /// Where it is.
     folder: PathBuf,
-    /// How many messages are submitted at once, each to a channel of its own.
+    /// How many channels there are.
     publishers: u32,
+    /// How many messages are submitted at once for each.
+    in_flight: u32,
     /// Bytes of content in each.
     size: usize,
 }
 
 impl StoreAlone {
     pub(super) fn run(&self) -> Result<(), Failure> {
-        Ok(store_alone::serve(&self.folder, self.publishers, self.size)?)
+        Ok(store_alone::serve(&self.folder, self.publishers, self.in_flight, self.size)?)
     }
 }
