@@ -328,6 +328,13 @@ impl Session {
         self.link.reader.lock().lagging
     }
 
+    /// Whether this session delivers the channel, to whomever: not once everybody
+    /// has left it whom it is delivered to here, by whatever session.
+    pub fn is_subscribed(&self, channel: &ChannelName) -> bool {
+        let channel = self.hub.channels.pin().get(channel).cloned();
+        channel.is_some_and(|channel| self.link.reader.lock().find(&channel).is_some())
+    }
+
     /// How many channels the session is subscribed to, mailboxes included.
     pub fn subscriptions(&self) -> usize {
         self.link.reader.lock().len()

@@ -302,8 +302,10 @@ impl<P: Post + 'static> Inner<P> {
             return Err(NotJoined::Draining);
         }
         let known = registry.find(sender, url);
-        // What it joins again begins anew.
-        let _ = known.as_ref().map(|subscription| subscription.forget_left());
+        if let Some(subscription) = &known {
+            // What it has left, and joins again, begins anew.
+            subscription.forget_left();
+        }
         if known.is_none() && id.is_none() {
             registry.has_room(sender, &self.shared.metrics)?;
         }

@@ -97,16 +97,15 @@ impl Subscription {
     fn owes(&self, channel: &ChannelName, position: Position) -> bool {
         let accepted = self.accepted.lock().get(channel).copied();
         accepted.is_some_and(|accepted| accepted.offset < position.offset)
-            && self.session.hub().has_joined(self.sender, channel)
+            && self.session.is_subscribed(channel)
     }
 
     /// Forgets the channels that the sender has left by whatever protocol;
     /// whether none remains.
     pub(super) fn forget_left(&self) -> bool {
-        let hub = self.session.hub();
         let mut accepted = self.accepted.lock();
         let before = accepted.len();
-        accepted.retain(|channel, _| hub.has_joined(self.sender, channel));
+        accepted.retain(|channel, _| self.session.is_subscribed(channel));
         if accepted.len() < before {
             self.has_moved.store(true, Ordering::Relaxed);
         }

@@ -29,9 +29,9 @@ use super::target::CallbackUrl;
 use super::worker::Post;
 use super::{CallbackSettings, Callbacks, Record, Records};
 
-const SENDERS: usize = 3;
-const URLS: usize = 3;
-const CHANNELS: u32 = 4;
+const SENDERS: usize = 2;
+const URLS: usize = 2;
+const CHANNELS: u32 = 3;
 
 /// How long an attempt may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -55,6 +55,13 @@ enum Step {
     LeaveElsewhere {
         sender: usize,
         channel: u32,
+    },
+    /// Leaves and joins again at once.
+    Again {
+        sender: usize,
+        url: usize,
+        channel: u32,
+        elsewhere: bool,
     },
     Publish {
         channel: u32,
@@ -85,6 +92,8 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(sender, url, channels)| Step::Join { sender, url, channels }),
         1 => (0..SENDERS, channel()).prop_map(|(sender, channel)| Step::Leave { sender, channel }),
         1 => (0..SENDERS, channel()).prop_map(|(sender, channel)| Step::LeaveElsewhere { sender, channel }),
+        3 => (0..SENDERS, 0..URLS, channel(), any::<bool>())
+            .prop_map(|(sender, url, channel, elsewhere)| Step::Again { sender, url, channel, elsewhere }),
         12 => (channel(), proptest::option::weighted(0.2, 0..SENDERS))
             .prop_map(|(channel, receiver)| Step::Publish { channel, receiver }),
         6 => select(waits.to_vec()).prop_map(Step::Wait),
@@ -208,6 +217,16 @@ impl World {
             Step::LeaveElsewhere { sender, channel } => {
                 // Who left is not forgotten before a second has passed.
                 if self.leave(*sender, *channel) {
+                    self.save();
+                }
+            }
+            Step::Again { sender, url, channel, elsewhere } => {
+                if self.leave(*sender, *channel) {
+                    if !elsewhere {
+                        self.callbacks.sender_left(self.senders[*sender]);
+                    }
+                    self.join(*sender, *url, &[*channel]);
+                    // As above: what was left elsewhere is kept soon.
                     self.save();
                 }
             }
