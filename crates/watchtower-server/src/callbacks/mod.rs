@@ -44,7 +44,7 @@ use self::sign::SigningKey;
 pub use self::subscription::Record;
 use self::subscription::{HubFeed, Subscription};
 use self::target::{CallbackUrl, InvalidCallbackUrl};
-use self::worker::{End, Shared};
+use self::worker::{End, Post, Shared};
 
 /// The settings of callbacks ([running: callbacks]).
 #[derive(Debug, Clone)]
@@ -109,14 +109,20 @@ pub trait Records: Send + Sync {
     fn end(&self, id: SubscriptionId);
 }
 
-/// All callback subscriptions of a server. Clones are the same.
-#[derive(Clone)]
-pub struct Callbacks(Arc<Inner>);
+/// All callback subscriptions of a server, posted by a [`CallbackClient`] save in
+/// tests. Clones are the same.
+pub struct Callbacks<P = CallbackClient>(Arc<Inner<P>>);
 
-struct Inner {
+impl<P> Clone for Callbacks<P> {
+    fn clone(&self) -> Callbacks<P> {
+        Callbacks(self.0.clone())
+    }
+}
+
+struct Inner<P> {
     hub: Hub,
     format: Arc<dyn Format>,
-    shared: Shared<CallbackClient>,
+    shared: Shared<P>,
     /// Where subscriptions are kept; none without a data directory.
     records: Option<Arc<dyn Records>>,
     registry: Mutex<Registry>,
@@ -153,10 +159,7 @@ impl Callbacks {
         records: Option<Arc<dyn Records>>,
     ) -> Result<Callbacks, NoClient> {
         let client = CallbackClient::new(network, settings.policy.clone(), settings.timeout)?;
-        let shared = Shared::new(client, settings.key.clone(), settings.give_up);
-        let registry = Mutex::new(Registry { settings, of_sender: HashMap::new(), count: 0 });
-        let draining = watch::Sender::new(false);
-        Ok(Callbacks(Arc::new(Inner { hub, format, shared, records, registry, draining })))
+        Ok(Callbacks::posted_by(client, hub, format, settings, records))
     }
 
     /// Changes the settings, for attempts and subscriptions that begin from
@@ -181,6 +184,21 @@ impl Callbacks {
     /// Says what is wrong with it; the HTTP status is 400.
     pub fn parse_url(&self, text: &str) -> Result<CallbackUrl, InvalidCallbackUrl> {
         CallbackUrl::parse(text, &self.0.shared.post.policy())
+    }
+}
+
+impl<P: Post + 'static> Callbacks<P> {
+    fn posted_by(
+        post: P,
+        hub: Hub,
+        format: Arc<dyn Format>,
+        settings: CallbackSettings,
+        records: Option<Arc<dyn Records>>,
+    ) -> Callbacks<P> {
+        let shared = Shared::new(post, settings.key.clone(), settings.give_up);
+        let registry = Mutex::new(Registry { settings, of_sender: HashMap::new(), count: 0 });
+        let draining = watch::Sender::new(false);
+        Callbacks(Arc::new(Inner { hub, format, shared, records, registry, draining }))
     }
 
     /// Joins `sender` to all of `channels` and posts what is published there
@@ -215,23 +233,23 @@ impl Callbacks {
         self.0.join(record.sender, &record.url, Some(record.id), &channels, now)
     }
 
-    /// Keeps how far subscriptions have come that have come further. To be called
-    /// about once a second, since what is not kept is delivered again after a
-    /// restart; and after [`Callbacks::drain`].
+    /// Keeps how far subscriptions have come that have come further, and which
+    /// channels they have left. To be called about once a second, since what is
+    /// not kept is delivered again after a restart; and after
+    /// [`Callbacks::drain`].
     pub fn save(&self) {
-        let Some(records) = &self.0.records else { return };
         let registry = self.0.registry.lock();
-        let moved = registry.of_sender.values().flatten().filter_map(|running| running.subscription.moved());
-        moved.for_each(|record| records.put(&record));
+        self.0.keep_moved(registry.of_sender.values().flatten());
     }
 
     /// Ends the subscriptions of `sender` that it has left the last channel
-    /// of. To be called when it has left channels; see also
-    /// [`Callbacks::sweep`].
+    /// of, and keeps of the others what they have left. To be called when it has
+    /// left channels; see also [`Callbacks::sweep`].
     pub fn sender_left(&self, sender: SenderId) {
         let mut registry = self.0.registry.lock();
         let left = registry.take(sender, |subscription| subscription.forget_left());
         self.0.end(&registry, left, End::Left);
+        self.0.keep_moved(registry.of_sender.get(&sender).into_iter().flatten());
     }
 
     /// Ends all subscriptions whose last channel was left by other means: by
@@ -270,7 +288,7 @@ impl Callbacks {
     }
 }
 
-impl Inner {
+impl<P: Post + 'static> Inner<P> {
     fn join(
         self: &Arc<Self>,
         sender: SenderId,
@@ -284,6 +302,8 @@ impl Inner {
             return Err(NotJoined::Draining);
         }
         let known = registry.find(sender, url);
+        // What it joins again begins anew.
+        let _ = known.as_ref().map(|subscription| subscription.forget_left());
         if known.is_none() && id.is_none() {
             registry.has_room(sender, &self.shared.metrics)?;
         }
@@ -309,6 +329,12 @@ impl Inner {
         if let Some(records) = &self.records {
             records.put(&subscription.record());
         }
+    }
+
+    fn keep_moved<'a>(&self, running: impl IntoIterator<Item = &'a Running>) {
+        let Some(records) = &self.records else { return };
+        let moved = running.into_iter().filter_map(|running| running.subscription.moved());
+        moved.for_each(|record| records.put(&record));
     }
 
     /// What follows when a worker ended; whether it is not to go on.
@@ -343,7 +369,11 @@ impl Inner {
 }
 
 /// A subscription's worker, from the first message to the end.
-async fn run(inner: Arc<Inner>, subscription: Arc<Subscription>, draining: watch::Receiver<bool>) {
+async fn run<P: Post + 'static>(
+    inner: Arc<Inner<P>>,
+    subscription: Arc<Subscription>,
+    draining: watch::Receiver<bool>,
+) {
     let mut feed = HubFeed::new(subscription.clone(), inner.format.clone());
     loop {
         let end = inner.shared.deliver(&subscription.url, &mut feed, draining.clone()).await;
@@ -402,6 +432,8 @@ impl Registry {
     }
 }
 
+#[cfg(test)]
+mod simulation;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]

@@ -92,6 +92,14 @@ impl Subscription {
         Ok(rehearsal)
     }
 
+    /// Whether the receiver has yet to get that message, which it was to get once:
+    /// not when its channel was left meanwhile, or left and joined again.
+    fn owes(&self, channel: &ChannelName, position: Position) -> bool {
+        let accepted = self.accepted.lock().get(channel).copied();
+        accepted.is_some_and(|accepted| accepted.offset < position.offset)
+            && self.session.hub().has_joined(self.sender, channel)
+    }
+
     /// Forgets the channels that the sender has left by whatever protocol;
     /// whether none remains.
     pub(super) fn forget_left(&self) -> bool {
@@ -113,6 +121,10 @@ impl Subscription {
 
     /// What is to be kept of it, if that has changed since it was last asked.
     pub(super) fn moved(&self) -> Option<Record> {
+        // Which is rare, and to ask the hub about each channel takes time.
+        if self.session.subscriptions() != self.accepted.lock().len() {
+            self.forget_left();
+        }
         self.has_moved.swap(false, Ordering::Relaxed).then(|| self.record())
     }
 
@@ -146,9 +158,8 @@ impl HubFeed {
     }
 
     fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Delivery>> {
-        let Subscription { sender, session, .. } = &*self.subscription;
-        let left = |first: &mut First| !session.hub().has_joined(*sender, &first.channel);
-        self.first.take_if(left);
+        let Subscription { session, .. } = &*self.subscription;
+        self.first.take_if(|first| !self.subscription.owes(&first.channel, first.position));
         let mut drained = Drained::More;
         while self.first.is_none() && drained == Drained::More {
             let mut first = None;
@@ -187,6 +198,8 @@ impl Feed for HubFeed {
     fn accept(&mut self, delivery: DeliveryId) {
         if let Some(first) = self.first.take_if(|first| first.delivery.id == delivery)
             && let Some(accepted) = self.subscription.accepted.lock().get_mut(&first.channel)
+            // A channel that was left and joined again meanwhile begins after it.
+            && accepted.offset < first.position.offset
         {
             *accepted = first.position;
             self.subscription.has_moved.store(true, Ordering::Relaxed);
