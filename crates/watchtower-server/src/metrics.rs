@@ -56,6 +56,8 @@ pub(crate) struct Metrics {
     pub(crate) connections_refused: Family<ByReason, Counter>,
     /// Times that the system had nothing to accept a connection with.
     pub(crate) accepts_failed: Counter,
+    /// Times that the system's clock jumped.
+    pub(crate) clock_jumps: Counter,
     /// Connections that did not say in time which protocol they speak.
     pub(crate) connections_silent: Counter,
     /// TLS handshakes, by how they ended.
@@ -158,6 +160,7 @@ impl Default for Metrics {
             connections: Family::default(),
             connections_refused: Family::default(),
             accepts_failed: Counter::default(),
+            clock_jumps: Counter::default(),
             connections_silent: Counter::default(),
             tls_handshakes: Family::default(),
             requests_limited: Counter::default(),
@@ -187,6 +190,7 @@ impl Default for Metrics {
         m.show("connections", "TCP connections served, by protocol", &m.connections);
         m.show("connections_refused", "Connections that were kept out, by reason", &m.connections_refused);
         m.show("accepts_failed", "Times that no connection could be accepted", &m.accepts_failed);
+        m.show("clock_jumps", "Times that the clock of the system jumped", &m.clock_jumps);
         m.show("connections_silent", "Connections that said nothing in time", &m.connections_silent);
         m.show("tls_handshakes", "TLS handshakes, by outcome", &m.tls_handshakes);
         m.show("requests_limited", "Requests above the rate of their address", &m.requests_limited);

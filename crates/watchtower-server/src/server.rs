@@ -447,6 +447,7 @@ async fn tick(shared: Arc<Shared>) {
                 if let Some((from, to)) = clock.jumped() {
                     tracing::warn!(?from, ?to, "the clock has jumped: senders are kept as if it had not");
                     shared.hub.clock_jumped(from, to);
+                    shared.metrics.clock_jumps.inc();
                 }
                 shared.hub.tick(clock::now());
                 shared.callbacks.save();
