@@ -464,6 +464,7 @@ async fn tick(shared: Arc<Shared>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metrics::ByReason;
     use crate::tcp::Guest;
 
     #[test]
@@ -492,6 +493,9 @@ mod tests {
         assert!(admit("192.0.2.3").is_none() && admit("127.0.0.1").is_none(), "there are seven");
         guests.remove(0);
         assert!(admit("192.0.2.1").is_some());
+        let refused = ["max_connections_per_address", "max_connections"]
+            .map(|reason| shared.metrics.connections_refused.get_or_create(&ByReason { reason }).get());
+        assert_eq!(refused, [1, 2]);
     }
 
     #[test]
