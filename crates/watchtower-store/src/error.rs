@@ -44,20 +44,20 @@ pub enum OpenError {
         folder: PathBuf,
     },
     /// The operating system refused something.
-    #[error("{} {}: {source}", .doing, .path.display())]
+    #[error("{} {}: {error}", .doing, .path.display())]
     Io {
         /// What was tried, such as `cannot read`.
         doing: &'static str,
         /// On which file or folder.
         path: PathBuf,
         /// What it said.
-        source: io::Error,
+        error: io::Error,
     },
 }
 
 /// For `map_err`: what was being done, and to which file.
 pub(crate) fn at<'a>(doing: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> OpenError + 'a {
-    move |source| OpenError::Io { doing, path: path.to_owned(), source }
+    move |error| OpenError::Io { doing, path: path.to_owned(), error }
 }
 
 /// Why changes were refused. None of those submitted together has any effect
@@ -114,11 +114,11 @@ pub enum ReadError {
     /// The operating system refused to read a file. A file that can be read and
     /// holds something else than was written is no error, but counted in
     /// [`Page::lost`](crate::Page::lost).
-    #[error("cannot read {}: {source}", .path.display())]
+    #[error("cannot read {}: {error}", .path.display())]
     Io {
         /// Which file.
         path: PathBuf,
         /// What it said.
-        source: io::Error,
+        error: io::Error,
     },
 }

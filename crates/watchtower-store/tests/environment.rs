@@ -1,5 +1,6 @@
 //! Folders that cannot be written: a full disk, and one that is for reading only.
 
+use std::error::Error;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -95,4 +96,5 @@ fn a_folder_that_cannot_be_written_is_refused_with_its_name() {
     let refused = DiskStore::open(DiskOptions::new(folder)).err().unwrap();
     assert!(matches!(refused, OpenError::Io { .. }));
     assert!(refused.to_string().contains(&folder.display().to_string()), "{refused}");
+    assert!(refused.source().is_none(), "what the system said is in the message, and would be told twice");
 }

@@ -346,7 +346,8 @@ impl Config {
     /// What this configuration becomes when a running server is told to reload.
     ///
     /// Secrets, limits and `[tls]` are taken over [running: SIGHUP]; an empty `secret_key` keeps the
-    /// secret in use, which may be one that was made. All else stays as it is.
+    /// secret in use, which may be one that was made. All else stays as it is, and so do secrets
+    /// that would not do where this server listens, though they do where the next one will.
     pub fn reloaded(&self, new: &Config) -> Reloaded {
         let mut config = self.clone();
         config.limits = new.limits.clone();
@@ -356,9 +357,34 @@ impl Config {
         }
         config.webrocket.hubs.take_over_secrets(&new.webrocket.hubs);
         config.webtalk.secret = new.webtalk.secret.clone();
+        let kept = config.keep_secrets_where_exposed(self);
         let mut needs_restart = changed_keys(&config, new);
         needs_restart.retain(|key| key != "secret_key");
+        needs_restart.extend(kept.into_iter().map(str::to_owned));
+        needs_restart.sort();
+        needs_restart.dedup();
         Reloaded { config, needs_restart }
+    }
+
+    /// Puts those secrets of `before` back in place of which a start would refuse these, and
+    /// returns their keys.
+    fn keep_secrets_where_exposed(&mut self, before: &Config) -> Vec<&'static str> {
+        let mut kept = Vec::new();
+        if self.check_exposure().is_err() {
+            self.secret_key = before.secret_key.clone();
+            kept.push("secret_key");
+        }
+        let mut wrong_hubs = Vec::new();
+        self.check_hubs(&mut wrong_hubs);
+        if !wrong_hubs.is_empty() {
+            self.webrocket.hubs = before.webrocket.hubs.clone();
+            kept.push("webrocket.hubs.read_write");
+        }
+        if self.check_private_link().is_err() {
+            self.webtalk.secret = before.webtalk.secret.clone();
+            kept.push("webtalk.secret");
+        }
+        kept
     }
 }
 

@@ -23,21 +23,18 @@ const PATH_PUNCTUATION: &[u8] = b"/-._~!$&'()*+,;=:@";
 const PATH_BYTES_MAX: usize = 256;
 
 /// Every hub that is configured, or the one that there is without.
-#[derive(Clone)]
-pub struct Hubs {
-    hubs: Vec<WebRocketHub>,
-    are_configured: bool,
-}
+#[derive(Clone, PartialEq, Eq)]
+pub struct Hubs(Vec<WebRocketHub>);
 
 impl Hubs {
     /// These hubs, as if they were configured.
     pub fn new(hubs: Vec<WebRocketHub>) -> Self {
-        Self { hubs, are_configured: true }
+        Self(hubs)
     }
 
     /// Takes over the secrets and origins of the hubs that are in both.
     pub(super) fn take_over_secrets(&mut self, new: &Hubs) {
-        for hub in &mut self.hubs {
+        for hub in &mut self.0 {
             if let Some(new) = new.iter().find(|new| new.path == hub.path) {
                 hub.read_only = new.read_only.clone();
                 hub.read_write = new.read_write.clone();
@@ -47,14 +44,17 @@ impl Hubs {
     }
 
     /// Whether somebody chose these hubs and their secrets, be it none.
+    ///
+    /// The one that there is without is not chosen by being written down as it is, as in the
+    /// file with every key at its default.
     pub fn are_configured(&self) -> bool {
-        self.are_configured
+        *self != Self::default()
     }
 }
 
 impl Default for Hubs {
     fn default() -> Self {
-        Self { hubs: vec![WebRocketHub::default()], are_configured: false }
+        Self(vec![WebRocketHub::default()])
     }
 }
 
@@ -62,24 +62,15 @@ impl Deref for Hubs {
     type Target = [WebRocketHub];
 
     fn deref(&self) -> &[WebRocketHub] {
-        &self.hubs
+        &self.0
     }
 }
 
 impl fmt::Debug for Hubs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.hubs.fmt(f)
+        self.0.fmt(f)
     }
 }
-
-/// By what they are: who chose them is no part of that.
-impl PartialEq for Hubs {
-    fn eq(&self, other: &Self) -> bool {
-        self.hubs == other.hubs
-    }
-}
-
-impl Eq for Hubs {}
 
 impl Setting for Hubs {
     fn read(
@@ -89,12 +80,11 @@ impl Setting for Hubs {
         _check: Check<'_, Self>,
         reader: &mut Reader<'_>,
     ) {
-        self.hubs.read(input, name, &super::key::anything, reader);
-        self.are_configured = true;
+        self.0.read(input, name, &super::key::anything, reader);
     }
 
     fn list(&self, name: String, explanation: &'static str, rows: &mut Vec<Row>) {
-        self.hubs.list(name, explanation, rows);
+        self.0.list(name, explanation, rows);
     }
 }
 
@@ -239,5 +229,82 @@ impl Config {
             None => return Ok(()),
         };
         Err(ConfigError::ExposedLink { listen: listen.to_string(), lacks })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Sources, render_default};
+
+    /// What is exposed to other machines, with these keys besides.
+    fn exposed(keys: &[&str]) -> Result<Config, String> {
+        let exposed = ["listen=\"0.0.0.0:3033\"", "secret_key=\"nx2-41f\""];
+        let set = exposed.iter().chain(keys).map(ToString::to_string).collect();
+        Config::load(&Sources { set, ..Sources::default() }).map_err(|errors| errors.to_string())
+    }
+
+    /// The secrets of the first hub, to read and to write.
+    fn secrets(config: &Config) -> (&str, &str) {
+        let (read_only, read_write) = config.hub_secrets(&config.webrocket.hubs[0]);
+        (read_only.expose(), read_write.expose())
+    }
+
+    const CHOSEN: &str = r#"webrocket.hubs=[{path="/webrocket",read_write="w-aa01",anonymous="read-only"}]"#;
+    const AS_IT_IS: &str = r#"webrocket.hubs=[{path="/webrocket"}]"#;
+
+    #[test]
+    fn the_hub_that_nobody_chose_has_the_secret_key_beyond_loopback_written_down_or_not() {
+        assert_eq!(secrets(&exposed(&[]).unwrap()), ("nx2-41f", "nx2-41f"));
+        assert_eq!(secrets(&exposed(&[AS_IT_IS]).unwrap()), ("nx2-41f", "nx2-41f"));
+        assert_eq!(secrets(&Config::default()), ("", ""));
+
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("watchtower.toml");
+        std::fs::write(&file, render_default()).unwrap();
+        let set = vec!["listen=0.0.0.0:1".to_owned(), "secret_key=nx2-41f".to_owned()];
+        let config = Config::load(&Sources { file: Some(file), set, ..Sources::default() }).unwrap();
+        assert_eq!(secrets(&config), ("nx2-41f", "nx2-41f"));
+    }
+
+    #[test]
+    fn a_hub_that_somebody_chose_needs_a_secret_beyond_loopback() {
+        for hub in ["path=\"/x\"", "path=\"/webrocket\",anonymous=\"read-only\""] {
+            let refused = exposed(&[&format!("webrocket.hubs=[{{{hub}}}]")]).unwrap_err();
+            assert!(refused.contains("its read_write secret is empty"), "{refused}");
+        }
+        assert_eq!(secrets(&exposed(&[CHOSEN]).unwrap()), ("", "w-aa01"));
+    }
+
+    #[test]
+    fn a_reload_takes_over_the_secrets_of_hubs() {
+        let new = r#"webrocket.hubs=[{path="/webrocket",read_write="w-bb02",anonymous="read-only"}]"#;
+        let reloaded = exposed(&[CHOSEN]).unwrap().reloaded(&exposed(&[new]).unwrap());
+        assert_eq!(secrets(&reloaded.config), ("", "w-bb02"));
+        assert_eq!(reloaded.needs_restart, Vec::<String>::new());
+
+        let new = r#"webrocket.hubs=[{path="/webrocket",read_write="w-aa01"}]"#;
+        let reloaded = exposed(&[]).unwrap().reloaded(&exposed(&[new]).unwrap());
+        assert_eq!(secrets(&reloaded.config), ("", "w-aa01"));
+    }
+
+    #[test]
+    fn a_reload_opens_nothing_that_a_start_would_refuse() {
+        let running = exposed(&[CHOSEN]).unwrap();
+        let reloaded = running.reloaded(&exposed(&[]).unwrap());
+        assert_eq!(secrets(&reloaded.config), ("", "w-aa01"), "it is read-only for all, and stays so");
+        assert!(reloaded.needs_restart.contains(&"webrocket.hubs.read_write".to_owned()));
+
+        let on_loopback = ["listen=\"127.0.0.1:3033\"", "secret_key=\"secret\"", AS_IT_IS];
+        let reloaded = running.reloaded(&exposed(&on_loopback).unwrap());
+        assert_eq!(reloaded.config, running);
+        for key in ["listen", "secret_key", "webrocket.hubs.read_write"] {
+            assert!(reloaded.needs_restart.contains(&key.to_owned()), "{key}");
+        }
+
+        let private = ["webtalk.private=\"0.0.0.0:1\"", "tls.cert=\"a.pem\"", "tls.key=\"b.pem\""];
+        let running = exposed(&[&private[..], &["webtalk.secret=\"t-77\""]].concat()).unwrap();
+        let reloaded = running.reloaded(&exposed(&["webtalk.private=\"127.0.0.1:1\""]).unwrap());
+        assert_eq!(reloaded.config.webtalk.secret.expose(), "t-77");
     }
 }

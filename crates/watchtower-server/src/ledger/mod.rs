@@ -77,10 +77,10 @@ impl DiskLedger {
         let told = counts.clone();
         let options = DiskOptions::new(data_dir.join(FOLDER)).observed(move |notice| tell(notice, &told));
         let store = Arc::new(open(&options)?);
-        let cannot_start = |source: io::Error| OpenError::Io {
+        let cannot_start = |error: io::Error| OpenError::Io {
             doing: "cannot start a thread for",
             path: data_dir.to_owned(),
-            source,
+            error,
         };
         let retained = set_retained_right(&store, &settings, counts.damage() > 0);
         forget_empty(&store, settings.limits.channels_max);

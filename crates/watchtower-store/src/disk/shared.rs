@@ -272,5 +272,5 @@ impl Reading {
 }
 
 fn io_error(path: &Path) -> impl FnOnce(io::Error) -> ReadError + '_ {
-    move |source| ReadError::Io { path: path.to_owned(), source }
+    move |error| ReadError::Io { path: path.to_owned(), error }
 }
