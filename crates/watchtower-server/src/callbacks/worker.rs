@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
+use futures_util::future::FutureExt;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 
@@ -148,18 +149,22 @@ impl<P: Post> Shared<P> {
         let mut schedule = RetrySchedule::default();
         let mut mark = self.metrics.failing_mark();
         loop {
-            let delivery = tokio::select! {
+            let first = tokio::select! {
                 biased;
                 () = turned_true(&mut draining) => return End::Draining,
-                delivery = feed.next() => delivery,
+                first = feed.next() => first,
             };
-            let Some(delivery) = delivery else { return End::Left };
+            if first.is_none() {
+                return End::Left;
+            }
             let places = if schedule.is_failing() { &self.retries } else { &self.attempts };
             let place = tokio::select! {
                 biased;
                 () = turned_true(&mut draining) => return End::Draining,
                 place = places.acquire() => place,
             };
+            // Its channel may have been left while it waited for the place.
+            let Some(Some(delivery)) = feed.next().now_or_never() else { continue };
             let began = Instant::now();
             let outcome = self.attempt(url, &delivery).await;
             drop(place);

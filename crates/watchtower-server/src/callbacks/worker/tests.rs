@@ -340,3 +340,38 @@ async fn the_attempts_in_flight_are_bounded() {
     assert_eq!(shared.post.most_in_flight.load(Ordering::SeqCst), ATTEMPTS_MAX);
     assert!(attempted.try_recv().is_err());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_message_whose_channel_was_left_while_it_waited_for_a_place_is_not_posted() {
+    /// A list that messages can be taken from by others.
+    struct Open(Arc<Mutex<List>>);
+    impl Feed for Open {
+        async fn next(&mut self) -> Option<Delivery> {
+            self.0.lock().left.front().cloned()
+        }
+        fn accept(&mut self, delivery: DeliveryId) {
+            self.0.lock().accept(delivery);
+        }
+    }
+    let (shared, mut attempted) = hanging();
+    let (_running, draining) = watch::channel(false);
+    for _ in 0..ATTEMPTS_MAX {
+        spawn(&shared, "hanging.test", &draining);
+    }
+    for _ in 0..ATTEMPTS_MAX {
+        attempted.recv().await.expect("an attempt");
+    }
+    let list = Arc::new(Mutex::new(List::of([1, 2])));
+    let target = url("http://receiver.test/");
+    let mut feed = Open(list.clone());
+    let deliver = shared.deliver(&target, &mut feed, draining);
+    tokio::pin!(deliver);
+    assert!(tokio::time::timeout(Duration::from_millis(1), &mut deliver).await.is_err());
+    list.lock().left.pop_front();
+    shared.post.release.notify_waiters();
+    assert_eq!(deliver.await, End::Left);
+    assert_eq!(list.lock().accepted, [delivery(2).id]);
+    // Once, for the message that was not left.
+    let attempted: Vec<_> = std::iter::from_fn(|| attempted.try_recv().ok()).collect();
+    assert_eq!(attempted.iter().filter(|url| url.contains("receiver")).count(), 1);
+}
