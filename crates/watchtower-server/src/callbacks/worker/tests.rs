@@ -316,6 +316,9 @@ async fn receivers_that_hang_again_and_again_do_not_block_others() {
     for _ in 0..RETRIES_MAX {
         attempted.recv().await.expect("a retry");
     }
+    // All retries are due by then.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(shared.post.in_flight.load(Ordering::SeqCst), RETRIES_MAX);
     let others: Vec<_> = (0..3).map(|_| spawn(&shared, "receiver.test", &draining)).collect();
     for other in others {
         assert_eq!(other.await.expect("it ends"), End::Left);
