@@ -152,6 +152,11 @@ impl CallbackMetrics {
     pub(super) fn ends(&self, reason: &'static str) -> u64 {
         self.ended.get_or_create(&EndLabels { reason }).get()
     }
+
+    /// How many subscriptions there are, and how many of them fail.
+    pub(super) fn subscriptions(&self) -> (i64, i64) {
+        (self.subscriptions.get(), self.failing.get())
+    }
 }
 
 #[cfg(test)]

@@ -188,6 +188,13 @@ impl<P: Post> Shared<P> {
         }
     }
 
+    /// Leaves so many places for attempts in flight, and so many for retries.
+    #[cfg(test)]
+    pub(super) fn leave_places(&self, attempts: usize, retries: usize) {
+        self.attempts.forget_permits(ATTEMPTS_MAX - attempts);
+        self.retries.forget_permits(RETRIES_MAX - retries);
+    }
+
     async fn attempt(&self, url: &CallbackUrl, delivery: &Delivery) -> Outcome {
         let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         let now = since_1970.map_or(0, |time| time.as_secs());

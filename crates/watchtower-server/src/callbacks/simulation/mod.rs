@@ -6,7 +6,9 @@
 
 mod model;
 
+use std::any::Any;
 use std::collections::HashMap;
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,6 +34,11 @@ use super::{CallbackSettings, Callbacks, Record, Records};
 const SENDERS: usize = 2;
 const URLS: usize = 2;
 const CHANNELS: u32 = 3;
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// Places enough for all subscriptions at once.
+const PLENTY: usize = 100;
 
 /// How long an attempt may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -63,9 +70,18 @@ enum Step {
         channel: u32,
         elsewhere: bool,
     },
+    /// The sender's id is forgotten by another protocol, and it gets another.
+    Forget {
+        sender: usize,
+    },
     Publish {
         channel: u32,
         receiver: Option<usize>,
+    },
+    /// As many messages as make a receiver that does not keep up skip some.
+    Burst {
+        channel: u32,
+        messages: usize,
     },
     Wait(Duration),
     Mood {
@@ -73,10 +89,12 @@ enum Step {
         mood: Mood,
     },
     GiveUp(Duration),
+    /// How many messages a subscription may be behind.
+    Lag(u64),
     Save,
     Sweep,
-    /// The server ends in order, and starts again.
-    Restart,
+    /// The server ends in order within that time, and starts again.
+    Restart(Duration),
     /// The server is killed, and starts again with what was kept.
     Crash,
 }
@@ -85,7 +103,8 @@ fn step() -> impl Strategy<Value = Step> {
     let channel = || 1..=CHANNELS;
     let channels = proptest::collection::btree_set(channel(), 1..3).prop_map(|set| set.into_iter().collect());
     let moods = [Mood::Takes, Mood::Takes, Mood::Fails, Mood::Hangs, Mood::Anything, Mood::Anything];
-    let waits = [10, 700, 3_000, 20_000, 400_000].map(Duration::from_millis);
+    let waits = [10, 700, 3_000, 20_000, 400_000, 90_000_000].map(Duration::from_millis);
+    let graces = [Duration::ZERO, TIMEOUT / 3, 2 * TIMEOUT];
     let give_up = [0, 2, 60, 600, 86_400].map(Duration::from_secs);
     prop_oneof![
         4 => (0..SENDERS, 0..URLS, channels)
@@ -96,23 +115,37 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(sender, url, channel, elsewhere)| Step::Again { sender, url, channel, elsewhere }),
         12 => (channel(), proptest::option::weighted(0.2, 0..SENDERS))
             .prop_map(|(channel, receiver)| Step::Publish { channel, receiver }),
+        1 => (channel(), 5..40usize).prop_map(|(channel, messages)| Step::Burst { channel, messages }),
+        1 => (0..SENDERS).prop_map(|sender| Step::Forget { sender }),
         6 => select(waits.to_vec()).prop_map(Step::Wait),
         4 => (0..URLS, select(moods.to_vec())).prop_map(|(url, mood)| Step::Mood { url, mood }),
         1 => select(give_up.to_vec()).prop_map(Step::GiveUp),
+        1 => select(vec![8, 10_000]).prop_map(Step::Lag),
         2 => Just(Step::Save),
         1 => Just(Step::Sweep),
-        1 => Just(Step::Restart),
+        1 => select(graces.to_vec()).prop_map(Step::Restart),
         1 => Just(Step::Crash),
     ]
 }
 
 /// The receivers: each attempt is judged when it begins, and answered as the mood
 /// of its URL has it.
-struct Receivers(Arc<Mutex<Model>>);
+struct Receivers(Arc<Mutex<Model>>, Arc<Verdict>);
+
+/// What was wrong with the first attempt that something was wrong with.
+type Verdict = Mutex<Option<Box<dyn Any + Send>>>;
 
 impl Post for Receivers {
     async fn post(&self, url: &CallbackUrl, body: Bytes, id: DeliveryId, _: Signature) -> Outcome {
-        let (attempt, after, outcome) = self.0.lock().begins(url.as_str(), &body, id);
+        let judge = || self.0.lock().begins(url.as_str(), &body, id);
+        let (attempt, after, outcome) = match panic::catch_unwind(AssertUnwindSafe(judge)) {
+            Ok(judged) => judged,
+            Err(said) => {
+                // A task's panic is its own: the run has to end by it.
+                self.1.lock().get_or_insert(said);
+                std::future::pending().await
+            }
+        };
         let _in_flight = InFlight(&self.0, attempt.subscription);
         // An answer that takes too long is none.
         let outcome = if after < TIMEOUT { outcome } else { Outcome::Failed(Failure::TimedOut) };
@@ -173,14 +206,25 @@ struct World {
     senders: Vec<SenderId>,
     model: Arc<Mutex<Model>>,
     kept: Arc<Kept>,
+    verdict: Arc<Verdict>,
     callbacks: Callbacks<Receivers>,
     settings: CallbackSettings,
+    /// Of attempts in flight, and of retries.
+    places: usize,
     began: Instant,
+    /// When joins that a restart interrupted have ended.
+    interrupted_until: Instant,
 }
 
 impl World {
-    fn new(seed: u64) -> World {
-        let rule = ChannelRule { pattern: "*".into(), history_messages: 10_000, ..ChannelRule::default() };
+    fn new(seed: u64, places: usize) -> World {
+        let rule = ChannelRule {
+            pattern: "*".into(),
+            history_messages: 10_000,
+            // Longer than any run.
+            history_ttl: 1_000 * DAY,
+            ..ChannelRule::default()
+        };
         let settings = Settings { channels: vec![rule], ..Settings::default() };
         let hub = Hub::new(settings, Box::new(Counting(Mutex::new(7))));
         let began = Instant::now();
@@ -196,10 +240,13 @@ impl World {
             timeout: TIMEOUT,
             ..CallbackSettings::new(SigningKey::new("secret"))
         };
-        let model = Arc::new(Mutex::new(Model::new(seed, epochs.collect(), settings.give_up)));
+        let model = Arc::new(Mutex::new(Model::new(seed, places, epochs.collect(), settings.give_up)));
         let kept = Arc::new(Kept::default());
-        let callbacks = callbacks(&hub, &model, &kept, &settings);
-        World { hub, senders, model, kept, callbacks, settings, began }
+        let verdict = Arc::new(Verdict::default());
+        let receivers = Receivers(model.clone(), verdict.clone());
+        let callbacks = callbacks(receivers, &hub, &kept, &settings, places);
+        let interrupted_until = began;
+        World { hub, senders, model, kept, verdict, callbacks, settings, places, began, interrupted_until }
     }
 
     fn now(&self) -> Timestamp {
@@ -230,7 +277,9 @@ impl World {
                     self.save();
                 }
             }
+            Step::Forget { sender } => self.forget(*sender),
             Step::Publish { channel, receiver } => self.publish(*channel, *receiver),
+            Step::Burst { channel, messages } => (0..*messages).for_each(|_| self.publish(*channel, None)),
             Step::Wait(time) => tokio::time::sleep(*time).await,
             Step::Mood { url, mood } => self.model.lock().set_mood(address(*url), *mood),
             Step::GiveUp(give_up) => {
@@ -238,10 +287,20 @@ impl World {
                 self.model.lock().give_up = *give_up;
                 self.callbacks.0.shared.reload(self.settings.key.clone(), *give_up);
             }
+            Step::Lag(messages) => {
+                let mut settings = (*self.hub.settings()).clone();
+                settings.limits.lag_messages = *messages;
+                self.hub.configure(settings);
+                self.model.lock().lag_messages = *messages;
+            }
             Step::Save => self.save(),
             Step::Sweep => self.callbacks.sweep(),
-            Step::Restart => {
-                self.callbacks.drain(2 * TIMEOUT).await;
+            Step::Restart(grace) => {
+                let began = Instant::now();
+                let is_idle = self.model.lock().in_flight.is_empty();
+                let most = if is_idle { Duration::ZERO } else { TIMEOUT.min(*grace) };
+                self.callbacks.drain(*grace).await;
+                assert!(began.elapsed() <= most + model::TICK, "{:?}", began.elapsed());
                 self.save();
                 self.start_again();
             }
@@ -252,7 +311,27 @@ impl World {
         }
         // Time passes once nobody has anything to do.
         tokio::time::sleep(Duration::from_millis(1)).await;
-        self.model.lock().check(&self.callbacks.records(), matches!(step, Step::Sweep));
+        self.hub.tick(self.now());
+        self.check(matches!(step, Step::Sweep));
+    }
+
+    fn check(&self, is_swept: bool) {
+        if let Some(said) = self.verdict.lock().take() {
+            panic::resume_unwind(said);
+        }
+        let mut model = self.model.lock();
+        model.check(&self.callbacks.records(), is_swept);
+        model.check_counted(self.callbacks.metrics());
+        let skipped = self.hub.counts().lagging_skipped;
+        assert!(model.skipped <= skipped, "{} of {skipped} were counted", model.skipped);
+        if Instant::now() > self.interrupted_until + model::TICK {
+            for (sender, channel) in
+                self.senders.iter().flat_map(|id| (1..=CHANNELS).map(move |at| (*id, at)))
+            {
+                let has_joined = self.hub.has_joined(sender, &channel.into());
+                assert_eq!(has_joined, model.has_joined(sender, channel), "{sender} in channel {channel}");
+            }
+        }
     }
 
     fn join(&self, sender: usize, url: usize, channels: &[u32]) {
@@ -277,6 +356,16 @@ impl World {
         has_joined
     }
 
+    fn forget(&mut self, sender: usize) {
+        for channel in 1..=CHANNELS {
+            self.model.lock().left(self.senders[sender], channel);
+        }
+        self.hub.unregister(self.senders[sender], self.now()).expect("it is registered");
+        self.senders[sender] = self.hub.register(self.now()).expect("room");
+        // As for who leaves elsewhere.
+        self.save();
+    }
+
     fn publish(&self, channel: u32, receiver: Option<usize>) {
         let receiver = receiver.map(|receiver| self.senders[receiver]);
         if receiver.is_some_and(|receiver| !self.hub.has_joined(receiver, &channel.into())) {
@@ -293,7 +382,9 @@ impl World {
 
     fn start_again(&mut self) {
         let records: Vec<_> = self.kept.0.lock().values().cloned().collect();
-        self.callbacks = callbacks(&self.hub, &self.model, &self.kept, &self.settings);
+        self.interrupted_until = Instant::now() + self.hub.settings().session_ttl;
+        let receivers = Receivers(self.model.clone(), self.verdict.clone());
+        self.callbacks = callbacks(receivers, &self.hub, &self.kept, &self.settings, self.places);
         self.model.lock().starts_again(&records);
         for record in &records {
             self.callbacks.restore(record, self.now()).expect("there is room");
@@ -317,7 +408,10 @@ impl World {
         }
         self.callbacks.sweep();
         tokio::time::sleep(Duration::from_millis(1)).await;
+        self.check(true);
         assert_eq!(self.callbacks.records(), []);
+        assert_eq!(self.callbacks.metrics().subscriptions(), (0, 0));
+        assert_eq!(self.hub.counts().subscriptions, 0);
         assert_eq!(self.kept.0.lock().len(), 0);
         let sessions: Vec<_> = self.hub.counts_by_protocol().iter().map(|counts| counts.sessions).collect();
         assert!(sessions.iter().all(|sessions| *sessions == 0), "{sessions:?}");
@@ -333,13 +427,17 @@ fn address(url: usize) -> String {
 }
 
 fn callbacks(
+    receivers: Receivers,
     hub: &Hub,
-    model: &Arc<Mutex<Model>>,
     kept: &Arc<Kept>,
     settings: &CallbackSettings,
+    places: usize,
 ) -> Callbacks<Receivers> {
-    let receivers = Receivers(model.clone());
-    Callbacks::posted_by(receivers, hub.clone(), Arc::new(Plain), settings.clone(), Some(kept.clone()))
+    let kept: Arc<dyn Records> = kept.clone();
+    let callbacks =
+        Callbacks::posted_by(receivers, hub.clone(), Arc::new(Plain), settings.clone(), Some(kept));
+    callbacks.0.shared.leave_places(places, places);
+    callbacks
 }
 
 proptest! {
@@ -348,12 +446,13 @@ proptest! {
     #[test]
     fn receivers_get_what_is_theirs_in_order_and_as_often_as_they_must(
         seed: u64,
+        places in select(vec![1, 2, PLENTY]),
         steps in proptest::collection::vec(step(), 1..80),
     ) {
         let mut runtime = tokio::runtime::Builder::new_current_thread();
         let runtime = runtime.enable_time().start_paused(true).build().expect("a runtime");
         runtime.block_on(async {
-            let mut world = World::new(seed);
+            let mut world = World::new(seed, places);
             for step in &steps {
                 world.take(step).await;
             }

@@ -3,7 +3,7 @@
 //! Knows no hub and no worker: what was published, joined and left is told to it,
 //! and each attempt.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use fastrand::Rng;
@@ -11,12 +11,13 @@ use http::StatusCode;
 use tokio::time::Instant;
 use watchtower_hub::{Epoch, Position, SenderId};
 
-use super::{Failure, Outcome, Record, SubscriptionId, TIMEOUT};
+use super::{Failure, Outcome, PLENTY, Record, SubscriptionId, TIMEOUT};
 use crate::callbacks::delivery::DeliveryId;
+use crate::callbacks::metrics::CallbackMetrics;
 use crate::callbacks::schedule::{DELAY_MAX, FIRST_DELAY_MAX};
 
 /// How exact the clock is.
-const TICK: Duration = Duration::from_millis(2);
+pub(super) const TICK: Duration = Duration::from_millis(2);
 
 /// How a receiver answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,14 +34,23 @@ pub(super) struct Model {
     epochs: BTreeMap<u32, Epoch>,
     /// By channel, in the order of their offsets, which count from 1.
     published: BTreeMap<u32, Vec<Published>>,
+    /// Those whose last channel was left where callbacks are not told end by the
+    /// next sweep.
     subscriptions: Vec<Subscription>,
-    /// Those whose last channel was left where callbacks are not told: they end
-    /// by the next sweep.
-    lingering: HashSet<SubscriptionId>,
-    /// The subscriptions that an attempt is under way of.
-    pub(super) in_flight: HashSet<SubscriptionId>,
+    /// The deliveries that there have been.
+    seen: HashMap<DeliveryId, Seen>,
+    /// The subscriptions that an attempt is under way of, and whether it is a retry.
+    pub(super) in_flight: HashMap<SubscriptionId, bool>,
+    /// How many there may be of attempts, and of retries.
+    places: usize,
     pub(super) give_up: Duration,
+    pub(super) lag_messages: u64,
     joins: u64,
+    /// What receivers did not get since they were too far behind.
+    pub(super) skipped: u64,
+    /// What the server has counted since it started: attempts, and ends.
+    attempts: BTreeMap<&'static str, u64>,
+    ends: BTreeMap<&'static str, u64>,
 }
 
 struct Published {
@@ -62,6 +72,8 @@ struct Joined {
     number: u64,
     /// The last message that the receiver has, or that there was when it joined.
     accepted: u64,
+    /// The last message that it may do without, for being too far behind.
+    dispensable: u64,
 }
 
 struct Failing {
@@ -69,11 +81,17 @@ struct Failing {
     times: u32,
     /// When the next attempt may begin.
     earliest: Instant,
-    /// When it must have, unless its message is not to be sent any more.
-    latest: Option<Instant>,
+    /// When it must have, if its message is still to be sent and a place is free.
+    latest: Instant,
+    /// What failed.
+    attempt: Attempt,
 }
 
+/// Which message of which subscription a delivery is.
+type Seen = (SubscriptionId, u32, u64);
+
 /// An attempt that is under way.
+#[derive(Clone, Copy)]
 pub(super) struct Attempt {
     pub(super) subscription: SubscriptionId,
     channel: u32,
@@ -82,17 +100,22 @@ pub(super) struct Attempt {
 }
 
 impl Model {
-    pub(super) fn new(seed: u64, epochs: BTreeMap<u32, Epoch>, give_up: Duration) -> Model {
+    pub(super) fn new(seed: u64, places: usize, epochs: BTreeMap<u32, Epoch>, give_up: Duration) -> Model {
         Model {
             rng: Rng::with_seed(seed),
             moods: HashMap::new(),
             published: epochs.keys().map(|channel| (*channel, Vec::new())).collect(),
             epochs,
             subscriptions: Vec::new(),
-            lingering: HashSet::new(),
-            in_flight: HashSet::new(),
+            seen: HashMap::new(),
+            in_flight: HashMap::new(),
+            places,
             give_up,
+            lag_messages: u64::MAX,
             joins: 0,
+            skipped: 0,
+            attempts: BTreeMap::new(),
+            ends: BTreeMap::new(),
         }
     }
 
@@ -105,7 +128,16 @@ impl Model {
         let published = self.published.entry(channel).or_default();
         let content = format!("{channel}: {}", published.len() + 1);
         published.push(Published { content: content.clone(), receiver });
+        let too_far = self.end_of(channel).saturating_sub(self.lag_messages);
+        for joined in self.subscriptions.iter_mut().filter_map(|known| known.channels.get_mut(&channel)) {
+            joined.dispensable = joined.dispensable.max(too_far);
+        }
         content
+    }
+
+    pub(super) fn has_joined(&self, sender: SenderId, channel: u32) -> bool {
+        let mut of_sender = self.subscriptions.iter().filter(|known| known.sender == sender);
+        of_sender.any(|known| known.channels.contains_key(&channel))
     }
 
     fn end_of(&self, channel: u32) -> u64 {
@@ -113,7 +145,6 @@ impl Model {
     }
 
     pub(super) fn joined(&mut self, id: SubscriptionId, sender: SenderId, url: &str, channels: &[u32]) {
-        self.lingering.remove(&id);
         let at = self.subscriptions.iter().position(|known| known.id == id).unwrap_or_else(|| {
             let (url, channels) = (url.to_owned(), BTreeMap::new());
             self.subscriptions.push(Subscription { id, sender, url, channels, failing: None });
@@ -121,20 +152,14 @@ impl Model {
         });
         for channel in channels {
             self.joins += 1;
-            let new = Joined { number: self.joins, accepted: self.end_of(*channel) };
+            let new = Joined { number: self.joins, accepted: self.end_of(*channel), dispensable: 0 };
             self.subscriptions[at].channels.entry(*channel).or_insert(new);
         }
     }
 
     pub(super) fn left(&mut self, sender: SenderId, channel: u32) {
         for subscription in self.subscriptions.iter_mut().filter(|known| known.sender == sender) {
-            let was_in = subscription.channels.remove(&channel).is_some();
-            if let Some(failing) = &mut subscription.failing {
-                failing.latest = None;
-            }
-            if was_in && subscription.channels.is_empty() {
-                self.lingering.insert(subscription.id);
-            }
+            subscription.channels.remove(&channel);
         }
     }
 
@@ -144,26 +169,42 @@ impl Model {
         let (at, channel, offset) = self.find(url, id).expect("it was published, and is for somebody here");
         let subscription = &self.subscriptions[at];
         let joined = subscription.channels.get(&channel).expect("the channel was not left");
-        assert_eq!(Some(offset), self.next(subscription, channel), "in order, and nothing left out");
+        assert!(self.owed(subscription, channel).any(|owed| owed == offset), "{offset} is not owed");
+        let next = self.next(subscription, channel);
+        assert!(next.is_none_or(|next| offset <= next), "{offset} comes before {next:?}");
         assert_eq!(body, self.published[&channel][offset as usize - 1].content.as_bytes());
-        if let Some(Failing { earliest, latest, .. }) = subscription.failing {
-            assert!(now + TICK >= earliest, "{:?} too early", earliest - now);
-            assert!(latest.is_none_or(|latest| now <= latest + TICK), "later than {latest:?}");
-        }
         let attempt = Attempt { subscription: subscription.id, channel, offset, join: joined.number };
-        assert!(self.in_flight.insert(attempt.subscription), "one at a time");
+        let is_retry = subscription.failing.is_some();
+        if let Some(failing) = &subscription.failing {
+            assert!(now + TICK >= failing.earliest, "{:?} too early", failing.earliest - now);
+            if subscription.owes(&failing.attempt) {
+                assert_eq!((channel, offset), (failing.attempt.channel, failing.attempt.offset));
+                let is_late = now > failing.latest + TICK && self.places == PLENTY;
+                assert!(!is_late, "{:?} too late", now - failing.latest);
+            }
+        }
+        assert_eq!(self.in_flight.insert(attempt.subscription, is_retry), None, "one at a time");
+        let alike = self.in_flight.values().filter(|other| **other == is_retry).count();
+        assert!(alike <= self.places, "{alike} in flight");
         let (after, outcome) = self.answer(url);
         (attempt, after, outcome)
     }
 
-    fn find(&self, url: &str, id: DeliveryId) -> Option<(usize, u32, u64)> {
-        let of_url = self.subscriptions.iter().enumerate().filter(|(_, known)| known.url == url);
-        for (at, subscription) in of_url {
+    fn find(&mut self, url: &str, id: DeliveryId) -> Option<(usize, u32, u64)> {
+        let seen = self.seen.get(&id).copied().or_else(|| self.search(url, id))?;
+        self.seen.insert(id, seen);
+        let (subscription, channel, offset) = seen;
+        let is_it = |known: &Subscription| known.id == subscription && known.url == url;
+        Some((self.subscriptions.iter().position(is_it)?, channel, offset))
+    }
+
+    fn search(&self, url: &str, id: DeliveryId) -> Option<Seen> {
+        for subscription in self.subscriptions.iter().filter(|known| known.url == url) {
             for (channel, published) in &self.published {
                 for offset in 1..=published.len() as u64 {
                     let position = Position { epoch: self.epochs[channel], offset };
                     if subscription.id.delivery(&(*channel).into(), position) == id {
-                        return Some((at, *channel, offset));
+                        return Some((subscription.id, *channel, offset));
                     }
                 }
             }
@@ -171,13 +212,18 @@ impl Model {
         None
     }
 
-    /// The first message of the channel that the subscription's receiver has yet
-    /// to get.
-    fn next(&self, subscription: &Subscription, channel: u32) -> Option<u64> {
-        let accepted = subscription.channels.get(&channel)?.accepted;
+    /// The messages of the channel that the subscription's receiver has yet to get.
+    fn owed<'a>(&'a self, subscription: &'a Subscription, channel: u32) -> impl Iterator<Item = u64> + 'a {
+        let accepted = subscription.channels.get(&channel).map_or(u64::MAX, |joined| joined.accepted);
         let is_theirs = |published: &Published| published.receiver.is_none_or(|id| id == subscription.sender);
         let published = self.published[&channel].iter().zip(1..).skip(accepted as usize);
-        published.filter(|(published, _)| is_theirs(published)).map(|(_, offset)| offset).next()
+        published.filter(move |(published, _)| is_theirs(published)).map(|(_, offset)| offset)
+    }
+
+    /// The first of them that it cannot do without.
+    fn next(&self, subscription: &Subscription, channel: u32) -> Option<u64> {
+        let dispensable = subscription.channels.get(&channel)?.dispensable;
+        self.owed(subscription, channel).find(|offset| *offset > dispensable)
     }
 
     fn answer(&mut self, url: &str) -> (Duration, Outcome) {
@@ -204,6 +250,9 @@ impl Model {
         let Some(at) = self.subscriptions.iter().position(|known| known.id == attempt.subscription) else {
             return;
         };
+        *self.attempts.entry(label(outcome)).or_default() += 1;
+        let before = |offset: &u64| *offset < attempt.offset;
+        let skipped = self.owed(&self.subscriptions[at], attempt.channel).take_while(before).count();
         let subscription = &mut self.subscriptions[at];
         match outcome {
             Outcome::Accepted => {
@@ -212,9 +261,10 @@ impl Model {
                 // What was left meanwhile, and joined again, begins anew.
                 if let Some(joined) = joined.filter(|joined| joined.number == attempt.join) {
                     joined.accepted = attempt.offset;
+                    self.skipped += skipped as u64;
                 }
             }
-            Outcome::Gone => drop(self.subscriptions.remove(at)),
+            Outcome::Gone => self.end(at, "gone"),
             Outcome::Failed(_) => {
                 let (since, times) = match &subscription.failing {
                     Some(failing) => (failing.since, failing.times),
@@ -222,31 +272,37 @@ impl Model {
                 };
                 let left = self.give_up.saturating_sub(now - since);
                 if left.is_zero() {
-                    self.subscriptions.remove(at);
+                    self.end(at, "gave_up");
                     return;
                 }
                 let longest = FIRST_DELAY_MAX.saturating_mul(1 << times.min(20)).min(DELAY_MAX);
                 let earliest = now + (longest / 2).min(left);
-                let is_joined = |joined: &Joined| joined.number == attempt.join;
-                let is_tried_again = subscription.channels.get(&attempt.channel).is_some_and(is_joined);
-                let latest = is_tried_again.then(|| now + longest.min(left));
-                subscription.failing = Some(Failing { since, times: times + 1, earliest, latest });
+                let latest = now + longest.min(left);
+                let attempt = *attempt;
+                subscription.failing = Some(Failing { since, times: times + 1, earliest, latest, attempt });
             }
         }
+    }
+
+    fn end(&mut self, at: usize, reason: &'static str) {
+        self.subscriptions.remove(at);
+        *self.ends.entry(reason).or_default() += 1;
     }
 
     /// After a restart subscriptions are where they were kept; after one in order
     /// that is where they were.
     pub(super) fn starts_again(&mut self, records: &[Record]) {
         assert_eq!(self.in_flight.len(), 0, "all attempts are over");
+        self.attempts.clear();
+        self.ends.clear();
+        self.subscriptions.iter_mut().for_each(|known| known.failing = None);
         for subscription in self.subscriptions.iter_mut().filter(|known| !known.channels.is_empty()) {
-            subscription.failing = None;
             let record = records.iter().find(|record| record.id == subscription.id);
             let kept = positions(record.expect("it was kept when it began"));
             for (channel, joined) in &mut subscription.channels {
                 let kept = *kept.get(channel).expect("the channel was kept when it was joined");
                 assert!(kept <= joined.accepted, "{kept} of {} was not accepted", joined.accepted);
-                joined.accepted = kept;
+                (joined.accepted, joined.dispensable) = (kept, 0);
             }
         }
     }
@@ -254,11 +310,11 @@ impl Model {
     /// The subscriptions that there are, are those that there should be, and have
     /// come as far as their receivers.
     pub(super) fn check(&mut self, records: &[Record], is_swept: bool) {
-        if is_swept {
-            self.lingering.clear();
+        let is_there = |id| records.iter().any(|record| record.id == id);
+        let is_over = |known: &Subscription| known.channels.is_empty() && (is_swept || !is_there(known.id));
+        while let Some(at) = self.subscriptions.iter().position(is_over) {
+            self.end(at, "left");
         }
-        let lingering = &self.lingering;
-        self.subscriptions.retain(|known| !known.channels.is_empty() || lingering.contains(&known.id));
         for record in records {
             let known = self.subscriptions.iter().any(|known| known.id == record.id);
             assert!(known, "{record:?} is over");
@@ -267,6 +323,22 @@ impl Model {
             let record = records.iter().find(|record| record.id == subscription.id);
             subscription.is_at(&positions(record.expect("it goes on")));
         }
+    }
+
+    /// What happened is what was counted.
+    pub(super) fn check_counted(&self, metrics: &CallbackMetrics) {
+        for outcome in ["accepted", "gone", "status", "timeout"] {
+            assert_eq!(
+                metrics.attempts(outcome),
+                self.attempts.get(outcome).copied().unwrap_or(0),
+                "{outcome}"
+            );
+        }
+        for reason in ["gone", "gave_up", "left", "draining"] {
+            assert_eq!(metrics.ends(reason), self.ends.get(reason).copied().unwrap_or(0), "{reason}");
+        }
+        let failing = self.subscriptions.iter().filter(|known| known.failing.is_some()).count();
+        assert_eq!(metrics.subscriptions(), (self.subscriptions.len() as i64, failing as i64));
     }
 
     /// What was saved is how far they have come.
@@ -286,10 +358,23 @@ impl Model {
 }
 
 impl Subscription {
+    /// Whether what failed is still to be sent.
+    fn owes(&self, failed: &Attempt) -> bool {
+        self.channels.get(&failed.channel).is_some_and(|joined| joined.number == failed.join)
+    }
+
     fn is_at(&self, positions: &BTreeMap<u32, u64>) {
         for (channel, joined) in &self.channels {
             assert_eq!(positions.get(channel), Some(&joined.accepted), "of channel {channel}");
         }
+    }
+}
+
+fn label(outcome: &Outcome) -> &'static str {
+    match outcome {
+        Outcome::Accepted => "accepted",
+        Outcome::Gone => "gone",
+        Outcome::Failed(failure) => failure.cause(),
     }
 }
 
