@@ -243,9 +243,9 @@ impl Subscription {
     /// `end` is the end of the log. To be called under the channel's lock, with
     /// all rings answered.
     pub(crate) fn add(&mut self, sender: SenderId, from: &Arc<Place>, end: &Arc<Place>) -> bool {
-        self.senders.insert(sender, from.offset());
         // What is ahead of the log is for who comes first, and there it is read once.
         let (cursor, from) = (self.place(end), from.in_log());
+        self.senders.insert(sender, from.offset());
         let reads_at = cursor.in_log();
         let until = self.again.as_ref().map_or(0, |again| again.until).max(reads_at.offset());
         if from.offset() >= until {
@@ -284,7 +284,11 @@ impl Subscription {
             place if place.is_detached() && place.offset() < offset => place_at(offset),
             place => place.clone(),
         };
-        let Some(again) = &mut self.again else { return (seek(heard_from), None) };
+        let Some(again) = &mut self.again else {
+            // With what is ahead of the log, if that was not read.
+            let unread = if cursor.in_log().offset() < heard_from { seek(heard_from) } else { cursor };
+            return (unread, None);
+        };
         let unread = match again.late.remove(sender) {
             Some(unread) => seek(unread),
             None => again.behind_first(&seek(heard_from.max(again.until))),

@@ -397,6 +397,21 @@ fn who_comes_gets_it_though_an_id_moves_there_that_has_yet_to_read_what_is_its_o
 }
 
 #[test]
+fn what_is_for_who_comes_too_but_was_said_before_comes_with_the_id_that_moves_there() {
+    let hub = retaining();
+    let ((_a, from), (_b, id)) = (joined(&hub), joined(&hub));
+    let (stream, new) = (Client::new(&hub), hub.register(NOW).unwrap());
+    stream.session.subscribe(new, &five(), Start::End, NOW).unwrap();
+    say(&hub, from, "1");
+    hub.publish(&five(), text(from, "2").to(&[id.get(), new.get()]), NOW).unwrap();
+    let c = Client::new(&hub);
+    c.session.join(new, &five(), NOW).unwrap();
+    c.session.attach(id, NOW).unwrap();
+    assert_eq!(c.read(), "5/1=1;5/2=2;");
+    assert_eq!(stream.read(), "5/1=1;5/2=2;");
+}
+
+#[test]
 fn who_comes_gets_it_though_an_id_moves_there_and_on_again_or_it_moves_itself() {
     for read in 0..3 {
         let (hub, c, id, _) = comes_before_an_id_moves_there(read);
