@@ -79,7 +79,7 @@ impl Inner {
     }
 
     /// The time of the last tick.
-    fn ticked(&self) -> Timestamp {
+    pub(crate) fn ticked(&self) -> Timestamp {
         Timestamp::from_millis(self.now.load(Ordering::Relaxed))
     }
 
