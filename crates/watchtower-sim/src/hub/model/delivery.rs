@@ -12,6 +12,10 @@ use super::{Channel, First, Message, Model, Session, SessionId, Subscription, Wh
 /// times, and somewhat more until that is noticed.
 const BEHIND_FACTOR: u64 = 4;
 
+/// What part of the lag limit in bytes is kept for streams that resume, and
+/// somewhat more.
+const TRAIL_PART: u64 = 3;
+
 /// The bytes of two messages and what is beside them.
 const TWO_MESSAGES: u64 = 2 * 8_192;
 
@@ -40,7 +44,7 @@ impl Model {
             if is_behind_first {
                 self.check_begun(id, subscription, &message.channel)?;
             }
-            self.check_not_too_far_behind(channel, &message)?;
+            self.check_not_too_far_behind(id, channel, &message)?;
         }
         let skipped = self.skipped(channel, subscription, &message)?;
         let session = self.sessions.get_mut(&id).expect("it was found");
@@ -155,13 +159,22 @@ impl Model {
         }
     }
 
-    /// [model: log]
-    fn check_not_too_far_behind(&self, channel: &Channel, message: &Message) -> Result<(), String> {
+    /// [model: log] What a stream resumes from is kept however many messages it is
+    /// ([http: since]).
+    fn check_not_too_far_behind(
+        &self,
+        id: SessionId,
+        channel: &Channel,
+        message: &Message,
+    ) -> Result<(), String> {
         let messages = channel.next_offset() - message.offset;
         let bytes = channel.bytes() - message.bytes_before();
         let most = |limit: u64, some: u64| BEHIND_FACTOR * limit + limit / 8 + some;
-        if messages <= most(self.setting.lag_messages, 2)
-            && bytes <= most(self.setting.lag_bytes, TWO_MESSAGES)
+        let is_for_resuming =
+            self.sessions[&id].resumes && bytes <= self.setting.lag_bytes / TRAIL_PART + TWO_MESSAGES;
+        if is_for_resuming
+            || messages <= most(self.setting.lag_messages, 2)
+                && bytes <= most(self.setting.lag_bytes, TWO_MESSAGES)
         {
             return Ok(());
         }
