@@ -60,7 +60,7 @@ pub(crate) struct Serve {
 
 impl Serve {
     pub(crate) fn run(self) -> Result<(), Failure> {
-        logs::start(self.log_format)?;
+        let _log = logs::start(self.log_format)?;
         let log_format = self.log_format;
         let sources = self.into_sources();
         let mut config = Config::load(&sources)?;
