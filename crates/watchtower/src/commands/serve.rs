@@ -180,7 +180,7 @@ fn take_over(handle: &Handle, loaded: Result<Config, Failure>) {
     match loaded {
         Ok(config) => {
             let report = handle.reload(&config);
-            tracing::info!(needs_restart = ?report.needs_restart, "reloaded secrets, limits and the certificate");
+            tracing::info!(needs_restart = ?report.needs_restart, "reloaded secrets and limits, and read the certificate again");
         }
         Err(Failure::Configuration(errors)) => {
             for error in errors.iter() {

@@ -190,6 +190,8 @@ fn a_reload_of_a_certificate_that_cannot_be_used_is_logged_and_so_is_a_key_that_
     server.signal(Signal::HUP);
     let told = wait_for(&mut server.stderr, "the former certificate stays in use");
     assert!(told.contains("tls.key = \"key.pem\": there is none in it; expected "), "{told}");
+    let told = wait_for(&mut server.stderr, "reloaded");
+    assert!(!told.contains("reloaded secrets, limits and the certificate"), "it was not: {told}");
     // TLS is spoken still: what is no handshake is answered with an alert.
     let mut client = TcpStream::connect(server.listening[0].split(' ').nth(2).unwrap()).unwrap();
     client.write_all(b"\x16\x03\x01\0\x05\x01\0\0\x01\xff").unwrap();
