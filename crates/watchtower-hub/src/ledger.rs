@@ -7,6 +7,8 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use crate::{ChannelName, Epoch, Message, Position, SenderId, Timestamp};
 
 /// Called once, when it is certain whether messages are kept.
@@ -42,7 +44,7 @@ pub trait Ledger: Send + Sync {
     /// # Errors
     ///
     /// [`NotKept`], when it is known at once; then `done` is dropped.
-    fn append(&self, messages: Vec<Append>, done: Appended) -> Result<(), NotKept>;
+    fn append(&self, messages: Appends, done: Appended) -> Result<(), NotKept>;
 
     /// Reads a channel's log from offset `from` on, or from the first message
     /// that is kept, whichever is later.
@@ -104,6 +106,10 @@ pub trait Ledger: Send + Sync {
         done(Ok(()));
     }
 }
+
+/// Messages that are to be kept together: nearly always one, which takes no
+/// memory of its own.
+pub type Appends = SmallVec<[Append; 1]>;
 
 /// A message that is to be kept.
 #[derive(Debug)]

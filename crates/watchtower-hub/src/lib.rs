@@ -45,7 +45,8 @@ pub use error::Refused;
 pub use hub::{Entropy, Hub, WhenLagging};
 pub use ids::{Epoch, Position, SenderId, Timestamp};
 pub use ledger::{
-    Append, Appended, Ends, KeptJoin, KeptSender, Ledger, NotKept, NotRead, Note, Page, ReadLimit, WasRead,
+    Append, Appended, Appends, Ends, KeptJoin, KeptSender, Ledger, NotKept, NotRead, Note, Page, ReadLimit,
+    WasRead,
 };
 pub use log::Entry;
 pub use mailbox::Mailbox;

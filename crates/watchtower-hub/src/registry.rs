@@ -159,8 +159,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        Append, Appended, Content, Ends, Entropy, Hub, Ledger, NotKept, NotRead, Publish, ReadLimit, Session,
-        WasRead, WhenLagging,
+        Appended, Appends, Content, Ends, Entropy, Hub, Ledger, NotKept, NotRead, Publish, ReadLimit,
+        Session, WasRead, WhenLagging,
     };
 
     const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
@@ -179,7 +179,7 @@ mod tests {
     struct Noted(Mutex<Vec<Note>>);
 
     impl Ledger for Noted {
-        fn append(&self, _: Vec<Append>, _: Appended) -> Result<(), NotKept> {
+        fn append(&self, _: Appends, _: Appended) -> Result<(), NotKept> {
             Err(NotKept::Closed)
         }
         fn read(&self, _: &ChannelName, _: u64, _: ReadLimit, _: WasRead) -> Result<(), NotRead> {

@@ -7,10 +7,11 @@
 use std::sync::{Arc, Weak};
 
 use parking_lot::MutexGuard;
+use smallvec::SmallVec;
 
 use crate::channel::{Channel, State};
 use crate::inner::Inner;
-use crate::ledger::NotKept;
+use crate::ledger::{Appends, NotKept};
 use crate::publish::Draft;
 use crate::soon::Promise;
 use crate::{ChannelName, Content, Ends, Message, Position, Published, Refused};
@@ -22,11 +23,14 @@ pub(crate) struct Target<'a> {
     pub(crate) content: Content,
 }
 
+/// Channels that are locked, of whose logs a position was taken.
+type Reserved<'a> = SmallVec<[(&'a Arc<Channel>, MutexGuard<'a, State>); 1]>;
+
 /// A publication that waits for the ledger.
 struct Submission<T, F> {
     hub: Weak<Inner>,
     /// In the order of their channels' names.
-    messages: Vec<(Arc<Channel>, Message)>,
+    messages: SmallVec<[(Arc<Channel>, Message); 1]>,
     promise: Promise<T, Refused>,
     finish: F,
 }
@@ -54,21 +58,21 @@ impl Inner {
         target: Target<'_>,
         draft: &Draft<'_>,
     ) -> Result<Published, Refused> {
-        self.submit(draft, vec![target], |positions| positions[0])
+        self.submit(draft, [target], |positions| positions[0])
     }
 
     /// Submits a message to the ledger for those of the channels that are
     /// durable. Once it is kept all get it, and where it stands is what `finish`
     /// makes of the positions, which are in the order of `targets`.
-    pub(crate) fn submit<T: Send + 'static>(
+    pub(crate) fn submit<'a, T: Send + 'static>(
         self: &Arc<Self>,
         draft: &Draft<'_>,
-        targets: Vec<Target<'_>>,
+        targets: impl IntoIterator<Item = Target<'a>>,
         finish: impl FnOnce(&[Position]) -> T + Send + 'static,
     ) -> Result<Published<T>, Refused> {
-        let mut reserved = Vec::with_capacity(targets.len());
-        let mut messages = Vec::with_capacity(targets.len());
-        let mut kept = Vec::with_capacity(targets.len());
+        let mut reserved = Reserved::new();
+        let mut messages = SmallVec::new();
+        let mut kept = Appends::new();
         let mut targets = targets.into_iter();
         while let Some(Target { channel, mut state, content }) = targets.next() {
             let position = match self.reserve(channel, &mut state) {
@@ -114,7 +118,7 @@ impl Inner {
 
     /// Gives the positions back that were reserved for what is refused, and forgets
     /// the channels that were made for it.
-    fn give_back(&self, reserved: Vec<(&Arc<Channel>, MutexGuard<'_, State>)>, refused: Refused) -> Refused {
+    fn give_back(&self, reserved: Reserved<'_>, refused: Refused) -> Refused {
         for (channel, mut state) in reserved {
             state.give_back();
             self.take_back(channel, &mut state);
@@ -145,7 +149,7 @@ impl Inner {
         })?;
         let offset = position.map_or(0, |position| position.offset);
         let message = channel.message(offset, draft, content);
-        let kept = vec![channel.to_keep(&message)];
+        let kept = [channel.to_keep(&message)].into_iter().collect();
         let (hub, channel) = (self.own.clone(), channel.clone());
         let done = move |result: Result<(), NotKept>| {
             let hub = hub.upgrade();
@@ -165,7 +169,7 @@ impl<T, F: FnOnce(&[Position]) -> T> Submission<T, F> {
         let hub = hub.upgrade();
         let is_durable = |channel: &Channel| channel.rule.durable;
         let first = messages.iter().map(|(channel, _)| channel).find(|channel| is_durable(channel)).cloned();
-        let mut positions = Vec::with_capacity(messages.len());
+        let mut positions = SmallVec::<[Position; 1]>::new();
         for (channel, message) in messages {
             positions.push(settle(hub.as_deref(), &channel, message, result.is_ok()));
         }

@@ -14,7 +14,7 @@ use std::time::Duration;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 use watchtower_protocols::packets::PacketStream;
 
 use crate::http::{Http, Onward, TakenOver, is_half_a_head};
@@ -23,6 +23,7 @@ use crate::server::Shared;
 use crate::shutdown::Shutdown;
 use crate::stream::Drive;
 use crate::tcp::Guest;
+use crate::timer::Timer;
 use crate::tls;
 use crate::wire::Connection;
 
@@ -211,10 +212,9 @@ impl Arrival {
     /// and not once the server shuts down.
     async fn in_time<T>(&mut self, done: impl Future<Output = io::Result<T>>) -> Result<T, Missed> {
         tokio::select! {
-            done = timeout_at(self.due, done) => match done {
-                Ok(done) => done.map_err(|_| Missed::Gone),
-                Err(_) => Err(Missed::Late),
-            },
+            biased;
+            done = done => done.map_err(|_| Missed::Gone),
+            () = Timer::at(self.due) => Err(Missed::Late),
             () = self.shutdown.started() => Err(Missed::Gone),
         }
     }

@@ -59,6 +59,7 @@ mod server;
 mod shutdown;
 mod stream;
 mod tcp;
+mod timer;
 mod tls;
 mod udp;
 mod websockets;

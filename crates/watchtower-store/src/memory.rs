@@ -47,7 +47,9 @@ impl Inner {
         if self.is_closed {
             return Err(Refused::Closed);
         }
-        for step in Judge::new(&self.state).judge(asked)? {
+        let mut steps = Vec::new();
+        Judge::new(&self.state).judge(asked, &mut steps)?;
+        for step in steps {
             match &step {
                 Step::Append(message, before) => {
                     let log = self.messages.entry(message.channel().clone()).or_default();

@@ -244,37 +244,38 @@ pub(crate) struct Judge<'a> {
     state: &'a State,
     /// The logs that differ from the state's.
     ahead: HashMap<ChannelName, Option<Log>>,
+    /// What `ahead` said before of what is changed together.
+    touched: Vec<(ChannelName, Option<Log>)>,
 }
 
 impl<'a> Judge<'a> {
     pub(crate) fn new(state: &'a State) -> Judge<'a> {
-        Judge { state, ahead: HashMap::new() }
+        Judge { state, ahead: HashMap::new(), touched: Vec::new() }
     }
 
-    /// All of `asked`, or why none of it may be. A change that has no effect
-    /// gives no step.
-    pub(crate) fn judge(&mut self, asked: Vec<Asked>) -> Result<Vec<Step>, Refused> {
-        let mut touched = Vec::new();
-        let mut steps = Vec::with_capacity(asked.len());
+    /// Adds the steps that all of `asked` are to `steps`, or says why none of it
+    /// may be, and adds none. A change that has no effect gives no step.
+    pub(crate) fn judge(
+        &mut self,
+        asked: impl IntoIterator<Item = Asked>,
+        steps: &mut Vec<Step>,
+    ) -> Result<(), Refused> {
+        self.touched.clear();
+        let before = steps.len();
         for one in asked {
-            match self.judge_one(one, &mut touched) {
+            match self.judge_one(one) {
                 Ok(step) => steps.extend(step),
                 Err(refused) => {
-                    for (channel, log) in touched.into_iter().rev() {
-                        self.ahead.insert(channel, log);
-                    }
+                    self.ahead.extend(self.touched.drain(..).rev());
+                    steps.truncate(before);
                     return Err(refused);
                 }
             }
         }
-        Ok(steps)
+        Ok(())
     }
 
-    fn judge_one(
-        &mut self,
-        asked: Asked,
-        touched: &mut Vec<(ChannelName, Option<Log>)>,
-    ) -> Result<Option<Step>, Refused> {
+    fn judge_one(&mut self, asked: Asked) -> Result<Option<Step>, Refused> {
         match asked {
             Asked::Change(Change::Append(message)) => {
                 let (channel, position) = (message.channel(), message.position());
@@ -286,7 +287,7 @@ impl<'a> Judge<'a> {
                 let before = log.total;
                 let total = before + message_bytes(&message);
                 log.extend(position.offset + 1, total, message.time());
-                self.set(channel.clone(), Some(log), touched);
+                self.set(channel.clone(), Some(log));
                 Ok(Some(Step::Append(message, before)))
             }
             Asked::Change(Change::Begin { channel, epoch }) => {
@@ -294,7 +295,7 @@ impl<'a> Judge<'a> {
                     return Ok(None);
                 }
                 let log = Some(Log::new(epoch));
-                self.set(channel.clone(), log, touched);
+                self.set(channel.clone(), log);
                 Ok(Some(Step::Log(channel, log)))
             }
             Asked::Change(Change::Skip { channel, next }) => {
@@ -306,14 +307,14 @@ impl<'a> Judge<'a> {
                 }
                 log.first = if log.first == log.next { next } else { log.first };
                 log.next = next;
-                self.set(channel.clone(), Some(log), touched);
+                self.set(channel.clone(), Some(log));
                 Ok(Some(Step::Log(channel, Some(log))))
             }
             Asked::Change(Change::Forget { channel }) => {
                 if self.log(&channel).is_none() {
                     return Ok(None);
                 }
-                self.set(channel.clone(), None, touched);
+                self.set(channel.clone(), None);
                 Ok(Some(Step::Log(channel, None)))
             }
             Asked::Change(Change::Put(record)) => Ok(Some(Step::Put(record))),
@@ -326,7 +327,7 @@ impl<'a> Judge<'a> {
                 log.first = trim.first;
                 log.dropped = trim.dropped;
                 log.oldest = trim.oldest;
-                self.set(channel.clone(), Some(log), touched);
+                self.set(channel.clone(), Some(log));
                 Ok(Some(Step::Log(channel, Some(log))))
             }
         }
@@ -339,8 +340,8 @@ impl<'a> Judge<'a> {
         }
     }
 
-    fn set(&mut self, channel: ChannelName, log: Option<Log>, touched: &mut Vec<(ChannelName, Option<Log>)>) {
-        touched.push((channel.clone(), self.log(&channel)));
+    fn set(&mut self, channel: ChannelName, log: Option<Log>) {
+        self.touched.push((channel.clone(), self.log(&channel)));
         self.ahead.insert(channel, log);
     }
 }

@@ -9,8 +9,8 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use watchtower_hub::{
-    Append, Appended, ChannelName, Ends, Epoch, Ledger, Message, NotKept, NotRead, Page, Position, ReadLimit,
-    WasRead,
+    Append, Appended, Appends, ChannelName, Ends, Epoch, Ledger, Message, NotKept, NotRead, Page, Position,
+    ReadLimit, WasRead,
 };
 
 /// See the module. Clones are the same.
@@ -21,7 +21,7 @@ pub(crate) struct Shelf(Arc<Mutex<State>>);
 struct State {
     logs: BTreeMap<ChannelName, Log>,
     retained: BTreeMap<ChannelName, Message>,
-    appends: VecDeque<(Vec<Append>, Appended)>,
+    appends: VecDeque<(Appends, Appended)>,
     reads: VecDeque<(ChannelName, u64, ReadLimit, WasRead)>,
     refuses: Option<NotKept>,
     refuses_reads: Option<NotRead>,
@@ -139,7 +139,7 @@ impl Shelf {
 }
 
 impl State {
-    fn keep(&mut self, messages: Vec<Append>) -> Result<(), NotKept> {
+    fn keep(&mut self, messages: Appends) -> Result<(), NotKept> {
         for Append { message, .. } in &messages {
             let Position { epoch, offset } = message.position();
             let next = match self.logs.get(message.channel()) {
@@ -187,7 +187,7 @@ impl State {
 }
 
 impl Ledger for Shelf {
-    fn append(&self, messages: Vec<Append>, done: Appended) -> Result<(), NotKept> {
+    fn append(&self, messages: Appends, done: Appended) -> Result<(), NotKept> {
         let mut state = self.lock();
         if let Some(reason) = &state.refuses {
             return Err(reason.clone());

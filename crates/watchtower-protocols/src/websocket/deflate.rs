@@ -80,6 +80,8 @@ const ENDS_MAX: usize = 64;
 /// `bytes_max` bytes, however many it claims to be.
 pub(super) fn inflate(payload: &[u8], bytes_max: usize) -> Result<Scratch, InflateError> {
     let mut out = Scratch::take();
+    // Else it would be seen to be broken, or too long, by what came before.
+    out.shrink_to(bytes_max.saturating_add(1));
     inflate_into(payload, bytes_max, &mut out)?;
     Ok(out)
 }
@@ -265,6 +267,22 @@ mod tests {
             bits in 9..=15_u8,
         ) {
             prop_assert_eq!(inflated(&made_by_client(&content, level, bits)), Ok(content));
+        }
+
+        #[test]
+        fn what_is_wrong_is_the_same_whatever_was_inflated_before(
+            content in content(),
+            broken in any::<(prop::sample::Index, u8)>(),
+            bytes_max in 0..3000_usize,
+        ) {
+            let mut payload = made_by_client(&content, 6, 15);
+            let at = broken.0.index(payload.len());
+            payload[at] ^= broken.1;
+            let after = |bytes: usize| {
+                *Scratch::take() = Vec::with_capacity(bytes);
+                inflate(&payload, bytes_max).map(|out| out.to_vec())
+            };
+            prop_assert_eq!(after(100_000), after(0));
         }
 
         #[test]

@@ -21,9 +21,10 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use prometheus_client::collector::Collector;
+use smallvec::SmallVec;
 use watchtower_hub::{
-    Append, Appended, ChannelName, Ends, Hub, Ledger, Message, NotKept, NotRead, Note, Page, ReadLimit,
-    Settings, Timestamp, WasRead,
+    Append, Appended, Appends, ChannelName, Ends, Hub, Ledger, Message, NotKept, NotRead, Note, Page,
+    ReadLimit, Settings, Timestamp, WasRead,
 };
 use watchtower_store::{
     Callback, Change, DiskOptions, DiskStore, Key, Kind, Notice, OpenError, Record, Refused, Store,
@@ -143,8 +144,8 @@ impl DiskLedger {
 }
 
 impl Ledger for DiskLedger {
-    fn append(&self, messages: Vec<Append>, done: Appended) -> Result<(), NotKept> {
-        let mut changes = Vec::with_capacity(messages.len() + 1);
+    fn append(&self, messages: Appends, done: Appended) -> Result<(), NotKept> {
+        let mut changes = SmallVec::<[Change; 1]>::new();
         for Append { message, is_retained } in messages {
             let position = message.position();
             if position.offset == 1 {

@@ -12,12 +12,12 @@ use std::cell::RefCell;
 use std::hint;
 use std::io;
 use std::mem;
-use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
-use tokio::time::{Instant, Sleep, sleep_until};
+use futures_util::FutureExt;
+use tokio::time::Instant;
 use watchtower_hub::{Batch, Drained, Timestamp};
 use watchtower_protocols::stream::{ANSWERS_BYTES_MAX, Close, StreamSession};
 
@@ -25,6 +25,7 @@ use crate::clock;
 use crate::metrics::{Publication, sample_delivery};
 use crate::shutdown::Shutdown;
 use crate::tcp::Guest;
+use crate::timer::Timer;
 use crate::wire::Wire;
 
 pub(crate) use group::Groups;
@@ -91,18 +92,6 @@ pub(crate) struct Drive<W, S, G = Guest> {
     /// When the message was published whose delivery is measured.
     measured: Option<Timestamp>,
     owner: G,
-}
-
-struct Timer(Pin<Box<Sleep>>);
-
-impl Timer {
-    fn at(due: Instant) -> Timer {
-        Timer(Box::pin(sleep_until(due)))
-    }
-
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.0.as_mut().poll(cx)
-    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -206,7 +195,7 @@ impl<W: Wire, S: StreamSession, G: Owner> Drive<W, S, G> {
         }
         self.is_held = !self.partial.is_empty()
             && (self.answers.len() >= ANSWERS_BYTES_MAX || self.session.is_waiting());
-        self.pause = self.session.pause().map(|pause| Timer::at(Instant::now() + pause));
+        self.pause = self.session.pause().map(Timer::after);
         match result {
             Err(Close) => self.flush_and_close(Ending::Protocol),
             // What is due goes on being due, however often the client waits.
@@ -232,7 +221,7 @@ impl<W: Wire, S: StreamSession, G: Owner> Drive<W, S, G> {
         }
         self.phase = Phase::Flushing;
         self.partial = Vec::new();
-        self.timer = Some(Timer::at(Instant::now() + FLUSH_TIMEOUT));
+        self.timer = Some(Timer::after(FLUSH_TIMEOUT));
     }
 
     /// Not while the client has to wait, or leaves too many answers unread.
@@ -375,7 +364,7 @@ impl<W: Wire, S: StreamSession, G: Owner> Drive<W, S, G> {
     /// What has come due; whether there is something new to write.
     fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if let Some(pause) = &mut self.pause
-            && pause.poll(cx).is_ready()
+            && pause.poll_unpin(cx).is_ready()
         {
             self.take(&[]);
             // What it published may be answered by now.
@@ -386,7 +375,7 @@ impl<W: Wire, S: StreamSession, G: Owner> Drive<W, S, G> {
             self.timer = self.next_timer();
         }
         let Some(timer) = &mut self.timer else { return Poll::Pending };
-        ready!(timer.poll(cx));
+        ready!(timer.poll_unpin(cx));
         self.timer = None;
         if self.phase == Phase::Open {
             if self.session.patience().is_some() {
@@ -406,7 +395,7 @@ impl<W: Wire, S: StreamSession, G: Owner> Drive<W, S, G> {
 
     fn next_timer(&self) -> Option<Timer> {
         if let Some(patience) = self.session.patience() {
-            return Some(Timer::at(Instant::now() + patience));
+            return Some(Timer::after(patience));
         }
         let (heartbeat, last_sent) = (self.session.heartbeat()?, self.last_sent?);
         // A client that takes nothing needs no sign of life, and no busy loop.
@@ -503,7 +492,7 @@ impl<W: Wire, S: StreamSession, G: Owner> Drive<W, S, G> {
 
     fn poll_closing(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if let Some(timer) = &mut self.timer
-            && timer.poll(cx).is_ready()
+            && timer.poll_unpin(cx).is_ready()
         {
             if !matches!(self.phase, Phase::Lingering { .. }) {
                 self.owner.unflushed();
@@ -520,7 +509,7 @@ impl<W: Wire, S: StreamSession, G: Owner> Drive<W, S, G> {
             self.phase = Phase::Lingering { discarded: 0 };
             // From here on nothing is drained, so nobody is poked.
             self.wire.forget_waker();
-            self.timer = Some(Timer::at(Instant::now() + LINGER));
+            self.timer = Some(Timer::after(LINGER));
             cx.waker().wake_by_ref();
         }
         // Closing while input waits unread would reset the connection, and

@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use watchtower_hub::{
-    Append, Appended, ChannelName, Ends, Epoch, Ledger, Message, NotKept, NotRead, Page, ReadLimit, WasRead,
+    Append, Appended, Appends, ChannelName, Ends, Epoch, Ledger, Message, NotKept, NotRead, Page, ReadLimit,
+    WasRead,
 };
 
 /// See the module. Clones are the same.
@@ -17,7 +18,7 @@ pub(super) struct Shelf(Arc<Mutex<State>>);
 #[derive(Default)]
 struct State {
     logs: BTreeMap<ChannelName, (Epoch, Vec<Message>)>,
-    appends: VecDeque<(Vec<Append>, Appended)>,
+    appends: VecDeque<(Appends, Appended)>,
     reads: VecDeque<(ChannelName, u64, ReadLimit, WasRead)>,
 }
 
@@ -76,7 +77,7 @@ impl Shelf {
 }
 
 impl State {
-    fn keep(&mut self, messages: Vec<Append>) -> Result<(), NotKept> {
+    fn keep(&mut self, messages: Appends) -> Result<(), NotKept> {
         for Append { message, .. } in messages {
             let position = message.position();
             let begins = || (position.epoch, Vec::new());
@@ -100,7 +101,7 @@ impl State {
 }
 
 impl Ledger for Shelf {
-    fn append(&self, messages: Vec<Append>, done: Appended) -> Result<(), NotKept> {
+    fn append(&self, messages: Appends, done: Appended) -> Result<(), NotKept> {
         self.0.lock().appends.push_back((messages, done));
         Ok(())
     }

@@ -55,7 +55,7 @@ impl Numbers {
         (numbers.log_name() == name && numbers.first <= numbers.last).then_some(numbers)
     }
 
-    fn log_name(self) -> String {
+    pub(super) fn log_name(self) -> String {
         format!("{:010}-{:010}.log", self.first, self.last)
     }
 }

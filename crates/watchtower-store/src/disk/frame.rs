@@ -117,21 +117,26 @@ impl Seal {
     }
 
     /// Reads the payload of the frame at `at`, in a file that is in force up to
-    /// `end`, into the buffer.
+    /// `end`, into the buffer, which holds the one that was read before, if any:
+    /// they are often of one length.
     pub(crate) fn read(&self, file: &File, at: u64, end: u64, buffer: &mut Vec<u8>) -> io::Result<Read> {
         /// Most frames are read with one call.
         const GUESS_BYTES: usize = 4096;
-        buffer.resize(GUESS_BYTES, 0);
+        let guess = match buffer.len() {
+            0 => GUESS_BYTES,
+            last => (OVERHEAD_BYTES + last).next_power_of_two().min(GUESS_BYTES),
+        };
+        buffer.resize(guess, 0);
         let read = read_up_to(file, buffer, at)?;
         buffer.truncate(read);
         let Some(header) = self.header(buffer) else {
             return self.read_without_header(file, at, end, buffer);
         };
         let whole = OVERHEAD_BYTES + header.length;
-        if whole > GUESS_BYTES {
+        if whole > guess {
             buffer.resize(whole, 0);
-            let more = read_up_to(file, &mut buffer[GUESS_BYTES..], at + GUESS_BYTES as u64)?;
-            buffer.truncate(GUESS_BYTES + more);
+            let more = read_up_to(file, &mut buffer[guess..], at + guess as u64)?;
+            buffer.truncate(guess + more);
         }
         buffer.truncate(whole);
         if buffer.len() < whole || self.payload(&buffer[HEADER_BYTES..]).is_none() {

@@ -40,6 +40,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 
 use parking_lot::{Mutex, RwLock};
+use smallvec::SmallVec;
 use watchtower_hub::{Audience, ChannelName, Epoch, Timestamp};
 
 pub use self::check::{FileReport, Report, check};
@@ -159,16 +160,20 @@ impl DiskStore {
     ///
     /// [`Refused::TooLarge`], [`Refused::Behind`] or [`Refused::Closed`], with
     /// `done`, which was not told.
-    pub fn offer(&self, changes: Vec<Change>, done: Done) -> Result<(), (Refused, Done)> {
-        let mut bytes = 0;
-        for change in &changes {
-            let change_bytes = change_bytes(change);
+    pub fn offer(
+        &self,
+        changes: impl IntoIterator<Item = Change>,
+        done: Done,
+    ) -> Result<(), (Refused, Done)> {
+        let (mut asked, mut bytes) = (SmallVec::new(), 0);
+        for change in changes {
+            let change_bytes = change_bytes(&change);
             if let Some(refused) = too_large(change_bytes) {
                 return Err((refused, done));
             }
             bytes += change_bytes;
+            asked.push(Asked::Change(change));
         }
-        let asked = changes.into_iter().map(Asked::Change).collect();
         self.queue.push(Submission { asked, bytes, done })
     }
 
@@ -229,7 +234,7 @@ impl Store for DiskStore {
                 Trim { epoch, first: first.min(log.next), dropped: log.total, oldest: Timestamp::default() }
             }
         };
-        let asked = vec![Asked::Trim(channel.clone(), trim)];
+        let asked = [Asked::Trim(channel.clone(), trim)].into_iter().collect();
         self.queue.push(Submission { asked, bytes: CHANGE_BYTES, done }).unwrap_or_else(tell);
         Ok(())
     }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use watchtower_hub::ChannelName;
@@ -52,10 +52,10 @@ struct LostFrames {
 type Candidate = (Numbers, File, Option<SegmentHeader>);
 
 pub(super) fn open(folder: &Folder) -> Result<Opened, OpenError> {
-    folder.remove_unfinished()?;
     let mut opening = Opening {
         folder,
         account: Account::default(),
+        merged: Vec::new(),
         segments: Vec::new(),
         lost: Vec::new(),
         told: BTreeMap::new(),
@@ -63,6 +63,11 @@ pub(super) fn open(folder: &Folder) -> Result<Opened, OpenError> {
     };
     let candidates = opening.candidates()?;
     let id = folder.identity(true, || Ok(candidates.iter().find_map(|(.., header)| Some((*header)?.id))))?;
+    // Not before it is certain that this store may be changed.
+    folder.remove_unfinished()?;
+    for path in &opening.merged {
+        remove(path).map_err(at("cannot remove", path))?;
+    }
     let seal = Seal::new(&id);
     let ends = ends(&candidates);
     for ((numbers, file, header), ends) in candidates.into_iter().zip(ends) {
@@ -92,6 +97,9 @@ fn ends(candidates: &[Candidate]) -> Vec<Option<u64>> {
 struct Opening<'a> {
     folder: &'a Folder,
     account: Account,
+    /// The files of segments that are part of another one: a process ended before
+    /// they were removed.
+    merged: Vec<PathBuf>,
     segments: Vec<Arc<Segment>>,
     lost: Vec<LostFrames>,
     /// Which messages were told to be lost by damage that was just found.
@@ -108,10 +116,7 @@ impl Opening<'_> {
             let path = self.folder.log_path(numbers);
             let before = candidates.last().map(|(before, ..)| *before);
             if before.is_some_and(|before| before.contains(numbers)) {
-                // It was merged, and the process ended before it was removed.
-                for path in [index_path(&path), path] {
-                    remove(&path).map_err(at("cannot remove", &path))?;
-                }
+                self.merged.extend([index_path(&path), path]);
                 continue;
             }
             if let Some(before) = before.filter(|before| before.last + 1 != numbers.first) {

@@ -4,13 +4,15 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
+use smallvec::SmallVec;
 
 use crate::state::Asked;
 use crate::{Done, Refused};
 
 /// Changes that were submitted together.
 pub(super) struct Submission {
-    pub(super) asked: Vec<Asked>,
+    /// Nearly always one, which takes no memory of its own.
+    pub(super) asked: SmallVec<[Asked; 1]>,
     /// What they count for here.
     pub(super) bytes: usize,
     pub(super) done: Done,
@@ -141,7 +143,7 @@ mod tests {
     const SHORT: Duration = Duration::from_millis(1);
 
     fn push(queue: &Queue) {
-        let submission = Submission { asked: Vec::new(), bytes: 1, done: Box::new(|_| ()) };
+        let submission = Submission { asked: SmallVec::new(), bytes: 1, done: Box::new(|_| ()) };
         assert!(queue.push(submission).is_ok());
     }
 

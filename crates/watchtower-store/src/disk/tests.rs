@@ -199,13 +199,18 @@ fn sample() -> (TempDir, Vec<ChannelName>) {
         let view = store.shared.view.read();
         view.sealed.iter().all(|segment| matches!(segment.places(), segment::Places::Disk(_)))
     });
-    let crashed = copy_of(folder.path());
-    (crashed, channels)
+    (crash(folder.path()), channels)
 }
 
 #[test]
 fn a_newer_store_is_refused_and_left_as_it_is() {
     let (whole, _) = sample();
+    let log = whole.path().join("log");
+    fs::write(log.join("1.log.tmp"), "what was being written").unwrap();
+    for last in [1001, 1002] {
+        let merged = folder::Numbers { first: 1001, last };
+        fs::write(log.join(merged.log_name()), "and what was part of another").unwrap();
+    }
     let text = "watchtower store\nversion 2\nid whatever\n";
     let text = format!("{text}check {:08x}\n", crc32fast::hash(text.as_bytes()));
     fs::write(whole.path().join("store"), &text).unwrap();

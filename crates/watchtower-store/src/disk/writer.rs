@@ -60,6 +60,16 @@ pub(super) struct Failure {
     tried: Instant,
 }
 
+/// Frames that are to be written together.
+#[derive(Default)]
+struct Frames {
+    all: Vec<Framed>,
+    /// Their bytes.
+    out: Vec<u8>,
+    /// The payload of the last one: memory for the next.
+    payload: Vec<u8>,
+}
+
 /// A frame that is to be written.
 struct Framed {
     step: Step,
@@ -111,34 +121,33 @@ impl Writer {
 
     /// Writes what no publisher has asked for.
     pub(super) fn write_steps(&mut self, steps: Vec<Step>) -> io::Result<()> {
-        let (mut frames, mut out) = (Vec::new(), Vec::new());
-        self.frame(steps, &mut frames, &mut out);
-        if out.is_empty() {
+        let mut frames = Frames::default();
+        self.frame(steps, &mut frames);
+        if frames.out.is_empty() {
             return Ok(());
         }
-        self.write_synced(&out)?;
-        self.end += out.len() as u64;
-        self.serial += frames.len() as u32;
+        self.write_synced(&frames.out)?;
         self.apply(frames);
         Ok(())
     }
 
     fn write(&mut self, group: Vec<Submission>) -> Vec<(Done, Result<(), Refused>)> {
         let mut answers = Vec::with_capacity(group.len());
-        let (mut frames, mut out) = (Vec::new(), Vec::new());
+        let mut frames = Frames::default();
         {
             let view = self.shared.view.read();
             let mut judge = Judge::new(&view.state);
+            let mut steps = Vec::new();
             for Submission { asked, done, .. } in group {
-                let steps = judge.judge(asked);
-                let result = steps.map(|steps| self.frame(steps, &mut frames, &mut out));
+                let result = judge.judge(asked, &mut steps);
+                self.frame(steps.drain(..), &mut frames);
                 answers.push((done, result));
             }
         }
-        if out.is_empty() {
+        if frames.out.is_empty() {
             return answers;
         }
-        if let Err(error) = self.write_synced(&out) {
+        if let Err(error) = self.write_synced(&frames.out) {
             let error = self.fail(error);
             for (_, result) in &mut answers {
                 if result.is_ok() {
@@ -147,8 +156,6 @@ impl Writer {
             }
             return answers;
         }
-        self.end += out.len() as u64;
-        self.serial += frames.len() as u32;
         self.apply(frames);
         if self.end >= self.segment_bytes
             && let Err(error) = self.next_segment()
@@ -159,27 +166,27 @@ impl Writer {
     }
 
     /// Appends the frames of one submission to what is to be written.
-    fn frame(&self, steps: Vec<Step>, frames: &mut Vec<Framed>, out: &mut Vec<u8>) {
+    fn frame(&self, steps: impl IntoIterator<Item = Step, IntoIter: ExactSizeIterator>, frames: &mut Frames) {
+        let Frames { all, out, payload } = frames;
+        let steps = steps.into_iter();
         let last = steps.len();
-        for (step, index) in steps.into_iter().zip(1..) {
-            let mut payload = Vec::new();
-            codec::encode(&step, &mut payload);
+        for (step, index) in steps.zip(1..) {
+            payload.clear();
+            codec::encode(&step, payload);
             let (channel, offset) = match &step {
                 Step::Append(message, _) => {
                     (self.shared.seal.channel(message.channel()), message.position().offset)
                 }
                 _ => (0, 0),
             };
-            let serial = self.serial + frames.len() as u32;
+            let serial = self.serial + all.len() as u32;
             let header = Header { length: payload.len(), more: index < last, serial, channel, offset };
             let at = self.end + out.len() as u64;
-            self.shared.seal.put_frame(header, &payload, out);
+            self.shared.seal.put_frame(header, payload, out);
             let size = (OVERHEAD_BYTES + payload.len()) as u64;
             // Where a message is, is all that is kept of it in memory.
-            if matches!(step, Step::Append(..)) {
-                payload = Vec::new();
-            }
-            frames.push(Framed { step, at, size, payload });
+            let payload = if matches!(step, Step::Append(..)) { Vec::new() } else { payload.clone() };
+            all.push(Framed { step, at, size, payload });
         }
     }
 
@@ -190,11 +197,14 @@ impl Writer {
         self.medium.sync(&active.file)
     }
 
-    fn apply(&self, frames: Vec<Framed>) {
+    /// Shows what was written and synced.
+    fn apply(&mut self, frames: Frames) {
+        self.end += frames.out.len() as u64;
+        self.serial += frames.all.len() as u32;
         let mut dropped = 0;
         let mut view = self.shared.view.write();
         let view = &mut *view;
-        for Framed { step, at, size, payload } in frames {
+        for Framed { step, at, size, payload } in frames.all {
             match &step {
                 Step::Append(message, before) => {
                     let position = message.position();

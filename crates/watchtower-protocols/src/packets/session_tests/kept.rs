@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::sync::Mutex;
 use std::task::{Context, Waker};
 
-use watchtower_hub::{Append, Appended, ChannelName, Ends, Ledger, NotKept, NotRead, ReadLimit, WasRead};
+use watchtower_hub::{Appended, Appends, ChannelName, Ends, Ledger, NotKept, NotRead, ReadLimit, WasRead};
 
 use super::*;
 
@@ -14,7 +14,7 @@ use super::*;
 struct Disk(Mutex<VecDeque<Appended>>);
 
 impl Ledger for Disk {
-    fn append(&self, _: Vec<Append>, _: Appended) -> Result<(), NotKept> {
+    fn append(&self, _: Appends, _: Appended) -> Result<(), NotKept> {
         Err(NotKept::Closed)
     }
 
