@@ -79,7 +79,7 @@ impl Inner {
     }
 
     /// The time of the last tick.
-    fn ticked(&self) -> Timestamp {
+    pub(crate) fn ticked(&self) -> Timestamp {
         Timestamp::from_millis(self.now.load(Ordering::Relaxed))
     }
 
@@ -314,6 +314,11 @@ impl Inner {
         // Not everybody who calls has a clock: some say when they last had one.
         let now = now.max(self.ticked());
         state.unused_until = now.after(self.settings.load().session_ttl);
+        self.look_whether_unused(channel, state);
+    }
+
+    /// Sees to it that a channel is looked at once it may be forgotten.
+    pub(crate) fn look_whether_unused(&self, channel: &Arc<Channel>, state: &mut State) {
         if !std::mem::replace(&mut state.unused_is_due, true) {
             self.agenda.add(state.unused_until, Item::Unused(Arc::downgrade(channel)));
         }
@@ -410,8 +415,7 @@ impl Inner {
                 }
                 if now < state.unused_until {
                     // Joined and left again meanwhile.
-                    state.unused_is_due = true;
-                    self.agenda.add(state.unused_until, Item::Unused(Arc::downgrade(&channel)));
+                    self.look_whether_unused(&channel, &mut state);
                 } else {
                     self.retire_if_unused(&channel, &mut state, now);
                 }

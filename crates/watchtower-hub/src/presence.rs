@@ -64,6 +64,8 @@ impl Inner {
     ) {
         let present = state.members.len();
         let Some(announcements) = &mut state.announcements else { return };
+        // Not everybody who calls has a clock: some say when they last had one.
+        let now = now.max(self.ticked());
         if announcements.may_tell(now) {
             let (key, protocol) = match change {
                 Change::Joined(protocol) => ("joined", protocol),

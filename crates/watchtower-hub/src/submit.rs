@@ -196,6 +196,10 @@ fn settle(hub: Option<&Inner>, channel: &Arc<Channel>, message: Message, is_kept
         hub.watch_published(channel, &mut state, time);
     } else {
         hub.take_back(channel, &mut state);
+        // It may have been all that the channel was there for.
+        if !state.retired {
+            hub.look_whether_unused(channel, &mut state);
+        }
     }
     position
 }

@@ -59,6 +59,9 @@ struct Again {
     until: u64,
     /// Those senders, and the first offset that each has not been handed.
     late: FewMap<SenderId, u64>,
+    /// What is retained and the subscription was to begin with, until that is handed
+    /// out, too.
+    first: Option<Message>,
 }
 
 /// A page that was asked for.
@@ -179,16 +182,18 @@ impl Subscription {
     #[cold]
     #[inline(never)]
     fn read_again<'a>(&mut self, start: &'a Arc<Place>, visit: &mut impl Visit) -> Option<&'a Arc<Place>> {
-        let again = self.again.take()?;
+        let mut again = self.again.take()?;
         let mut place = start;
         while place.offset() < again.until
             && let (Some(message), Some(next)) = (place.message(), place.next())
         {
-            if again.owes(message, &self.senders) && !visit.visit_again(place) {
+            let is_first = again.first.as_ref().is_some_and(|first| first.offset == message.offset);
+            if (is_first || again.owes(message, &self.senders)) && !visit.visit_again(place) {
                 self.stop_at(place);
                 self.again = Some(again);
                 return None;
             }
+            again.first.take_if(|_| is_first);
             place = next;
         }
         if place.offset() < again.until && place.is_detached() {
@@ -238,20 +243,25 @@ impl Subscription {
     /// `end` is the end of the log. To be called under the channel's lock, with
     /// all rings answered.
     pub(crate) fn add(&mut self, sender: SenderId, from: &Arc<Place>, end: &Arc<Place>) -> bool {
+        // What is ahead of the log is for who comes first, and there it is read once.
+        let (cursor, from) = (self.place(end), from.in_log());
         self.senders.insert(sender, from.offset());
-        let cursor = self.place(end);
-        let until = self.again.as_ref().map_or(0, |again| again.until).max(cursor.offset());
+        let reads_at = cursor.in_log();
+        let until = self.again.as_ref().map_or(0, |again| again.until).max(reads_at.offset());
         if from.offset() >= until {
             return false;
         }
         let mut again = self.again.take().unwrap_or_default();
         again.until = until;
-        let is_before = from.offset() < cursor.offset();
+        let is_before = from.offset() < reads_at.offset();
         if is_before {
             // The others are not to get again what lies between.
-            again.late.for_each_value(|unread| *unread = cursor.offset().max(*unread));
+            again.late.for_each_value(|unread| *unread = reads_at.offset().max(*unread));
+            if again.first.is_none() && !Arc::ptr_eq(&cursor, reads_at) {
+                again.first = cursor.message().map(Message::detached_copy);
+            }
             self.set.remove(self.slot);
-            self.stop_at(from);
+            self.stop_at(&again.behind_first(from));
         }
         again.late.insert(sender, from.offset());
         self.again = Some(again);
@@ -274,12 +284,19 @@ impl Subscription {
             place if place.is_detached() && place.offset() < offset => place_at(offset),
             place => place.clone(),
         };
-        let Some(again) = &mut self.again else { return (seek(heard_from), None) };
-        let unread = seek(again.late.remove(sender).unwrap_or(heard_from.max(again.until)));
+        let Some(again) = &mut self.again else {
+            // With what is ahead of the log, if that was not read.
+            let unread = if cursor.in_log().offset() < heard_from { seek(heard_from) } else { cursor };
+            return (unread, None);
+        };
+        let unread = match again.late.remove(sender) {
+            Some(unread) => seek(unread),
+            None => again.behind_first(&seek(heard_from.max(again.until))),
+        };
         if !again.late.is_empty() {
             return (unread, None);
         }
-        let first_unread = seek(again.until);
+        let first_unread = again.behind_first(&seek(again.until));
         self.again = None;
         self.stop_at(&first_unread);
         (unread, Some(first_unread))
@@ -287,6 +304,15 @@ impl Subscription {
 }
 
 impl Again {
+    /// Where to read on, if not from this place on: ahead of it with what is to be
+    /// handed out first, unless that comes from there on.
+    fn behind_first(&self, place: &Arc<Place>) -> Arc<Place> {
+        match &self.first {
+            Some(first) if first.offset < place.offset() => Place::ahead_of(place, first.detached_copy()),
+            _ => place.clone(),
+        }
+    }
+
     /// Whether a message that was read before is for a sender that came later, and
     /// was handed to none that was here. Who has left since is not known any more:
     /// a message to several may then come here twice, for one of them each time.

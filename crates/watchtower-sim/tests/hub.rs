@@ -55,6 +55,16 @@ fn every_promise_is_kept_from_the_second_thousand_seeds() {
     check(1_001);
 }
 
+/// Who is too far behind to be told that it has left takes along what it has not
+/// heard; an id that goes on takes along what was retained where it came from.
+#[test]
+fn seeds_that_the_model_was_wrong_about_keep_every_promise() {
+    for (seed, steps) in [(2_011_021, 200), (5_000_600, 600)] {
+        let outcome = run(&Options { seed, seeds: 1, steps, ..Options::default() });
+        assert!(outcome.failure.is_none(), "{outcome}");
+    }
+}
+
 #[test]
 fn runs_that_are_three_times_as_long_keep_every_promise() {
     let outcome = run(&Options { seeds: 150, steps: 600, seed: 5_001, ..Options::default() });

@@ -3,7 +3,7 @@
 use std::task::{Poll, Waker};
 
 use watchtower_hub::{
-    ChannelRule, Content, Limits, NotKept, Position, Publish, Published, Refused, Settings,
+    ChannelRule, Content, Hub, Limits, NotKept, Position, Publish, Published, Refused, Settings,
 };
 
 use crate::shelf::Shelf;
@@ -133,7 +133,7 @@ fn a_broadcast_is_kept_by_one_submission_and_reaches_all_channels_or_none() {
 #[test]
 fn a_channel_goes_on_where_its_log_ends_after_a_restart_and_after_it_was_unused() {
     let shelf = Shelf::default();
-    let published = |hub: &watchtower_hub::Hub, now| -> Position {
+    let published = |hub: &Hub, now| -> Position {
         let published = hub.publish(&five(), Publish::new(Content::text("x")), now).unwrap();
         shelf.keep_all();
         published.now().unwrap().unwrap()
@@ -166,6 +166,39 @@ fn a_channel_stays_in_memory_while_something_of_it_is_under_way() {
     let mut next = hub.publish(&five(), Publish::new(Content::text("x")), NOW).unwrap();
     shelf.keep();
     assert_eq!(offset(&mut next), Some(Ok(2)));
+}
+
+/// A channel that all have left after a second, with a message under way.
+fn left() -> (Shelf, Hub, Published) {
+    let shelf = Shelf::default();
+    let hub = durable(&shelf, Limits::default());
+    let (_client, sender) = joined(&hub);
+    let publish = || hub.publish(&five(), text(sender, "x"), NOW).unwrap();
+    let [_, published] = [publish(), publish()];
+    shelf.keep();
+    hub.leave(sender, &five(), later(1)).unwrap();
+    (shelf, hub, published)
+}
+
+#[test]
+fn a_channel_whose_last_message_is_not_kept_after_all_is_forgotten_like_others() {
+    let (shelf, hub, mut published) = left();
+    hub.tick(later(1_000));
+    assert_eq!((offset(&mut published), hub.counts().channels), (None, 1));
+    shelf.refuse(failed());
+    assert_eq!(offset(&mut published), refused(failed()));
+    hub.tick(later(1_000));
+    assert_eq!(hub.counts().channels, 0);
+}
+
+#[test]
+fn what_is_not_kept_leaves_its_channel_the_time_that_it_had() {
+    let (shelf, hub, _) = left();
+    shelf.refuse(failed());
+    hub.tick(later(120));
+    assert_eq!(hub.counts().channels, 1);
+    hub.tick(later(121));
+    assert_eq!(hub.counts().channels, 0);
 }
 
 #[test]

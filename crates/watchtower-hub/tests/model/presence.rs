@@ -168,6 +168,19 @@ fn a_storm_is_told_by_its_number_and_no_more_than_so_often() {
 }
 
 #[test]
+fn who_says_an_old_time_is_told_of_one_by_one_when_the_storm_is_over() {
+    let hub = telling();
+    let (_a, _) = joined(&hub);
+    let senders: Vec<_> = (0..32).map(|_| hub.register(NOW).unwrap()).collect();
+    senders.iter().for_each(|sender| hub.join(*sender, &[five()], NOW).unwrap());
+    hub.tick(later(2));
+    assert_eq!(told(&hub, later(2)).last().unwrap(), r#"{"left_out":1,"present":33}"#);
+    // As a connection that knows no other than that of its last words.
+    hub.leave(senders[0], &five(), NOW).unwrap();
+    assert_eq!(told(&hub, later(2)).last(), Some(&change("left", senders[0], "http", 32)));
+}
+
+#[test]
 fn nothing_is_told_where_it_is_not_asked_for() {
     let hub = hub_with(Settings::default());
     let (a, _) = joined(&hub);

@@ -369,6 +369,78 @@ fn a_session_that_moves_takes_along_what_it_was_not_handed() {
     assert_eq!((b.read(), c.read()), (String::new(), "5/1=1;".into()));
 }
 
+/// The last message, what is for `id` alone, and who comes then; `id` has read as
+/// many of these as it is said, by a session that it leaves.
+fn comes_before_an_id_moves_there(read: usize) -> (Hub, Client, SenderId, SenderId) {
+    let hub = retaining();
+    let ((_a, from), (b, id)) = (joined(&hub), joined(&hub));
+    say(&hub, from, "1");
+    for words in ["2", "3"] {
+        hub.publish(&five(), text(from, words).to(&[id.get()]), NOW).unwrap();
+    }
+    (0..read).for_each(|_| drop(b.drain(1)));
+    let (c, new) = joined(&hub);
+    c.session.attach(id, NOW).unwrap();
+    (hub, c, id, new)
+}
+
+#[test]
+fn who_comes_gets_it_though_an_id_moves_there_that_has_yet_to_read_what_is_its_own() {
+    // [packets: rules]
+    for (read, expected) in [(0, "5/1=1;5/2=2;5/3=3;"), (1, "5/1=1;5/2=2;5/3=3;"), (2, "5/1=1;5/3=3;")] {
+        let (hub, c, _, new) = comes_before_an_id_moves_there(read);
+        say(&hub, new, "4");
+        assert_eq!(c.read(), format!("{expected}5/4=4;"), "it had read {read}");
+        say(&hub, new, "5");
+        assert_eq!(c.read(), "5/5=5;");
+    }
+}
+
+#[test]
+fn what_is_for_who_comes_too_but_was_said_before_comes_with_the_id_that_moves_there() {
+    let hub = retaining();
+    let ((_a, from), (_b, id)) = (joined(&hub), joined(&hub));
+    let (stream, new) = (Client::new(&hub), hub.register(NOW).unwrap());
+    stream.session.subscribe(new, &five(), Start::End, NOW).unwrap();
+    say(&hub, from, "1");
+    hub.publish(&five(), text(from, "2").to(&[id.get(), new.get()]), NOW).unwrap();
+    let c = Client::new(&hub);
+    c.session.join(new, &five(), NOW).unwrap();
+    c.session.attach(id, NOW).unwrap();
+    assert_eq!(c.read(), "5/1=1;5/2=2;");
+    assert_eq!(stream.read(), "5/1=1;5/2=2;");
+}
+
+#[test]
+fn who_comes_gets_it_though_an_id_moves_there_and_on_again_or_it_moves_itself() {
+    for read in 0..3 {
+        let (hub, c, id, _) = comes_before_an_id_moves_there(read);
+        let d = Client::new(&hub);
+        d.session.attach(id, NOW).unwrap();
+        assert!(d.read().ends_with("5/3=3;"), "it had read {read}");
+        assert_eq!(c.read(), "5/1=1;", "it had read {read}");
+
+        let (hub, c, _, new) = comes_before_an_id_moves_there(read);
+        let d = Client::new(&hub);
+        d.session.attach(new, NOW).unwrap();
+        assert_eq!(d.read(), "5/1=1;", "it had read {read}");
+        assert!(c.read().ends_with("5/3=3;"), "it had read {read}");
+    }
+}
+
+#[test]
+fn what_was_for_all_before_somebody_came_does_not_come_with_an_id_that_moves_there() {
+    let rule = ChannelRule { presence_events: true, ..rule() };
+    let hub = hub_with(Settings { channels: vec![rule], ..Settings::default() });
+    let ((_a, from), (_b, id), (_c, third)) = (joined(&hub), joined(&hub), joined(&hub));
+    say(&hub, from, "4");
+    hub.leave(third, &five(), NOW).unwrap();
+    let (d, new) = joined(&hub);
+    d.session.attach(id, NOW).unwrap();
+    let joined = format!(r#"5/6={{"joined":{new},"protocol":"test","present":3}};"#);
+    assert_eq!(d.read(), format!("5/4=4;{joined}"));
+}
+
 #[derive(Debug, Clone, Copy)]
 enum Step {
     Say,

@@ -54,14 +54,14 @@ impl SeenIds {
     }
 
     /// Whether the id was seen, and not yet forgotten.
-    pub(super) fn contains(&self, id: &str) -> bool {
+    pub(super) fn contains(&self, id: impl AsRef<[u8]>) -> bool {
         let hash = self.hash(id);
         self.young.contains(&hash) || self.elder.contains(&hash)
     }
 
     /// Remembers the id from now on. Whether it is new: false for one that is
     /// remembered.
-    pub(super) fn insert(&mut self, id: &str, now: Timestamp) -> bool {
+    pub(super) fn insert(&mut self, id: impl AsRef<[u8]>, now: Timestamp) -> bool {
         let is_old = now.since(self.since) >= self.limits.age;
         if is_old || self.young.len() >= self.limits.ids {
             mem::swap(&mut self.young, &mut self.elder);
@@ -73,9 +73,9 @@ impl SeenIds {
         self.young.insert(hash) && !self.elder.contains(&hash)
     }
 
-    fn hash(&self, id: &str) -> u64 {
+    fn hash(&self, id: impl AsRef<[u8]>) -> u64 {
         let mut hasher = self.hasher;
-        hasher.write(id.as_bytes());
+        hasher.write(id.as_ref());
         hasher.finish()
     }
 }

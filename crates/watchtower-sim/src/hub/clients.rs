@@ -222,12 +222,19 @@ impl World {
     /// What a client asks for, of those who are there now.
     fn words(&mut self, client: usize, ask: &Ask) -> Option<Request> {
         self.contents += 1;
-        let is_application = self.clients[client].protocol == Protocol::Application;
+        let protocol = self.clients[client].protocol;
+        let is_application = protocol == Protocol::Application;
         let who = |who: u8| if is_application { self.user(who) } else { self.id(client, who) };
         let content = |shape| words::content(shape, self.contents);
         Some(match *ask {
             Ask::Register { secret } => Request::Register { secret },
             Ask::KeepAlive => Request::KeepAlive,
+            // That is how it asks for positions, from then on.
+            Ask::Join { channel: name, .. }
+                if protocol == Protocol::WebRocket && self.setting.needs_positions() =>
+            {
+                Request::Follow { channel: self.channel(name), since: None }
+            }
             Ask::Join { who: id, channel: name } => {
                 Request::Join { id: who(id), channel: self.channel(name) }
             }
@@ -239,9 +246,8 @@ impl World {
             Ask::FollowFrom { who: id, channel: name, since } => {
                 let channel = self.channel(name);
                 // What is told of presence repeats itself: nobody could say which came.
-                if tells_presence(&channel, self.setting) {
-                    return None;
-                }
+                let is_told = tells_presence(&channel, self.setting);
+                let since = if is_told { Since::Seen { before: 0 } } else { since };
                 let offset = self.offset(&channel, since);
                 Request::FollowFrom { id: who(id), channel, offset }
             }

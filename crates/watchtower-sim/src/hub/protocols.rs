@@ -131,6 +131,10 @@ impl Oracle {
     pub(super) fn all_messages(&mut self, party: &Party, items: &mut Items) -> Outcome {
         let may_lag = self.model.may_lag(party.session);
         self.messages(party, items)?;
+        self.that_was_all(party, may_lag)
+    }
+
+    fn that_was_all(&mut self, party: &Party, may_lag: bool) -> Outcome {
         if may_lag && self.model.unheard(party.session).is_some() {
             return Ok(());
         }
@@ -188,11 +192,12 @@ impl Oracle {
                 let is_here = self.model.attach(party.session, *id).is_ok();
                 if !is_udp || is_here {
                     let may_lag = self.model.may_lag(party.session);
-                    self.all_messages(party, items)?;
+                    self.messages(party, items)?;
                     if may_lag && matches!(items.front(), Some(Item::Answer(answer)) if answer == "E 8") {
                         self.model.counted.lagging += 1;
                         return self.last_words(party, items, "E 8");
                     }
+                    self.that_was_all(party, may_lag)?;
                 }
                 let result = self.model.attach(party.session, *id).and_then(|()| {
                     if !self.model.has_joined(*id, channel) {

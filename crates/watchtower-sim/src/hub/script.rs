@@ -5,6 +5,8 @@
 //! number there is, so that a script makes sense whichever of its steps are
 //! left out. Knows no protocol's bytes and no hub.
 
+use std::iter;
+
 use fastrand::Rng;
 
 use crate::schedule::Millis;
@@ -14,6 +16,10 @@ const CLIENTS: std::ops::Range<usize> = 2..9;
 
 /// The channel that is durable.
 const DURABLE: u8 = 2;
+
+/// Lag limits that no run comes near.
+const LAG_MESSAGES: u64 = 10_000;
+const LAG_BYTES: u64 = 1 << 20;
 
 /// The most bytes that a connection's way to the client holds.
 const ROOMS: [usize; 3] = [64, 1_024, 65_536];
@@ -49,6 +55,16 @@ pub(super) struct Setting {
     pub(super) room: usize,
 }
 
+impl Setting {
+    /// Whether clients are to be told positions. What is told of presence repeats
+    /// itself: where some of it may be skipped, nobody could say else which it is
+    /// that came.
+    pub(super) fn needs_positions(&self) -> bool {
+        let lags = self.lag_messages < LAG_MESSAGES || self.lag_bytes < LAG_BYTES;
+        self.tells_presence && lags
+    }
+}
+
 /// What a client speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Protocol {
@@ -63,6 +79,12 @@ pub(super) enum Protocol {
     Browser,
     /// The application of WebTalk.
     Application,
+}
+
+impl Protocol {
+    fn can_say_positions(self) -> bool {
+        !matches!(self, Protocol::Packets | Protocol::Udp | Protocol::Browser)
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -210,7 +232,10 @@ impl Script {
     pub(super) fn new(seed: u64, steps: usize) -> Script {
         let mut rng = Rng::with_seed(seed);
         let setting = setting(&mut rng);
-        let clients: Vec<_> = (0..rng.usize(CLIENTS)).map(|_| protocol(&mut rng)).collect();
+        let count = rng.usize(CLIENTS);
+        let protocols = iter::repeat_with(|| protocol(&mut rng));
+        let fit = |it: &Protocol| it.can_say_positions() || !setting.needs_positions();
+        let clients: Vec<_> = protocols.filter(fit).take(count).collect();
         let mut script = Script { setting, steps: Vec::with_capacity(steps), clients };
         // Some runs are about one channel, some about many.
         let channels = rng.u8(1..=6);
@@ -303,21 +328,18 @@ impl Script {
 }
 
 fn setting(rng: &mut Rng) -> Setting {
-    let is_small = rng.u8(..4) == 0;
-    // What is told of presence repeats itself: of what was skipped nobody could say
-    // which it was.
-    let tells_presence = rng.u8(..4) == 0;
+    let (is_small, lags) = (rng.u8(..4) == 0, rng.bool());
     Setting {
         entropy: rng.u64(..),
-        lag_messages: if rng.bool() && !tells_presence { 12 } else { 10_000 },
-        lag_bytes: if rng.u8(..4) == 0 && !tells_presence { 16_384 } else { 1 << 20 },
+        lag_messages: if lags && rng.u8(..4) > 0 { 12 } else { LAG_MESSAGES },
+        lag_bytes: if lags && rng.bool() { 16_384 } else { LAG_BYTES },
         senders_max: if is_small { 4 } else { 1_000 },
         channels_max: if is_small { 3 } else { 1_000 },
         channels_per_sender_max: if is_small { 2 } else { 1_000 },
         bind_ids: rng.u8(..4) == 0,
         has_names: rng.u8(..4) == 0,
         retains: rng.u8(..3) == 0,
-        tells_presence,
+        tells_presence: rng.u8(..3) == 0,
         shuts_down: rng.u8(..4) == 0,
         room: ROOMS[rng.usize(..ROOMS.len())],
     }

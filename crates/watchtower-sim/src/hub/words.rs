@@ -60,9 +60,11 @@ fn numbers() -> impl Iterator<Item = char> {
     (0..240).cycle().flat_map(digits)
 }
 
-/// The same with a space behind it, which changes nothing about its kind.
+/// The same with a space behind its first byte, which changes nothing about its
+/// kind. At an end of JSON it would be none of the value.
 pub(super) fn lengthened(content: &Content) -> Content {
-    Content::sniff([content.bytes().as_ref(), b" "].concat())
+    let (first, rest) = content.bytes().split_at(1);
+    Content::sniff([first, b" ", rest].concat())
 }
 
 /// A packet; `None` for what the protocol has no words for.
@@ -202,4 +204,29 @@ fn masked(opcode: u8, payload: &[u8]) -> Vec<u8> {
     out.extend_from_slice(&MASK);
     out.extend(payload.iter().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask));
     out.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::value::RawValue;
+
+    use super::*;
+
+    #[test]
+    fn what_is_lengthened_is_of_its_kind_and_another_one_to_whoever_reads_it() {
+        for kind in [Kind::Text, Kind::Json, Kind::Binary] {
+            let content = content(Shape { kind, bytes: 10 }, 7);
+            let lengthened = lengthened(&content);
+            let sniffed = Content::sniff(content.bytes().clone());
+            assert_eq!(lengthened.kind(), sniffed.kind());
+            assert_ne!(lengthened.bytes(), content.bytes());
+            if kind == Kind::Json {
+                let value = |content: &Content| -> String {
+                    let value: &RawValue = serde_json::from_slice(content.bytes()).unwrap();
+                    value.get().to_owned()
+                };
+                assert_ne!(value(&lengthened), value(&content));
+            }
+        }
+    }
 }

@@ -103,7 +103,7 @@ impl Node {
             self.take_control(object, connection, source, now);
             return Ok(());
         };
-        if self.seen.contains(&message.id) {
+        if self.seen.contains(&*message.id) {
             self.counts.repeated += 1;
             self.repeated(connection, &message, source, now);
             return Ok(());
@@ -111,7 +111,7 @@ impl Node {
         let Some(Judged { file, part, key, mark }) = self.judge(&message) else { return Ok(()) };
         // Not before it is judged: a forgery of a message must not keep the
         // message itself away.
-        self.seen.insert(&message.id, now);
+        self.seen.insert(&*message.id, now);
         let origin = message.addr.as_deref().and_then(parse_addr);
         let audience = self.audience(origin, source);
         self.fan_out(&message.id, object, audience, Some(connection), now);

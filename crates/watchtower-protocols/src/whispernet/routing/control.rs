@@ -124,6 +124,12 @@ impl ShortId {
 #[serde(try_from = "Cow<'_, str>", into = "String")]
 pub(in crate::whispernet) struct Base64<const N: usize>(pub(super) [u8; N]);
 
+impl<const N: usize> AsRef<[u8]> for Base64<N> {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
 impl<const N: usize> From<Base64<N>> for String {
     fn from(bytes: Base64<N>) -> String {
         URL_SAFE_NO_PAD.encode(bytes.0)

@@ -46,10 +46,6 @@ const ADDRESSED_MAX: usize = 64;
 /// How many things one of them is told at most, the first ones.
 const LETTERS_MAX: usize = 4;
 
-/// The longest message that is kept while the node floods, for neighbours that
-/// are told of the last ones once it routes.
-const KEPT_WHILE_FLOODING_MAX: usize = 4 << 10;
-
 /// For how many of the last messages it is remembered who brought them.
 const BROUGHT_MAX: usize = 64;
 
@@ -176,7 +172,7 @@ impl Routing {
             me,
             is_started: false,
             view: View::new(limits, me, key, now),
-            tree: Tree::new(limits, me),
+            tree: Tree::new(limits, me, key, now),
             known: Known::default(),
             heard: SeenIds::new(key, HEARD, now),
             served: BTreeSet::new(),
@@ -405,9 +401,7 @@ impl Routing {
         now: Timestamp,
     ) -> Option<BTreeSet<SocketAddr>> {
         if !self.is_started {
-            if object.len() <= KEPT_WHILE_FLOODING_MAX {
-                self.tree.keep(ShortId::of(id), object, audience, self.limits.told_of);
-            }
+            self.tree.keep(ShortId::of(id), object, audience, now);
             return None;
         }
         let id = ShortId::of(id);
@@ -481,7 +475,7 @@ impl Routing {
     /// A message named its sender. `is_direct` says that it came from there, on
     /// a connection that is no neighbour's. Whether it is to be dialled.
     pub(super) fn named(&mut self, addr: SocketAddr, shows: bool, is_direct: bool, now: Timestamp) -> bool {
-        let is_first = self.heard.insert(&addr.to_string(), now);
+        let is_first = self.heard.insert(addr.to_string(), now);
         if shows {
             self.shows(addr, is_direct);
         } else if is_direct {
@@ -525,7 +519,7 @@ impl Routing {
             return true;
         }
         let is_chosen = self.random.below(4) == 0 && self.served.len() < self.limits.plain;
-        let is_first = self.heard.insert(&addr.to_string(), now);
+        let is_first = self.heard.insert(addr.to_string(), now);
         is_first && is_chosen && !self.known.understands(addr) && self.served.insert(addr)
     }
 

@@ -25,6 +25,7 @@ use super::RoutingLimits;
 use super::control::{Control, IDS_MAX, ShortId};
 use super::recent::Recent;
 use crate::whispernet::audience::Audience;
+use crate::whispernet::seen::{SeenIds, SeenLimits};
 
 /// How many messages are waited for at a time. Further ids are not noted:
 /// who has the messages says so again to who asks.
@@ -32,6 +33,10 @@ const MISSING_MAX: usize = 1_024;
 
 /// How many messages a neighbour may promise in a row and not deliver.
 const BROKEN_MAX: u32 = 16;
+
+/// The longest message that is kept while the node floods, for neighbours that
+/// are told of the last ones once it routes.
+const KEPT_WHILE_FLOODING_MAX: usize = 4 << 10;
 
 /// A neighbour that goes on sending what we have is told so this often.
 const PRUNE_EVERY: Duration = Duration::from_secs(1);
@@ -42,6 +47,9 @@ pub(super) struct Tree {
     /// Invariant: the neighbours of the view.
     branches: BTreeMap<SocketAddr, Branch>,
     recent: Recent,
+    /// What came, though it is kept no more: a neighbour that has it still says so,
+    /// and is not to send it again.
+    had: SeenIds,
     /// Invariant: at most [`MISSING_MAX`], none of them in `recent`.
     missing: BTreeMap<ShortId, Missing>,
 }
@@ -78,9 +86,12 @@ pub(super) enum Sent {
 pub(super) type Sends = Vec<(SocketAddr, Sent)>;
 
 impl Tree {
-    pub(super) fn new(limits: RoutingLimits, me: SocketAddr) -> Tree {
+    /// `key` is random, and known to nobody.
+    pub(super) fn new(limits: RoutingLimits, me: SocketAddr, key: [u8; 16], now: Timestamp) -> Tree {
         let recent = Recent::new(limits.recent_messages, limits.recent_bytes);
-        Tree { limits, me, branches: BTreeMap::new(), recent, missing: BTreeMap::new() }
+        let remembered = SeenLimits { ids: limits.recent_messages, ..SeenLimits::default() };
+        let had = SeenIds::new(key, remembered, now);
+        Tree { limits, me, branches: BTreeMap::new(), recent, had, missing: BTreeMap::new() }
     }
 
     /// There is a new neighbour. It is told of the last messages, as a peer that
@@ -102,11 +113,14 @@ impl Tree {
         self.missing.retain(|_, missing| !missing.owners.is_empty() || missing.asked.is_some());
     }
 
-    /// A message that is new, while there are no neighbours: it is one of the
-    /// last, of which that many are kept.
-    pub(super) fn keep(&mut self, id: ShortId, object: &Bytes, audience: Audience, count: usize) {
-        self.recent.push(id, object.clone(), audience);
-        self.recent.keep_last(count);
+    /// A message that is new, while the node floods: as many of the last are kept as
+    /// neighbours are told of later.
+    pub(super) fn keep(&mut self, id: ShortId, object: &Bytes, audience: Audience, now: Timestamp) {
+        self.had.insert(id, now);
+        if object.len() <= KEPT_WHILE_FLOODING_MAX {
+            self.recent.push(id, object.clone(), audience);
+            self.recent.keep_last(self.limits.told_of);
+        }
     }
 
     /// A message that is new: from a neighbour, from elsewhere, or our own.
@@ -119,6 +133,7 @@ impl Tree {
         from: Option<SocketAddr>,
         now: Timestamp,
     ) -> (Vec<SocketAddr>, Sends) {
+        self.had.insert(id, now);
         let is_kept = self.recent.push(id, object.clone(), audience);
         self.found(id, from);
         if let Some(branch) = from.and_then(|from| self.branches.get_mut(&from)) {
@@ -190,7 +205,7 @@ impl Tree {
     pub(super) fn i_have(&mut self, neighbour: SocketAddr, ids: &[ShortId], now: Timestamp) {
         let Some(branch) = self.branches.get_mut(&neighbour) else { return };
         for id in ids {
-            if self.recent.contains(*id) {
+            if self.recent.contains(*id) || self.had.contains(*id) {
                 self.recent.had_by(*id, neighbour);
                 branch.waiting.retain(|waiting| waiting != id);
                 continue;

@@ -34,19 +34,22 @@ impl Model {
         self.check_said(&message, heard)?;
         let (channel, subscription) = self.at(id, &place).expect("it was found");
         let is_first = subscription.first.is_some_and(|first| first.offset == message.offset);
-        let mut skipped = 0;
+        // What comes late, for one who moved there, may be older than it.
+        let is_behind_first = subscription.first.is_none_or(|first| first.offset <= message.offset);
         if !is_first {
-            self.check_begun(id, subscription, &message.channel)?;
-            skipped = self.skipped(channel, subscription, &message)?;
+            if is_behind_first {
+                self.check_begun(id, subscription, &message.channel)?;
+            }
             self.check_not_too_far_behind(channel, &message)?;
         }
+        let skipped = self.skipped(channel, subscription, &message)?;
         let session = self.sessions.get_mut(&id).expect("it was found");
         let subscription = match (&place, &mut session.whispers) {
             (Some(name), _) => session.subscriptions.get_mut(name),
             (None, whispers) => whispers.as_mut().map(|whispers| &mut whispers.subscription),
         };
         let subscription = subscription.expect("it was found");
-        subscription.first = None;
+        subscription.first.take_if(|_| is_behind_first);
         subscription.pending.retain(|offset| *offset > message.offset);
         subscription.possible.retain(|offset| *offset > message.offset);
         if !is_first && !std::mem::replace(&mut subscription.has_begun, true) {

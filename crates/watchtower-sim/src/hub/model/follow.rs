@@ -9,6 +9,7 @@ use watchtower_hub::{ChannelName, Epoch};
 use super::super::disk::is_durable;
 use super::{
     First, HISTORY_MESSAGES, HISTORY_TTL, Message, Model, Refusal, SessionId, Subscription, has_history,
+    tells_presence,
 };
 
 /// Where a stream starts, as the hub said.
@@ -146,7 +147,9 @@ impl Model {
         let is_heard = |message: &&Rc<Message>| senders.iter().any(|id| message.is_for(*id));
         let heard = channel.log[first as usize - 1..].iter().filter(is_heard);
         let offsets = heard.map(|message| message.offset);
-        let (possible, pending) = offsets.partition(|offset| *offset < due);
+        let (possible, pending): (BTreeSet<_>, BTreeSet<_>) = offsets.partition(|offset| *offset < due);
+        // What is told of presence repeats itself: where it begins is not known then.
+        self.is_open |= tells_presence(name, self.setting) && !possible.is_empty();
         // Nobody says whether something is missing: then what is retained comes first.
         let retained = channel.retained.filter(|_| !must).map(|offset| First { offset, is_due: false });
         let subscription = Subscription {

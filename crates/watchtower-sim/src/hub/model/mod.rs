@@ -350,10 +350,13 @@ impl Model {
         let due: BTreeSet<_> = subscription.pending.iter().filter(hears).copied().collect();
         let late = subscription.late.remove(&sender).unwrap_or_default();
         let possible = late.into_iter().chain(subscription.possible.iter().copied());
+        let brought = subscription.firsts.remove(&sender);
+        let first = subscription.first.map(|first| first.offset);
+        // Where it goes it may get what it brought, too, behind what was here.
+        let possible = possible.chain(brought.filter(|_| first.is_some()));
         let possible: BTreeSet<_> = possible.filter(|offset| !due.contains(offset)).collect();
         let next = possible.first().map_or(subscription.next, |first| subscription.next.min(*first));
-        let brought = subscription.firsts.remove(&sender);
-        let first = subscription.first.map(|first| first.offset).or(brought);
+        let first = first.or(brought);
         let unread = Unread { due, possible, next, first };
         if subscription.senders.is_empty() {
             session.subscriptions.remove(name);

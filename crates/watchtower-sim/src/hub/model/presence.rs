@@ -100,6 +100,8 @@ impl Model {
         if !tells_presence(name, self.setting) {
             return;
         }
+        // Not everybody has a clock: some know when they last had one.
+        let now = now.max(self.ticked);
         let Some(channel) = self.channels.get_mut(name) else { return };
         let present = channel.members.len();
         if channel.announcements.may_tell(now) {

@@ -40,7 +40,7 @@ fn all() -> Audience {
 }
 
 fn tree(neighbours: &[u8]) -> Tree {
-    let mut tree = Tree::new(RoutingLimits::default(), addr(ME));
+    let mut tree = Tree::new(RoutingLimits::default(), addr(ME), [7; 16], NOW);
     for neighbour in neighbours {
         tree.up(addr(*neighbour), NOW);
     }
@@ -153,6 +153,22 @@ fn what_is_asked_for_is_given_once() {
     }
 }
 
+/// [whispernet: messages] Never the same ID twice.
+#[test]
+fn what_came_while_the_node_flooded_is_not_asked_for_though_it_is_kept_no_more() {
+    let limits = RoutingLimits { told_of: 2, ..RoutingLimits::default() };
+    let mut tree = Tree::new(limits, addr(ME), [7; 16], NOW);
+    for number in 0..4 {
+        tree.keep(id(number), &"object".into(), all(), NOW);
+    }
+    let long = vec![b'x'; KEPT_WHILE_FLOODING_MAX + 1];
+    tree.keep(id(4), &long.into(), all(), NOW);
+    tree.up(addr(HIGH), NOW);
+    tree.i_have(addr(HIGH), &ids(0..6), NOW);
+    assert_eq!(tree.tick(after(1_000)).0, [control(HIGH, Control::Graft(vec![id(5)]))]);
+    tree.check();
+}
+
 /// [whispernet: 11]
 #[test]
 fn a_new_neighbour_is_told_of_the_last_messages_and_sent_what_it_asks_for() {
@@ -171,7 +187,7 @@ fn a_new_neighbour_is_told_of_the_last_messages_and_sent_what_it_asks_for() {
 #[test]
 fn what_is_too_large_to_be_asked_for_is_pushed_to_all() {
     let limits = RoutingLimits { recent_bytes: 3, ..RoutingLimits::default() };
-    let mut tree = Tree::new(limits, addr(ME));
+    let mut tree = Tree::new(limits, addr(ME), [7; 16], NOW);
     (1..4).for_each(|number| tree.up(addr(number), NOW));
     tree.prune(addr(2));
     let (pushed, sends) = tree.spread(id(1), &"object".into(), all(), Some(addr(1)), NOW);
@@ -256,7 +272,7 @@ proptest! {
         happenings in prop::collection::vec(any_happening(), 0..120),
     ) {
         let limits = RoutingLimits { recent_messages: 20, ..RoutingLimits::default() };
-        let mut tree = Tree::new(limits, addr(ME));
+        let mut tree = Tree::new(limits, addr(ME), [7; 16], NOW);
         let (mut now, mut given) = (NOW, std::collections::BTreeSet::new());
         for happening in happenings {
             match happening {
