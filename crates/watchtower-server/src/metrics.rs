@@ -340,8 +340,11 @@ impl Collector for PacketErrors {
             (labels, self.0.get(transport, code))
         });
         show_family("packet_errors", help, counted, &mut encoder)?;
-        let unanswered =
-            ("udp_unanswered", "Packets of addresses not shown yet that had no room", self.0.unanswered());
+        let unanswered = (
+            "udp_unanswered",
+            "Datagrams whose answers had no room, or that held answers",
+            self.0.unanswered(),
+        );
         show_counts(&[unanswered], &mut encoder)
     }
 }

@@ -3,15 +3,16 @@
 //! | file | for |
 //! | --- | --- |
 //! | `limit` | how many lines of a kind are written |
+//! | `writer` | the thread that writes them |
 //! | `fault` | what is written when the program panics |
 
 mod fault;
 mod limit;
+mod writer;
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal};
 use std::path::Path;
-use std::sync::Mutex;
 
 use clap::ValueEnum;
 use tracing::level_filters::LevelFilter;
@@ -19,6 +20,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::writer::{BoxMakeWriter, MakeWriterExt};
 
 use self::limit::LineLimit;
+pub(crate) use self::writer::Writing;
 use crate::failure::Failure;
 
 /// What strangers can cause is not to fill a disk.
@@ -33,22 +35,24 @@ pub(crate) enum LogFormat {
     Json,
 }
 
-/// Sends the log to standard error, at `info` and above unless `RUST_LOG` says otherwise.
-pub(crate) fn start(format: LogFormat) -> Result<(), Failure> {
+/// Sends the log to standard error, at `info` and above unless `RUST_LOG` says otherwise. It is
+/// written to its end when what this returns is dropped.
+pub(crate) fn start(format: LogFormat) -> Result<Writing, Failure> {
     start_to(format, None)
 }
 
 /// The same, to the end of this file if one is named.
-pub(crate) fn start_to(format: LogFormat, file: Option<&Path>) -> Result<(), Failure> {
+pub(crate) fn start_to(format: LogFormat, file: Option<&Path>) -> Result<Writing, Failure> {
     let directives = std::env::var("RUST_LOG").unwrap_or_default();
     let filter = EnvFilter::builder()
         .with_default_directive(LevelFilter::INFO.into())
         .parse(&directives)
         .map_err(|error| Failure::Usage(format!("RUST_LOG={directives}: {error}")))?;
-    let (writer, ansi) = match file {
-        Some(path) => (BoxMakeWriter::new(Mutex::new(append_to(path)?)), false),
-        None => (BoxMakeWriter::new(io::stderr), io::stderr().is_terminal() && wants_colour()),
+    let ((lines, writing), ansi) = match file {
+        Some(path) => (writer::start(append_to(path)?, &LIMIT)?, false),
+        None => (writer::start(io::stderr(), &LIMIT)?, io::stderr().is_terminal() && wants_colour()),
     };
+    let writer = BoxMakeWriter::new(move || lines.clone());
     let writer = writer.with_filter(|line| LIMIT.lets_through(line));
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_ansi(ansi);
     match format {
@@ -56,14 +60,14 @@ pub(crate) fn start_to(format: LogFormat, file: Option<&Path>) -> Result<(), Fai
         LogFormat::Json => subscriber.json().with_span_list(false).init(),
     }
     fault::log_panics();
-    Ok(())
+    Ok(writing)
 }
 
 /// Says in the log how many lines were left out since it was last said, if there were any.
 pub(crate) fn tell_what_was_left_out() {
     let lines = LIMIT.take_left_out();
     if lines > 0 {
-        tracing::warn!(lines, "lines were left out, since there were too many of their kind");
+        tracing::warn!(lines, "lines were left out: too many of their kind, or nobody read them");
     }
 }
 

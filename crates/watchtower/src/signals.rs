@@ -22,7 +22,12 @@ pub(crate) struct Signals {
 
 impl Signals {
     /// From here on the signals no longer end the process by themselves.
+    ///
+    /// Neither does SIGXFSZ: a write beyond the limit on the size of files fails, as one on a full
+    /// disk does.
     pub(crate) fn to_stop_or_reload() -> io::Result<Self> {
+        // Caught from here on, whether anybody waits for it or not.
+        let _: Signal = signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?;
         let hangup = Some(signal(SignalKind::hangup())?);
         Ok(Self { hangup, ..Self::to_stop()? })
     }

@@ -42,7 +42,8 @@ impl ErrorCounts {
     }
 
     /// How many datagrams were not answered in full, since their address had
-    /// not shown an id and the answers would have been longer than they were.
+    /// not shown an id and the answers would have been longer than they were, or
+    /// since they held answers themselves.
     pub fn unanswered(&self) -> u64 {
         self.unanswered.load(Ordering::Relaxed)
     }

@@ -425,6 +425,12 @@ pub fn first_byte_is_packet(byte: u8) -> bool {
     matches!(byte, b'R' | b'S' | b'J' | b'L' | b'M' | b'W' | b'F' | b'K') || is_padding(byte)
 }
 
+/// Whether a packet that begins with this byte answers one: a server alone says
+/// it, and no client.
+pub(super) fn begins_an_answer(byte: u8) -> bool {
+    matches!(byte, b'A' | b'E')
+}
+
 /// Appends an acknowledgement.
 pub fn encode_ack(out: &mut impl BufMut, value: u32) {
     out.put_u8(b'A');

@@ -17,7 +17,9 @@ use watchtower_hub::{
 };
 
 use super::format::PACKET_FORMAT;
-use super::frame::{ClientPacket, Decoded, Limits, PacketError, encode_ack, encode_error, skip_padding};
+use super::frame::{
+    ClientPacket, Decoded, Limits, PacketError, begins_an_answer, encode_ack, encode_error, skip_padding,
+};
 use super::{ErrorCode, ErrorCounts, Transport};
 use crate::stream::{ANSWERS_BYTES_MAX, Close, StreamSession};
 use crate::unanswered::Unanswered;
@@ -474,7 +476,9 @@ impl PacketPeer {
     /// To an address that has not shown a registered id the answers are never
     /// longer than the datagram, save one acknowledgement or error: nobody can
     /// use this server to multiply traffic towards an address that he made up
-    /// ([packets: rules]).
+    /// ([packets: rules]). What only a server says is not answered to any address:
+    /// whoever makes up the address of another server, or of this one, would have
+    /// the two answer each other without end.
     pub fn receive(&mut self, datagram: &[u8], now: Timestamp, mut send: impl FnMut(Bytes)) {
         let limits = self.desk.limits();
         let bounded = !self.is_registered();
@@ -506,6 +510,9 @@ impl PacketPeer {
                 Decoded::Incomplete { .. } => {
                     rest = &[];
                     Err((ErrorCode::UnknownPacket, "the datagram ends within a packet"))
+                }
+                Decoded::Bad(PacketError::Unknown { byte, .. }) if begins_an_answer(byte) => {
+                    return self.desk.options.errors.count_unanswered();
                 }
                 Decoded::Bad(error) => {
                     rest = &[];

@@ -130,7 +130,7 @@ impl Rocket {
     pub(crate) fn run(self) -> Result<(), Failure> {
         let path = self.config.clone();
         let file = self.over(read(&path)?);
-        logs::start_to(LogFormat::Text, named(&file.log))?;
+        let _log = logs::start_to(LogFormat::Text, named(&file.log))?;
         let config = to_config(&path, &file)?;
         config.check_files()?;
         let mut server = Server::builder(config).without_shared_port();

@@ -60,7 +60,7 @@ pub(crate) struct Serve {
 
 impl Serve {
     pub(crate) fn run(self) -> Result<(), Failure> {
-        logs::start(self.log_format)?;
+        let _log = logs::start(self.log_format)?;
         let log_format = self.log_format;
         let sources = self.into_sources();
         let mut config = Config::load(&sources)?;
@@ -180,7 +180,7 @@ fn take_over(handle: &Handle, loaded: Result<Config, Failure>) {
     match loaded {
         Ok(config) => {
             let report = handle.reload(&config);
-            tracing::info!(needs_restart = ?report.needs_restart, "reloaded secrets, limits and the certificate");
+            tracing::info!(needs_restart = ?report.needs_restart, "reloaded secrets and limits, and read the certificate again");
         }
         Err(Failure::Configuration(errors)) => {
             for error in errors.iter() {

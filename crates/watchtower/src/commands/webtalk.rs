@@ -60,7 +60,7 @@ fn listen<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Listen, D::Error
 
 impl WebTalk {
     pub(crate) fn run(self) -> Result<(), Failure> {
-        logs::start(LogFormat::Text)?;
+        let _log = logs::start(LogFormat::Text)?;
         let file = read(&self.config)?;
         let mut config = Config::default();
         config.webtalk.public = Some(file.public);

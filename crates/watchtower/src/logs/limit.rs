@@ -45,9 +45,14 @@ impl LineLimit {
         if takes {
             *paid_until = after;
         } else {
-            self.left_out.fetch_add(1, Ordering::Relaxed);
+            self.leave_out();
         }
         takes
+    }
+
+    /// Counts a line that was left out.
+    pub(super) fn leave_out(&self) {
+        self.left_out.fetch_add(1, Ordering::Relaxed);
     }
 
     /// How many lines were left out since this was last asked.

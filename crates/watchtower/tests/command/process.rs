@@ -1,10 +1,10 @@
 //! Running the real binary, away from the environment of whoever runs the tests.
 
 use std::ffi::OsStr;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Child, ChildStderr, ChildStdout, Command, Output, Stdio};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 use socket2::{Domain, Socket, Type};
@@ -59,7 +59,7 @@ pub(crate) fn nobody() -> (Socket, SocketAddr) {
 pub(crate) struct Running {
     child: Child,
     stdout: BufReader<ChildStdout>,
-    pub(crate) stderr: BufReader<ChildStderr>,
+    pub(crate) stderr: BufReader<Box<dyn Read + Send>>,
     /// The lines that it printed before that.
     pub(crate) listening: Vec<String>,
 }
@@ -80,7 +80,7 @@ impl Running {
             .spawn()
             .unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap());
-        let stderr = BufReader::new(child.stderr.take().unwrap());
+        let stderr = BufReader::new(Box::new(child.stderr.take().unwrap()) as Box<dyn Read + Send>);
         let mut running = Self { child, stdout, stderr, listening: Vec::new() };
         loop {
             let mut line = String::new();
@@ -107,6 +107,16 @@ impl Running {
     pub(crate) fn ended_by(self, signal: Signal) -> (Option<i32>, String) {
         self.signal(signal);
         self.ended()
+    }
+
+    /// Waits for its end, and reads nothing of what it says meanwhile.
+    pub(crate) fn ended_unread(mut self) -> Option<i32> {
+        self.child.wait().unwrap().code()
+    }
+
+    /// From now on nobody can read its standard error.
+    pub(crate) fn hang_up_on_stderr(&mut self) {
+        self.stderr = BufReader::new(Box::new(io::empty()));
     }
 
     /// Waits for its end; its code and what was on standard error, where nothing more was on

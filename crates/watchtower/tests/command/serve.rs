@@ -190,6 +190,8 @@ fn a_reload_of_a_certificate_that_cannot_be_used_is_logged_and_so_is_a_key_that_
     server.signal(Signal::HUP);
     let told = wait_for(&mut server.stderr, "the former certificate stays in use");
     assert!(told.contains("tls.key = \"key.pem\": there is none in it; expected "), "{told}");
+    let told = wait_for(&mut server.stderr, "reloaded");
+    assert!(!told.contains("reloaded secrets, limits and the certificate"), "it was not: {told}");
     // TLS is spoken still: what is no handshake is answered with an alert.
     let mut client = TcpStream::connect(server.listening[0].split(' ').nth(2).unwrap()).unwrap();
     client.write_all(b"\x16\x03\x01\0\x05\x01\0\0\x01\xff").unwrap();
@@ -197,6 +199,29 @@ fn a_reload_of_a_certificate_that_cannot_be_used_is_logged_and_so_is_a_key_that_
     client.read_exact(&mut alert).unwrap();
     assert_eq!(alert, *b"\x15\x03\x03\0\x02\x02");
     assert_eq!(server.ended_by(Signal::TERM).0, Some(0));
+}
+
+#[test]
+fn a_log_that_nobody_reads_or_can_read_holds_nothing_up() {
+    let folder = tempfile::tempdir().unwrap();
+    for is_open in [true, false] {
+        let arguments = ["serve", "--listen", "127.0.0.1:0"];
+        let mut server = Running::start_with(folder.path(), &arguments, &[("RUST_LOG", "trace")]);
+        if !is_open {
+            server.hang_up_on_stderr();
+        }
+        let address = server.listener("packets,http,websocket");
+        // More lines than a pipe holds, at most 64 KiB.
+        for _ in 0..300 {
+            let mut client = TcpStream::connect(address).unwrap();
+            client.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+            client.write_all(b"K").unwrap();
+            let mut answer = [0; 5];
+            client.read_exact(&mut answer).unwrap_or_else(|error| panic!("{error}, open {is_open}"));
+        }
+        server.signal(Signal::TERM);
+        assert_eq!(server.ended_unread(), Some(0), "open {is_open}");
+    }
 }
 
 fn wait_for(stderr: &mut impl BufRead, part: &str) -> String {

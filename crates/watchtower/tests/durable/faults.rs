@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use crate::client::{Http, Rocket, http};
 use crate::support::{Server, eventually, watchtower};
-use crate::{SECRET, start};
+use crate::{SECRET, start, start_after};
 
 fn publish(server: &Server, texts: &[&str]) {
     let mut client = http(server);
@@ -186,5 +186,23 @@ fn a_full_disk_refuses_durable_publications_alone_and_says_what_is_degraded() {
     eventually("kept again", || ask(&mut client, json!(1)).0 == 200);
     assert_eq!(server.metric("disk_failing"), 0);
     assert_eq!(client.log(sender, "1").1.len(), 2);
+    server.stop();
+}
+
+#[test]
+fn a_file_that_may_not_grow_is_as_good_as_a_full_disk_and_ends_no_server() {
+    let folder = tempfile::tempdir().unwrap();
+    // In blocks of 512 bytes.
+    let server = start_after("ulimit -f 200", folder.path(), &[]);
+    let mut client = http(&server);
+    let sender = client.try_register().unwrap();
+    client.ask("POST", "/channels/join", &json!({ "sender": sender, "channels": [1] }));
+    let text = "x".repeat(20_000);
+    let statuses = (0..8).map(|_| client.try_broadcast(sender, &json!([1]), &text).unwrap().0);
+    let statuses: Vec<_> = statuses.collect();
+    assert!(statuses.starts_with(&[200]) && statuses.ends_with(&[503]), "{statuses:?}");
+    assert_eq!(server.metric("disk_failing"), 1);
+    let kept = statuses.iter().filter(|status| **status == 200).count();
+    assert_eq!(client.log(sender, "1").1.len(), kept);
     server.stop();
 }

@@ -22,8 +22,13 @@ fn start(data_dir: &Path) -> Server {
 }
 
 fn start_with(data_dir: &Path, options: &[&str]) -> Server {
+    start_after("true", data_dir, options)
+}
+
+/// In a process for which a shell has done something before.
+fn start_after(shell: &str, data_dir: &Path, options: &[&str]) -> Server {
     let data_dir = data_dir.to_str().unwrap();
     let rules = r#"channels=[{pattern="1*",durable=true},{pattern="kept/*",durable=true}]"#;
     let always = ["--data-dir", data_dir, "--secret", SECRET, "--set", rules, "--set", "http.heartbeat=1h"];
-    Server::start(&[&always, options].concat())
+    Server::start_after(shell, &[&always, options].concat())
 }

@@ -166,6 +166,28 @@ fn to_an_unregistered_address_an_answer_is_one_packet_or_no_longer_than_the_data
 }
 
 #[test]
+fn what_a_server_says_is_not_answered() {
+    // Whoever makes up the address of another server, or of this one, would have the two answer
+    // each other without end.
+    let tower = Tower::new();
+    let other = Tower::new();
+    for request in [&b"K"[..], b"?", b"J", b"R", b"S\0", &join(99, 1), &say(99, 1, "x")] {
+        let said = other.peer().send(request);
+        assert!(!said.is_empty());
+        assert_eq!(tower.peer().send(&said), b"", "{}", said.escape_ascii());
+    }
+    let mut peer = tower.peer();
+    let id = peer.registers();
+    assert_eq!(peer.send(&join(id, 1)), ack(1));
+    assert_eq!(
+        peer.send(&[b"K".to_vec(), error(1, UNKNOWN_UDP)].concat()),
+        ack(0),
+        "nor to who has shown an id"
+    );
+    assert_eq!(tower.options.errors.unanswered(), 8, "and it is counted");
+}
+
+#[test]
 fn a_registration_alone_proves_nothing_about_an_address() {
     // Whoever makes up an address does not hear the id.
     let tower = Tower::new();

@@ -43,9 +43,8 @@ const HISTORY_FILE: &str = "whisper-history";
 impl Whisper {
     pub(crate) fn run(self) -> Result<(), Failure> {
         // A log would be written over the line that is typed.
-        if env::var_os("RUST_LOG").is_some() && !(has_editor() && io::stderr().is_terminal()) {
-            logs::start(LogFormat::Text)?;
-        }
+        let logs = env::var_os("RUST_LOG").is_some() && !(has_editor() && io::stderr().is_terminal());
+        let _log = logs.then(|| logs::start(LogFormat::Text)).transpose()?;
         let runtime = runtime::for_server()?;
         let ended = runtime.block_on(self.chat());
         // Nobody waits for a file or a name server.
