@@ -49,6 +49,7 @@ pub mod http;
 
 mod clock;
 mod door;
+mod file;
 mod hub_log;
 mod inside;
 mod ledger;

@@ -15,6 +15,7 @@ use zeroize::Zeroizing;
 use super::key::Value;
 use super::value::text;
 use super::{Config, ConfigError};
+use crate::file;
 
 /// The most bytes that a secret has: packet `S` gives its length in one byte
 /// [packets: client to server].
@@ -210,7 +211,7 @@ impl Config {
 /// Reads the kept secret; `None` where there is no such file.
 fn read_kept(path: &Path) -> Result<Option<SecretKey>, ConfigError> {
     let failed = |action| move |source| ConfigError::SecretFile { path: path.to_owned(), action, source };
-    let file = match File::open(path) {
+    let file = match file::open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         opened => opened.map_err(failed("read the kept secret"))?,
     };
@@ -352,6 +353,15 @@ mod tests {
             assert!(message.contains(&format!("(mode {open:04o})")), "{message}");
             assert_eq!(mode(&file), open);
         }
+    }
+
+    #[test]
+    fn a_kept_secret_that_is_no_file_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("secret_key")).unwrap();
+        let refused = config("127.0.0.1:0", "", Some(folder.path())).fill_in_secret();
+        let message = refused.unwrap_err().to_string();
+        assert!(message.ends_with("cannot read the kept secret: it is not a file"), "{message}");
     }
 
     #[test]

@@ -4,7 +4,7 @@
 
 use std::fmt;
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,6 +15,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use rustls::{Error, InconsistentKeys};
 use zeroize::Zeroizing;
+
+use crate::file;
 
 /// The bit of a file's mode that lets users read it who are neither its owner
 /// nor of its group.
@@ -121,8 +123,11 @@ impl TlsFile {
 
     /// All that is in it, wiped from memory when it is dropped.
     fn read(&self) -> Result<Zeroizing<Vec<u8>>, CertificateError> {
-        let bytes = fs::read(self.path());
-        bytes.map(Zeroizing::new).map_err(|error| CertificateError::Unreadable { file: self.clone(), error })
+        let mut bytes = Zeroizing::new(Vec::new());
+        match file::open(self.path()).and_then(|mut file| file.read_to_end(&mut bytes)) {
+            Ok(_) => Ok(bytes),
+            Err(error) => Err(CertificateError::Unreadable { file: self.clone(), error }),
+        }
     }
 
     fn not_pem(&self, error: &pem::Error) -> CertificateError {

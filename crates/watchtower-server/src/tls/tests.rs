@@ -111,6 +111,9 @@ fn files_that_cannot_be_used_are_named_with_what_would_be_right() {
     };
     let no_file = "cannot read it: No such file or directory (os error 2)";
     assert_eq!(folder.complaint(), about_cert(no_file));
+    fs::create_dir(folder.0.path().join("cert.pem")).expect("a folder");
+    assert_eq!(folder.complaint(), about_cert("cannot read it: it is not a file"));
+    fs::remove_dir(folder.0.path().join("cert.pem")).expect("it is there");
     folder.write("cert.pem", &cert);
     assert_eq!(folder.complaint(), about_key(no_file));
 
