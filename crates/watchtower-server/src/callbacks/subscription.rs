@@ -68,9 +68,11 @@ impl Subscription {
     /// Delivers these channels too. One that is delivered already stays where
     /// it is.
     pub(super) fn subscribe(&self, channels: &[(ChannelName, Start)], now: Timestamp) -> Result<(), Refused> {
+        // Meanwhile: the worker may have the first message before this goes on.
+        let mut accepted = self.accepted.lock();
         for (channel, start) in channels {
             let joined = self.session.subscribe(self.sender, channel, *start, now)?;
-            self.accepted.lock().entry(channel.clone()).or_insert(joined.position);
+            accepted.entry(channel.clone()).or_insert(joined.position);
         }
         Ok(())
     }
@@ -92,12 +94,17 @@ impl Subscription {
         Ok(rehearsal)
     }
 
-    /// Whether the receiver has yet to get that message, which it was to get once:
-    /// not when its channel was left meanwhile, or left and joined again.
-    fn owes(&self, channel: &ChannelName, position: Position) -> bool {
-        let accepted = self.accepted.lock().get(channel).copied();
-        accepted.is_some_and(|accepted| accepted.offset < position.offset)
-            && self.session.is_subscribed(channel)
+    /// How far the receiver has come in a channel; none when that was left.
+    fn accepted(&self, channel: &ChannelName) -> Option<Position> {
+        self.accepted.lock().get(channel).copied()
+    }
+
+    /// Whether the receiver has yet to get what it was to get next: not when its
+    /// channel was left meanwhile, or left and joined again.
+    fn owes(&self, first: &First) -> bool {
+        first.after.is_some()
+            && self.accepted(&first.channel) == first.after
+            && self.session.is_subscribed(&first.channel)
     }
 
     /// Forgets the channels that the sender has left by whatever protocol;
@@ -146,6 +153,9 @@ pub(super) struct HubFeed {
 struct First {
     channel: ChannelName,
     position: Position,
+    /// How far its receiver had come when it was taken. It is behind that, but for
+    /// what the channel retained.
+    after: Option<Position>,
     delivery: Delivery,
 }
 
@@ -158,7 +168,7 @@ impl HubFeed {
 
     fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Delivery>> {
         let Subscription { session, .. } = &*self.subscription;
-        self.first.take_if(|first| !self.subscription.owes(&first.channel, first.position));
+        self.first.take_if(|first| !self.subscription.owes(first));
         let mut drained = Drained::More;
         while self.first.is_none() && drained == Drained::More {
             let mut first = None;
@@ -166,7 +176,9 @@ impl HubFeed {
                 first = first_of(self.subscription.id, entry, &*self.format);
                 first.is_none()
             });
-            self.first = first;
+            // Not amid the drain: whoever holds what was accepted asks the session.
+            self.first =
+                first.map(|first| First { after: self.subscription.accepted(&first.channel), ..first });
         }
         match &self.first {
             Some(first) => Poll::Ready(Some(first.delivery.clone())),
@@ -185,6 +197,7 @@ fn first_of(id: SubscriptionId, entry: &Entry, format: &dyn Format) -> Option<Fi
     (!json.is_empty()).then(|| First {
         channel: entry.channel().clone(),
         position: entry.position(),
+        after: None,
         delivery,
     })
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::BytesMut;
 use futures_util::future::{BoxFuture, FutureExt};
-use watchtower_hub::{Content, Entropy, FormatId, Limits, Message, Position, Publish, Settings};
+use watchtower_hub::{ChannelRule, Content, Entropy, FormatId, Limits, Message, Position, Publish, Settings};
 
 use super::testing::{Noticed, Receiver, Reply, header};
 use super::*;
@@ -255,6 +255,23 @@ async fn a_message_that_failed_comes_again_under_the_same_id_before_the_next() {
     assert_eq!(seen[3].1, r#"["5",2,"two"]"#);
     assert_eq!((&seen[1], &seen[2]), (&seen[0], &seen[0]));
     assert_ne!(seen[3].0, seen[0].0);
+}
+
+#[tokio::test]
+async fn the_last_message_of_a_channel_comes_first_and_again_until_it_is_accepted() {
+    let rule = ChannelRule { pattern: "5".into(), retain: true, ..ChannelRule::default() };
+    let scene = Scene::with(Settings { channels: vec![rule], ..Settings::default() }, loopback());
+    let mut receiver = Receiver::start(|count| match count {
+        0 => Reply::status("503 Service Unavailable"),
+        _ => Reply::ok(),
+    })
+    .await;
+    scene.publish("5", "kept");
+    scene.join(&receiver, &["5"]).expect("joined");
+    scene.publish("5", "next");
+    for expected in [r#"["5",1,"kept"]"#, r#"["5",1,"kept"]"#, r#"["5",2,"next"]"#] {
+        assert_eq!(body(&mut receiver).await, expected);
+    }
 }
 
 // [http: callbacks] "410 ends it at once"
