@@ -81,9 +81,9 @@ pub fn check(
     let segments = folder.segments()?;
     let mut headers = Vec::new();
     for numbers in &segments {
-        let path = folder.log_path(*numbers);
-        let header = OpenOptions::new().read(true).open(&path).and_then(|file| SegmentHeader::read(&file));
-        headers.push(header.map_err(at("cannot read", &path))?);
+        let file = folder.segment(*numbers, OpenOptions::new().read(true));
+        let header = file.and_then(|file| file.as_ref().map(SegmentHeader::read).transpose());
+        headers.push(header.map_err(at("cannot read", &folder.log_path(*numbers)))?.flatten());
     }
     if let Some(newer) = headers.iter().flatten().find(|header| header.version > VERSION) {
         return Err(folder.newer(newer.version));
@@ -97,7 +97,7 @@ pub fn check(
         let damaged_before = damaged.load(Ordering::Relaxed);
         // What a merge left when the process ended says nothing of its own.
         let is_part = before.is_some_and(|before| before.contains(*numbers));
-        if before.is_some_and(|before| before.last + 1 < numbers.first) {
+        if before.map_or(0, |before| before.last) + 1 < numbers.first {
             folder.damaged(&path, "the segment before it is missing");
         }
         before = before.filter(|_| is_part).or(Some(*numbers));
@@ -106,8 +106,8 @@ pub fn check(
         let previous = next.map(|next| next.previous);
         let generation = header.map_or(0, |header| header.generation);
         let ends = previous.filter(|previous| previous.generation == generation).map(|previous| previous.end);
-        let found =
-            check_segment(&folder, &path, *header, ends, &seal, account).map_err(at("cannot read", &path))?;
+        let found = check_segment(&folder, *numbers, *header, ends, &seal, account)
+            .map_err(at("cannot read", &path))?;
         let is_damaged = damaged.load(Ordering::Relaxed) > damaged_before;
         each(&FileReport { is_damaged, to_do: segments.len() - at_index, ..found });
         report.segments += 1;
@@ -125,13 +125,16 @@ pub fn check(
 
 fn check_segment(
     folder: &Folder,
-    path: &Path,
+    numbers: Numbers,
     header: Option<SegmentHeader>,
     ends: Option<u64>,
     seal: &Seal,
     account: Option<&mut Account>,
 ) -> io::Result<FileReport> {
-    let file = OpenOptions::new().read(true).open(path)?;
+    let path = &folder.log_path(numbers);
+    let Some(file) = folder.segment(numbers, OpenOptions::new().read(true))? else {
+        return check_missing(folder, path, seal, account);
+    };
     let index_path = index_path(path);
     let index = match Index::open(&index_path, header.map(|header| header.generation), seal) {
         Ok(Opened::Fitting(index, outline)) => Some((index, outline)),
@@ -167,6 +170,31 @@ fn check_segment(
         messages: contents.runs.values().flatten().map(|run| run.positions.len() as u64).sum(),
         records: contents.metas.len() as u64,
         unfinished_bytes,
+        is_damaged: false,
+        to_do: 0,
+    })
+}
+
+/// A segment of which the index alone is there, which says what is lost.
+fn check_missing(
+    folder: &Folder,
+    path: &Path,
+    seal: &Seal,
+    account: Option<&mut Account>,
+) -> io::Result<FileReport> {
+    // What was part of another one is not missed.
+    if let Some(account) = account {
+        folder.damaged(path, "it is missing, and its index is not");
+        if let Opened::Fitting(_, outline) = Index::open(&index_path(path), None, seal)? {
+            account.describe(&outline.metas, &FoundRun::said(&outline), |_, _| {});
+        }
+    }
+    Ok(FileReport {
+        file: path.to_owned(),
+        bytes: 0,
+        messages: 0,
+        records: 0,
+        unfinished_bytes: 0,
         is_damaged: false,
         to_do: 0,
     })

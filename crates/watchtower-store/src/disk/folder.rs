@@ -49,10 +49,13 @@ impl Numbers {
         self.first <= other.first && other.last <= self.last
     }
 
+    /// Those in the name of a segment or of its index.
     fn parse(name: &str) -> Option<Numbers> {
-        let (first, last) = name.strip_suffix(".log")?.split_once('-')?;
+        let stem = name.strip_suffix(".log").or_else(|| name.strip_suffix(".index"))?;
+        let (first, last) = stem.split_once('-')?;
         let numbers = Numbers { first: first.parse().ok()?, last: last.parse().ok()? };
-        (numbers.log_name() == name && numbers.first <= numbers.last).then_some(numbers)
+        let is_ours = numbers.log_name().strip_suffix(".log") == Some(stem);
+        (is_ours && numbers.first <= numbers.last).then_some(numbers)
     }
 
     pub(super) fn log_name(self) -> String {
@@ -148,7 +151,7 @@ impl Folder {
     }
 
     /// The segments that there are, oldest first, with those that are part of
-    /// another one.
+    /// another one, and those of which the index alone is there.
     pub(crate) fn segments(&self) -> Result<Vec<Numbers>, OpenError> {
         let log = self.path.join("log");
         let mut found = Vec::new();
@@ -157,6 +160,7 @@ impl Folder {
             found.extend(entry.file_name().to_str().and_then(Numbers::parse));
         }
         found.sort_unstable_by_key(|numbers| (numbers.first, std::cmp::Reverse(numbers.last)));
+        found.dedup();
         Ok(found)
     }
 
@@ -174,6 +178,20 @@ impl Folder {
 
     pub(crate) fn log_path(&self, numbers: Numbers) -> PathBuf {
         self.path.join("log").join(numbers.log_name())
+    }
+
+    /// The file of a segment; `None` if it is missing.
+    pub(crate) fn segment(&self, numbers: Numbers, how: &OpenOptions) -> io::Result<Option<File>> {
+        match how.open(self.log_path(numbers)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            opened => opened.map(Some),
+        }
+    }
+
+    /// An empty file in the place of a segment that is missing, to be put right as
+    /// one that was cut off.
+    pub(crate) fn stand_in(&self, numbers: Numbers) -> io::Result<File> {
+        private().create(true).truncate(false).open(self.log_path(numbers))
     }
 
     /// How much may still be written, in bytes.
@@ -330,7 +348,8 @@ mod tests {
     #[test]
     fn a_name_that_we_would_not_give_is_not_ours() {
         assert_eq!(Numbers::parse("0000000001-0000000003.log"), Some(Numbers { first: 1, last: 3 }));
-        for other in ["1-3.log", "0000000003-0000000001.log", "0000000001-0000000003.index", "x.log", ""] {
+        assert_eq!(Numbers::parse("0000000002-0000000002.index"), Some(Numbers::one(2)));
+        for other in ["1-3.log", "0000000003-0000000001.log", "0000000001-0000000003.tmp", "x.log", ""] {
             assert_eq!(Numbers::parse(other), None, "{other}");
         }
     }

@@ -33,7 +33,8 @@ impl Segment {
 }
 
 /// Makes the segment, which is on disk under its name then. `is_oldest` says
-/// that no segment is before these.
+/// that no segment is before these: if one was, and is missing, this one takes
+/// its place.
 ///
 /// What is damaged in a source is left out. A source's file that was found
 /// damaged before gets a second name among those that were set aside.
@@ -46,7 +47,8 @@ pub(super) fn merge_known(shared: &Shared, sources: &[Source<'_>], is_oldest: bo
     let (Some(first), Some(last)) = (sources.first(), sources.last()) else {
         return Err(io::ErrorKind::InvalidInput.into());
     };
-    let numbers = Numbers { first: first.segment.numbers().first, last: last.segment.numbers().last };
+    let from = if is_oldest { 1 } else { first.segment.numbers().first };
+    let numbers = Numbers { first: from, last: last.segment.numbers().last };
     let path = shared.folder.log_path(numbers);
     let header = new_header(shared.id, Previous::default())?;
     let mut new = NewFile::create(&path)?;

@@ -48,8 +48,8 @@ struct LostFrames {
     broken: Broken,
 }
 
-/// A segment's file with its header, which may be damaged.
-type Candidate = (Numbers, File, Option<SegmentHeader>);
+/// A segment's file, which may be missing, with its header, which may be damaged.
+type Candidate = (Numbers, Option<File>, Option<SegmentHeader>);
 
 pub(super) fn open(folder: &Folder) -> Result<Opened, OpenError> {
     let mut opening = Opening {
@@ -119,14 +119,18 @@ impl Opening<'_> {
                 self.merged.extend([index_path(&path), path]);
                 continue;
             }
-            if let Some(before) = before.filter(|before| before.last + 1 != numbers.first) {
-                let missing = Numbers { first: before.last + 1, last: numbers.first - 1 };
+            let expected = before.map_or(1, |before| before.last + 1);
+            if expected < numbers.first {
+                let missing = Numbers { first: expected, last: numbers.first - 1 };
                 self.folder.damaged(&self.folder.log_path(missing), "it is missing");
                 self.is_damaged = true;
             }
-            let file = OpenOptions::new().read(true).write(true).open(&path);
-            let file = file.map_err(at("cannot open", &path))?;
-            let header = SegmentHeader::read(&file).map_err(at("cannot read", &path))?;
+            let file = self
+                .folder
+                .segment(numbers, OpenOptions::new().read(true).write(true))
+                .map_err(at("cannot open", &path))?;
+            let header = file.as_ref().map(SegmentHeader::read).transpose();
+            let header = header.map_err(at("cannot read", &path))?.flatten();
             if let Some(header) = header.filter(|header| header.version > VERSION) {
                 return Err(self.folder.newer(header.version));
             }
@@ -139,11 +143,19 @@ impl Opening<'_> {
         &mut self,
         seal: &Seal,
         numbers: Numbers,
-        file: File,
+        file: Option<File>,
         header: Option<SegmentHeader>,
         ends: Option<u64>,
     ) -> io::Result<()> {
         let path = self.folder.log_path(numbers);
+        let file = match file {
+            Some(file) => file,
+            None => {
+                self.folder.damaged(&path, "it is missing, and its index is not");
+                self.is_damaged = true;
+                self.folder.stand_in(numbers)?
+            }
+        };
         let generation = header.map(|header| header.generation);
         let index = self.index(&path, generation, seal)?;
         let length = file.metadata()?.len();

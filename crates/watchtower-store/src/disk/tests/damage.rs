@@ -208,6 +208,71 @@ fn a_missing_segment_is_told_and_the_rest_is_served() {
 }
 
 #[test]
+fn a_segment_that_is_missing_beside_its_index_costs_its_messages_alone() {
+    let (whole, channels) = sample();
+    let log = files(&whole.path().join("log"));
+    let indexed = log.iter().filter(|path| path.extension().unwrap() == "index");
+    for index in indexed {
+        let file = index.with_extension("log");
+        let name = file.strip_prefix(whole.path()).unwrap();
+        let folder = copy_of(whole.path());
+        fs::remove_file(folder.path().join(name)).unwrap();
+        let told = Told::default();
+        let observer = told.options(folder.path(), 4096).observer;
+        let report = check(folder.path(), observer, &mut |_| {}).unwrap();
+        assert_eq!(report.damaged, 1, "{}: {:?}", name.display(), told.all());
+        assert!(report.missing > 0, "{}", name.display());
+        assert!(!folder.path().join(name).exists(), "checking changes nothing");
+        let lost = survives(folder.path(), &channels, &format!("without {}", name.display()));
+        assert_eq!(lost as u64, report.missing, "{}", name.display());
+    }
+}
+
+#[test]
+fn a_last_segment_that_is_missing_beside_its_index_is_told_and_no_offset_is_given_again() {
+    let (whole, channels) = sample();
+    let store = DiskStore::open(Told::default().options(whole.path(), 4096)).unwrap();
+    for channel in &channels {
+        store.commit(append(channel, 41)).wait().unwrap();
+    }
+    // An orderly end leaves an index of the last segment, too.
+    drop(store);
+    let log = files(&whole.path().join("log"));
+    let last = log.iter().rev().find(|path| path.extension().unwrap() == "log").unwrap();
+    assert!(last.with_extension("index").exists());
+    fs::remove_file(last).unwrap();
+    let told = Told::default();
+    let store = DiskStore::open(told.options(whole.path(), 4096)).unwrap();
+    for channel in &channels {
+        assert_eq!(store.ends(channel).unwrap().next, 42, "{:?}", told.all());
+        assert!(told.lost(channel).contains(&41), "{:?}", told.all());
+    }
+}
+
+#[test]
+fn a_first_segment_that_is_missing_is_told_until_another_takes_its_place() {
+    let (whole, _) = sample();
+    let first = files(&whole.path().join("log")).into_iter().find(|path| path.extension().unwrap() == "log");
+    let first = first.unwrap();
+    fs::remove_file(&first).unwrap();
+    fs::remove_file(first.with_extension("index")).unwrap();
+    let damaged = |told: &Told| {
+        let report = check(whole.path(), told.options(whole.path(), 4096).observer, &mut |_| {});
+        report.unwrap().damaged
+    };
+    assert_eq!(damaged(&Told::default()), 1);
+    let told = Told::default();
+    let (shared, _) = open_files(&Medium::default(), told.options(whole.path(), 4096)).unwrap();
+    let is_told = |notice: &Notice| matches!(notice, Notice::Damaged { file, .. } if *file == first);
+    assert!(told.all().iter().any(is_told), "{:?}", told.all());
+    let sealed = shared.view.read().sealed.clone();
+    let merged = merge::merge(&shared, &sealed[..2], true).unwrap();
+    assert_eq!(merged.numbers().first, 1);
+    drop(shared);
+    assert_eq!(damaged(&Told::default()), 0);
+}
+
+#[test]
 fn an_index_that_says_the_wrong_places_is_found_out_and_nothing_is_lost() {
     let (whole, channels) = sample();
     let index =
