@@ -301,16 +301,25 @@ fn spawn(
     tokio::spawn(async move { shared.deliver(&target, &mut List::of([1]), draining).await })
 }
 
-#[tokio::test(start_paused = true)]
-async fn receivers_that_hang_again_and_again_do_not_block_others() {
-    let (shared, mut attempted) = hanging();
-    let (_running, draining) = watch::channel(false);
+/// Has as many attempts hang as there may be.
+async fn take_all_places(
+    shared: &Arc<Shared<Hanging>>,
+    attempted: &mut mpsc::UnboundedReceiver<String>,
+    draining: &watch::Receiver<bool>,
+) {
     for _ in 0..ATTEMPTS_MAX {
-        spawn(&shared, "hanging.test", &draining);
+        spawn(shared, "hanging.test", draining);
     }
     for _ in 0..ATTEMPTS_MAX {
         attempted.recv().await.expect("an attempt");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn receivers_that_hang_again_and_again_do_not_block_others() {
+    let (shared, mut attempted) = hanging();
+    let (_running, draining) = watch::channel(false);
+    take_all_places(&shared, &mut attempted, &draining).await;
     // They fail together, and hang in their retries: as many as may.
     shared.post.release.notify_waiters();
     for _ in 0..RETRIES_MAX {
@@ -358,12 +367,7 @@ async fn a_message_whose_channel_was_left_while_it_waited_for_a_place_is_not_pos
     }
     let (shared, mut attempted) = hanging();
     let (_running, draining) = watch::channel(false);
-    for _ in 0..ATTEMPTS_MAX {
-        spawn(&shared, "hanging.test", &draining);
-    }
-    for _ in 0..ATTEMPTS_MAX {
-        attempted.recv().await.expect("an attempt");
-    }
+    take_all_places(&shared, &mut attempted, &draining).await;
     let list = Arc::new(Mutex::new(List::of([1, 2])));
     let target = url("http://receiver.test/");
     let mut feed = Open(list.clone());
