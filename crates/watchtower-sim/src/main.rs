@@ -13,10 +13,13 @@ const MESHES: u64 = 100;
 
 /// Seeded simulations of whole networks, in virtual time
 #[derive(Parser)]
-#[command(version)]
+#[command(version, args_conflicts_with_subcommands = true)]
 struct Cli {
     #[command(subcommand)]
-    network: Network,
+    network: Option<Network>,
+    /// Without a command: how many seeds of `hub`, and then of `mesh`, are tried
+    #[arg(long)]
+    seeds: Option<u64>,
 }
 
 #[derive(Subcommand)]
@@ -78,10 +81,12 @@ struct Whispernet {
 }
 
 fn main() -> ExitCode {
-    let result = match Cli::parse().network {
-        Network::Hub(arguments) => Ok(simulate_hub(&arguments)),
-        Network::Mesh(arguments) => Ok(simulate_mesh(&arguments)),
-        Network::Whispernet(arguments) => simulate(&arguments),
+    let Cli { network, seeds } = Cli::parse();
+    let result = match network {
+        None => Ok(simulate_both(seeds)),
+        Some(Network::Hub(arguments)) => Ok(simulate_hub(&arguments)),
+        Some(Network::Mesh(arguments)) => Ok(simulate_mesh(&arguments)),
+        Some(Network::Whispernet(arguments)) => simulate(&arguments),
     };
     match result {
         Ok((text, is_kept)) => {
@@ -94,6 +99,16 @@ fn main() -> ExitCode {
             ExitCode::from(2)
         }
     }
+}
+
+fn simulate_both(seeds: Option<u64>) -> (String, bool) {
+    let (hub, is_kept) =
+        simulate_hub(&Hub { seeds, seed: None, steps: hub::Options::default().steps, fault: None });
+    if !is_kept {
+        return (hub, false);
+    }
+    let (mesh, is_kept) = simulate_mesh(&Mesh { seeds, seed: None });
+    (hub + &mesh, is_kept)
 }
 
 fn simulate_hub(arguments: &Hub) -> (String, bool) {
