@@ -43,6 +43,14 @@ pub(crate) enum Change {
     Left(&'static str),
 }
 
+/// What a message tells a channel.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Told {
+    Change,
+    /// How many changes it was not told of.
+    Sum(u64),
+}
+
 impl Announcements {
     /// Whether to tell a change. Once some were left out, all are until the
     /// summary: so what is told is in order.
@@ -73,12 +81,11 @@ impl Inner {
             };
             let protocol = serde_json::Value::from(protocol);
             let json = format!(r#"{{"{key}":{sender},"protocol":{protocol},"present":{present}}}"#);
-            if self.publish_presence(channel, state, &json, now).is_ok() {
+            if self.publish_presence(channel, state, Told::Change, &json, now).is_ok() {
                 return;
             }
         }
-        self.counters.presence_left_out.add(1);
-        self.leave_out(channel, state, 1, now);
+        self.leave_out(channel, state, Told::Change, now);
     }
 
     /// Tells the channel how many changes it was not told of.
@@ -87,14 +94,24 @@ impl Inner {
         let Some(announcements) = &mut state.announcements else { return };
         let left_out = std::mem::take(&mut announcements.left_out);
         let json = format!(r#"{{"left_out":{left_out},"present":{present}}}"#);
-        if self.publish_presence(channel, state, &json, now).is_err() {
-            self.leave_out(channel, state, left_out, now);
+        let sum = Told::Sum(left_out);
+        if self.publish_presence(channel, state, sum, &json, now).is_err() {
+            self.leave_out(channel, state, sum, now);
         }
     }
 
-    /// Sees to it that the channel is told how many changes it was not told of.
-    fn leave_out(&self, channel: &Arc<Channel>, state: &mut State, changes: u64, now: Timestamp) {
+    /// Sees to it that the channel is told how many changes it was not told of, as
+    /// it was not of this: there were too many, or it is not kept.
+    pub(crate) fn leave_out(&self, channel: &Arc<Channel>, state: &mut State, untold: Told, now: Timestamp) {
         let Some(announcements) = &mut state.announcements else { return };
+        let changes = match untold {
+            Told::Change => {
+                self.counters.presence_left_out.add(1);
+                1
+            }
+            // They were counted one by one.
+            Told::Sum(changes) => changes,
+        };
         let is_due = announcements.left_out > 0;
         announcements.left_out += changes;
         if !is_due && changes > 0 {
@@ -106,6 +123,7 @@ impl Inner {
         &self,
         channel: &Arc<Channel>,
         state: &mut State,
+        told: Told,
         json: &str,
         now: Timestamp,
     ) -> Result<(), NotKept> {
@@ -127,7 +145,7 @@ impl Inner {
             time: now,
         };
         if state.is_durable() {
-            return self.submit_own(channel, state, &draft, content);
+            return self.submit_told(channel, state, &draft, content, told);
         }
         channel.append(state, &draft, content, &self.settings.load().limits, &self.counters);
         self.watch_published(channel, state, now);

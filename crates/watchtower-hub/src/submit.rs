@@ -12,6 +12,7 @@ use smallvec::SmallVec;
 use crate::channel::{Channel, State};
 use crate::inner::Inner;
 use crate::ledger::{Appends, NotKept};
+use crate::presence::Told;
 use crate::publish::Draft;
 use crate::soon::Promise;
 use crate::{ChannelName, Content, Ends, Message, Position, Published, Refused};
@@ -126,19 +127,20 @@ impl Inner {
         refused
     }
 
-    /// Submits a message of the server's own for a durable channel. Nobody waits
-    /// for it: what is not kept after all is counted, as a change of presence that
-    /// was left out.
+    /// Submits what a durable channel is to be told of presence. Nobody waits for
+    /// it: of what is not kept after all, the channel is told the number once it can
+    /// be.
     ///
     /// # Errors
     ///
     /// When it is known at once that it will not be kept.
-    pub(crate) fn submit_own(
+    pub(crate) fn submit_told(
         &self,
         channel: &Arc<Channel>,
         state: &mut State,
         draft: &Draft<'_>,
         content: Content,
+        told: Told,
     ) -> Result<(), NotKept> {
         let Some(ledger) = &self.ledger else {
             return Err(NotKept::Failed("there is no data directory".into()));
@@ -152,10 +154,11 @@ impl Inner {
         let kept = [channel.to_keep(&message)].into_iter().collect();
         let (hub, channel) = (self.own.clone(), channel.clone());
         let done = move |result: Result<(), NotKept>| {
-            let hub = hub.upgrade();
-            settle(hub.as_deref(), &channel, message, result.is_ok());
+            let (hub, mut state) = (hub.upgrade(), channel.lock());
+            settle(hub.as_deref(), &channel, &mut state, message, result.is_ok());
             if let (Some(hub), Err(_)) = (hub, result) {
-                hub.counters.presence_left_out.add(1);
+                let now = hub.ticked();
+                hub.leave_out(&channel, &mut state, told, now);
             }
         };
         ledger.append(kept, Box::new(done)).inspect_err(|_| state.give_back())
@@ -171,7 +174,8 @@ impl<T, F: FnOnce(&[Position]) -> T> Submission<T, F> {
         let first = messages.iter().map(|(channel, _)| channel).find(|channel| is_durable(channel)).cloned();
         let mut positions = SmallVec::<[Position; 1]>::new();
         for (channel, message) in messages {
-            positions.push(settle(hub.as_deref(), &channel, message, result.is_ok()));
+            let mut state = channel.lock();
+            positions.push(settle(hub.as_deref(), &channel, &mut state, message, result.is_ok()));
         }
         promise.keep(match (result, first) {
             (Err(reason), Some(channel)) => Err(Refused::NotKept { channel: channel.name.clone(), reason }),
@@ -182,8 +186,13 @@ impl<T, F: FnOnce(&[Position]) -> T> Submission<T, F> {
 }
 
 /// Puts a message that is kept into its log, or takes note that it is not.
-fn settle(hub: Option<&Inner>, channel: &Arc<Channel>, message: Message, is_kept: bool) -> Position {
-    let mut state = channel.lock();
+fn settle(
+    hub: Option<&Inner>,
+    channel: &Arc<Channel>,
+    state: &mut State,
+    message: Message,
+    is_kept: bool,
+) -> Position {
     state.settle(is_kept);
     // Where nothing was reserved, the position is known only now.
     let offset = if state.is_durable() { message.offset } else { state.end().offset() };
@@ -192,13 +201,13 @@ fn settle(hub: Option<&Inner>, channel: &Arc<Channel>, message: Message, is_kept
     let Some(hub) = hub else { return position };
     if is_kept {
         let settings = hub.settings.load();
-        channel.append_message(&mut state, message, &settings.limits, &hub.counters);
-        hub.watch_published(channel, &mut state, time);
+        channel.append_message(state, message, &settings.limits, &hub.counters);
+        hub.watch_published(channel, state, time);
     } else {
-        hub.take_back(channel, &mut state);
+        hub.take_back(channel, state);
         // It may have been all that the channel was there for.
         if !state.retired {
-            hub.look_whether_unused(channel, &mut state);
+            hub.look_whether_unused(channel, state);
         }
     }
     position

@@ -230,14 +230,31 @@ fn what_could_not_be_kept_is_told_by_its_number_once_it_can() {
     hub.tick(later(2));
     shelf.keep_all();
     assert_eq!(a.read(), r#"5/1={"left_out":2,"present":2};"#);
-    // One that is refused later is counted.
-    let (_c, _) = joined(&hub);
-    shelf.refuse(NotKept::Behind);
-    assert_eq!(hub.counts().presence_left_out, 3);
-    let published = hub.publish(&five(), Publish::new(Content::text("y")), later(2)).unwrap();
+}
+
+#[test]
+fn what_is_refused_after_all_is_told_by_its_number_until_that_is_kept() {
+    let shelf = Shelf::default();
+    let rule = ChannelRule { durable: true, ..rule() };
+    let hub = kept_by(&shelf, Settings { channels: vec![rule], ..Settings::default() });
+    let (a, first) = joined(&hub);
     shelf.keep_all();
-    drop(published);
-    assert_eq!(a.read(), "5/2=y;");
+    assert_eq!(a.read(), format!("5/1={};", change("joined", first, "test", 1)));
+    let (_b, second) = joined(&hub);
+    hub.leave(second, &five(), NOW).unwrap();
+    shelf.refuse(NotKept::Behind);
+    shelf.refuse(NotKept::OutOfTurn);
+    hub.tick(later(1));
+    // So is the number, and counts for nothing by itself.
+    shelf.refuse(NotKept::Behind);
+    assert_eq!((a.read(), hub.counts().presence_left_out), (String::new(), 2));
+    hub.tick(later(2));
+    shelf.keep_all();
+    assert_eq!(a.read(), r#"5/2={"left_out":2,"present":1};"#);
+    let (_c, third) = joined(&hub);
+    shelf.keep_all();
+    assert_eq!(a.read(), format!("5/3={};", change("joined", third, "test", 2)));
+    assert_eq!(hub.counts().presence_left_out, 2);
 }
 
 #[derive(Debug, Clone, Copy)]
