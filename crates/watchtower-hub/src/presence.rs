@@ -55,7 +55,12 @@ impl Announcements {
     /// Whether to tell a change. Once some were left out, all are until the
     /// summary: so what is told is in order.
     fn may_tell(&mut self, now: Timestamp) -> bool {
-        self.left_out == 0 && self.allowance.take(1, CHANGES_AT_ONCE, CHANGES_PER_SECOND, now)
+        self.has_told_all() && self.allowance.take(1, CHANGES_AT_ONCE, CHANGES_PER_SECOND, now)
+    }
+
+    /// Whether no number has yet to be told.
+    pub(crate) fn has_told_all(&self) -> bool {
+        self.left_out == 0
     }
 }
 
@@ -93,6 +98,9 @@ impl Inner {
         let present = state.members.len();
         let Some(announcements) = &mut state.announcements else { return };
         let left_out = std::mem::take(&mut announcements.left_out);
+        if state.has_nothing_to_put_right() {
+            return self.look_whether_unused(channel, state);
+        }
         let json = format!(r#"{{"left_out":{left_out},"present":{present}}}"#);
         let sum = Told::Sum(left_out);
         if self.publish_presence(channel, state, sum, &json, now).is_err() {

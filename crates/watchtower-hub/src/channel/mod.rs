@@ -423,10 +423,22 @@ impl State {
     /// comes back as it was.
     pub(crate) fn is_unused(&self) -> bool {
         let keeps_nothing = match &self.durable {
-            Some(durable) => durable.is_settled(),
+            Some(durable) => durable.is_settled() && self.has_told_all(),
             None => self.oldest.as_ref().is_none_or(|oldest| oldest.is_empty()),
         };
         self.members.is_empty() && keeps_nothing && self.retains_nothing()
+    }
+
+    /// Whether nothing that its log tells of presence is wrong by now.
+    fn has_told_all(&self) -> bool {
+        self.announcements.as_ref().is_none_or(|announcements| announcements.has_told_all())
+    }
+
+    /// Whether this channel is durable, has no log, and nobody is in it: so nobody
+    /// was told anything of those who were.
+    pub(crate) fn has_nothing_to_put_right(&self) -> bool {
+        let has_no_log = |durable: &Durable| durable.is_settled() && self.end.offset() == 1;
+        self.members.is_empty() && self.durable.as_deref().is_some_and(has_no_log)
     }
 
     /// Whether messages stay in memory though everybody has read them.

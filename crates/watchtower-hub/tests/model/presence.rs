@@ -257,6 +257,43 @@ fn what_is_refused_after_all_is_told_by_its_number_until_that_is_kept() {
     assert_eq!(hub.counts().presence_left_out, 2);
 }
 
+#[test]
+fn a_channel_that_has_to_be_told_that_all_have_left_stays_until_that_is_kept() {
+    let shelf = Shelf::default();
+    let rule = ChannelRule { durable: true, ..rule() };
+    let hub = kept_by(&shelf, Settings { channels: vec![rule], ..Settings::default() });
+    let (_a, first) = joined(&hub);
+    shelf.keep_all();
+    hub.leave(first, &five(), NOW).unwrap();
+    // The disk is full for longer than a channel stays that nobody is in.
+    for second in 0..200 {
+        hub.tick(later(second));
+        shelf.refuse(NotKept::Behind);
+    }
+    hub.tick(later(200));
+    shelf.keep_all();
+    let told = [change("joined", first, "test", 1), r#"{"left_out":1,"present":0}"#.to_owned()];
+    assert_eq!(shelf.kept(&five()), told);
+    hub.tick(later(400));
+    assert_eq!(hub.counts().channels, 0);
+}
+
+#[test]
+fn a_channel_that_was_told_nothing_and_that_nobody_is_in_is_not_told_what_was_refused() {
+    let shelf = Shelf::default();
+    let rule = ChannelRule { durable: true, ..rule() };
+    let hub = kept_by(&shelf, Settings { channels: vec![rule], ..Settings::default() });
+    let (_a, first) = joined(&hub);
+    hub.leave(first, &five(), NOW).unwrap();
+    hub.tick(later(200));
+    shelf.refuse(NotKept::Behind);
+    shelf.refuse(NotKept::OutOfTurn);
+    hub.tick(later(201));
+    assert_eq!(shelf.waiting(), 0);
+    hub.tick(later(202));
+    assert_eq!(hub.counts().channels, 0);
+}
+
 #[derive(Debug, Clone, Copy)]
 enum Step {
     Join,
