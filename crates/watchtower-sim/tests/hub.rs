@@ -27,6 +27,8 @@ fn check(seed: u64) {
         expired,
         kept,
         untold,
+        announced,
+        restored,
         restarts,
     } = outcome.totals;
     for (count, least) in [
@@ -39,6 +41,8 @@ fn check(seed: u64) {
         (expired, 1_000),
         (kept, 300),
         (untold, 500),
+        (announced, 500),
+        (restored, 200),
         (restarts, 100),
     ] {
         assert!(count >= least && seeds == 1_000, "{outcome}");

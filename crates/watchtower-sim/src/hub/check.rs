@@ -10,19 +10,22 @@ impl World {
     pub(super) fn check(&mut self) -> Result<(), String> {
         self.check_channels()?;
         self.check_presence()?;
+        self.check_noted()?;
+        self.check_told()?;
         self.check_counts()
     }
 
     /// Channels are there as long as somebody is in them, and a while longer.
     pub(super) fn check_channels(&mut self) -> Result<(), String> {
         let (hub, now) = (&self.hub, self.now);
+        let under_way = self.oracle.model.under_way();
         let mut error = None;
         let mut gone = Vec::new();
         for (name, channel) in &mut self.oracle.model.channels {
             // A durable channel is there while it is not in memory, too.
             let is_there = hub.presence(name).is_some();
             let Some(epoch) = hub.epoch(name).filter(|_| is_there) else {
-                if channel.must_be_there(name, now) {
+                if channel.must_be_there(name, now) || under_way.contains(name) {
                     error = Some(format!("channel {name} is gone too early"));
                 }
                 gone.push(name.clone());

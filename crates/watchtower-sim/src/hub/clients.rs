@@ -389,11 +389,12 @@ impl World {
         let to = to.map(<[u32]>::to_vec);
         let publication = Publication { sender: id, is_guest: false, to, content, event_bytes: 0 };
         let judged = self.oracle.model.judge_all(channels, &publication).map(drop);
-        let expected = judged.and_then(|()| self.may_submit(name)).err();
+        let expected = judged.and_then(|()| self.oracle.model.may_submit(name)).err();
         self.oracle.model.counted.refused += u64::from(expected.is_some());
         agree("a durable publication", expected, result.as_ref().err().map(refusal_of))?;
         if let Ok(published) = result {
-            self.submitted(name.clone(), publication, published);
+            self.oracle.model.submit(name.clone(), publication);
+            self.awaited.push_back(published);
         }
         self.check_kept()
     }

@@ -3,20 +3,10 @@
 
 use std::task::{Poll, Waker};
 
-use watchtower_hub::{ChannelName, Position, Published, Refused};
+use watchtower_hub::{ChannelName, Refused};
 
-use super::model::{Publication, Refusal};
+use super::model::Answered;
 use super::world::World;
-
-/// A publication that waits for the ledger.
-pub(super) struct Submission {
-    name: ChannelName,
-    publication: Publication,
-    /// Where it will stand.
-    published: Published<Vec<Position>>,
-    /// Whether one before it was refused, and it cannot take that one's place.
-    is_out_of_turn: bool,
-}
 
 /// The channel that is durable, where one is.
 pub(super) fn is_durable(name: &ChannelName) -> bool {
@@ -24,52 +14,39 @@ pub(super) fn is_durable(name: &ChannelName) -> bool {
 }
 
 impl World {
-    /// Whether a publication on a durable channel would be refused at once.
-    pub(super) fn may_submit(&self, name: &ChannelName) -> Result<(), Refusal> {
-        let mut waiting = self.submissions.iter().filter(|submission| submission.name == *name);
-        if waiting.any(|submission| submission.is_out_of_turn) { Err(Refusal::NotKept) } else { Ok(()) }
-    }
-
-    pub(super) fn submitted(
-        &mut self,
-        name: ChannelName,
-        publication: Publication,
-        published: Published<Vec<Position>>,
-    ) {
-        self.submissions.push_back(Submission { name, publication, published, is_out_of_turn: false });
-    }
-
     /// The ledger answers the first submissions, and all who read.
     pub(super) fn answer_some(&mut self, count: usize, is_kept: bool) -> Result<(), String> {
         for _ in 0..count {
-            let Some(submission) = self.submissions.pop_front() else { break };
             self.shelf.answer(is_kept);
-            self.answered(submission, is_kept)?;
+            let Some(answered) = self.oracle.model.answered(is_kept) else { break };
+            if answered.is_of_client {
+                self.answered(&answered)?;
+            }
             self.check_kept()?;
         }
         self.shelf.answer_reads();
         Ok(())
     }
 
+    /// The ledger keeps all that was submitted.
+    pub(super) fn answer_all(&mut self) -> Result<(), String> {
+        self.answer_some(self.oracle.model.submitted(), true)
+    }
+
     /// A message is acknowledged, and delivered, once it is kept.
-    fn answered(&mut self, submission: Submission, is_kept: bool) -> Result<(), String> {
-        let Submission { name, publication, mut published, is_out_of_turn } = submission;
-        let Poll::Ready(result) = published.poll_with(Waker::noop()) else {
+    fn answered(&mut self, answered: &Answered) -> Result<(), String> {
+        let Answered { name, offset, .. } = answered;
+        let published = self.awaited.pop_front();
+        let result = published.map(|mut published| published.poll_with(Waker::noop()));
+        let Some(Poll::Ready(result)) = result else {
             return Err(format!("the ledger answered, and who published on {name} does not know"));
         };
-        let is_kept = is_kept && !is_out_of_turn;
-        if !is_kept {
-            for behind in self.submissions.iter_mut().filter(|behind| behind.name == name) {
-                behind.is_out_of_turn = true;
-            }
-        }
-        let expected = if is_kept { Some(self.oracle.model.append_kept(&name, &publication)) } else { None };
-        match (&result, expected) {
-            (Ok(positions), Some(offset)) if positions.iter().all(|position| position.offset == offset) => {
+        match (&result, offset) {
+            (Ok(positions), Some(offset)) if positions.iter().all(|position| position.offset == *offset) => {
                 Ok(())
             }
             (Err(Refused::NotKept { .. }), None) => Ok(()),
-            (_, expected) => Err(format!("it was answered {result:?}, and stands at {expected:?} of {name}")),
+            (_, offset) => Err(format!("it was answered {result:?}, and stands at {offset:?} of {name}")),
         }
     }
 
@@ -85,28 +62,47 @@ impl World {
                 ));
             }
         }
-        for submission in &mut self.submissions {
-            if let Poll::Ready(result) = submission.published.poll_with(Waker::noop()) {
+        for published in &mut self.awaited {
+            if let Poll::Ready(result) = published.poll_with(Waker::noop()) {
                 return Err(format!("the ledger said nothing, and the answer is {result:?}"));
             }
         }
         Ok(())
     }
 
+    /// [running: what is kept] What becomes of senders is noted, and kept behind what
+    /// was submitted before.
+    pub(super) fn check_noted(&self) -> Result<(), String> {
+        if self.oracle.model.submitted() > 0 {
+            return Ok(());
+        }
+        self.oracle.model.check_noted(&self.shelf.senders())
+    }
+
     /// The hub stops, and another one begins with the same ledger. So much of
     /// what was submitted was kept, though nobody was told.
     pub(super) fn restart(&mut self, kept: usize) -> Result<(), String> {
-        let submissions = std::mem::take(&mut self.submissions);
+        self.awaited.clear();
         self.shelf.crash(kept);
-        let mut is_refusing = false;
-        for submission in submissions.into_iter().take(kept) {
-            is_refusing |= submission.is_out_of_turn;
-            if !is_refusing {
-                self.oracle.model.append_kept(&submission.name, &submission.publication);
-            }
-        }
+        self.oracle.model.crash(kept);
         self.begin_anew();
+        for (name, log) in self.oracle.model.durable() {
+            self.beginnings.note(&self.hub, name, log.len());
+        }
         self.before.restarts += 1;
         self.check_kept()
+    }
+
+    /// The senders that were kept are there again.
+    pub(super) fn take_up_senders(&mut self) {
+        let kept = self.shelf.senders();
+        for sender in &kept {
+            // What is beyond a limit is given up.
+            let _ = self.hub.restore(sender, self.now);
+            self.oracle.model.restore(sender);
+        }
+        self.oracle.known = kept.iter().map(|sender| sender.id.get()).collect();
+        let known = &self.oracle.known;
+        self.clients.iter_mut().for_each(|client| client.ids.retain(|id| known.contains(id)));
     }
 }

@@ -23,6 +23,7 @@ mod pages;
 mod protocols;
 mod script;
 mod shrink;
+mod told;
 mod turns;
 mod words;
 mod world;

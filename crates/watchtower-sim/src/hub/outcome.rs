@@ -38,6 +38,10 @@ pub struct Totals {
     pub kept: u64,
     /// Changes of presence that were too many to be told one by one.
     pub untold: u64,
+    /// Changes of presence that a ledger kept, or the number of some.
+    pub announced: u64,
+    /// Senders that were there again after that.
+    pub restored: u64,
     /// Hubs that stopped, and were started anew.
     pub restarts: u64,
 }
@@ -54,6 +58,8 @@ impl Totals {
             refused,
             kept,
             left_out,
+            announced,
+            restored,
             ..
         } = *counted;
         Totals {
@@ -67,6 +73,8 @@ impl Totals {
             expired,
             kept,
             untold: left_out,
+            announced,
+            restored,
             restarts: 0,
         }
     }
@@ -82,6 +90,8 @@ impl Totals {
         self.expired += other.expired;
         self.kept += other.kept;
         self.untold += other.untold;
+        self.announced += other.announced;
+        self.restored += other.restored;
         self.restarts += other.restarts;
     }
 }
@@ -156,13 +166,15 @@ impl fmt::Display for Outcome {
             expired,
             kept,
             untold,
+            announced,
+            restored,
             restarts,
         } = self.totals;
         writeln!(
             f,
             "{seeds} seeds: {published} messages published, {delivered} delivered, {skipped} skipped; \
              {refused} requests refused, {lagging} sessions too far behind, {recovered} streams resumed, \
-             {expired} senders expired, {untold} changes of presence too many to tell; {kept} messages kept, {restarts} restarts"
+             {expired} senders expired, {untold} changes of presence too many to tell; {kept} messages kept, {announced} of them of presence, {restarts} restarts, {restored} senders there again"
         )?;
         let Some(failure) = &self.failure else {
             return writeln!(f, "kept    every promise, after every step");

@@ -63,6 +63,12 @@ impl Setting {
         let lags = self.lag_messages < LAG_MESSAGES || self.lag_bytes < LAG_BYTES;
         self.tells_presence && lags
     }
+
+    /// Of how many channels clients join one when they begin: with presence, the
+    /// durable one is among them.
+    fn channels_joined(&self) -> u8 {
+        if self.tells_presence { DURABLE + 1 } else { DURABLE }
+    }
 }
 
 /// What a client speaks.
@@ -242,7 +248,7 @@ impl Script {
         // In some, the network does its work at once.
         let settles = [0, 5, 40][rng.usize(..3)];
         for client in 0..script.clients.len() {
-            script.begin(client, &mut rng);
+            script.begin(client, true, &mut rng);
         }
         while script.steps.len() < steps {
             if rng.u8(..60) == 0 {
@@ -252,7 +258,11 @@ impl Script {
             let is_restart = matches!(step, Step::Restart { .. });
             script.steps.push(step);
             if is_restart {
-                (0..script.clients.len()).for_each(|client| script.begin(client, &mut rng));
+                // Those whose senders were kept may go on as these.
+                for client in 0..script.clients.len() {
+                    let registers = rng.bool();
+                    script.begin(client, registers, &mut rng);
+                }
             }
             if rng.usize(..100) < settles {
                 script.steps.push(Step::Settle);
@@ -262,23 +272,27 @@ impl Script {
     }
 
     /// Most are there from the beginning.
-    fn begin(&mut self, client: usize, rng: &mut Rng) {
+    fn begin(&mut self, client: usize, registers: bool, rng: &mut Rng) {
         let number = client as u8;
         self.steps.push(Step::Do(number, Act::Connect));
-        let join = Ask::Join { who: 0, channel: rng.u8(..2) };
+        let join = Ask::Join { who: 0, channel: rng.u8(..self.setting.channels_joined()) };
         let asks = match self.clients[client] {
             Protocol::Packets | Protocol::Udp => vec![Ask::Register { secret: None }, join],
             Protocol::Lines | Protocol::Events => {
                 vec![Ask::Register { secret: None }, Ask::JoinToSend { who: 0, channel: rng.u8(..3) }]
             }
             Protocol::WebRocket => {
-                let follow = Ask::Follow { channel: rng.u8(..2), since: Since::Seen { before: 0 } };
+                let channel = rng.u8(..self.setting.channels_joined());
+                let follow = Ask::Follow { channel, since: Since::Seen { before: 0 } };
                 vec![Ask::Authenticate { may_publish: true, is_right: true }, follow]
             }
             Protocol::Browser => vec![Ask::LogIn { user: number, is_right: true }],
             Protocol::Application => vec![Ask::NewUser, Ask::NewUser, Ask::NewChannel, Ask::NewChannel],
         };
         for ask in asks.into_iter().filter(|_| rng.u8(..10) > 0) {
+            if matches!(ask, Ask::Register { .. }) && !registers {
+                continue;
+            }
             self.steps.extend([Step::Do(number, Act::Ask(ask)), Step::Settle]);
         }
     }
@@ -291,7 +305,7 @@ impl Script {
         self.steps.push(Step::Do(sleeper, Act::Stall));
         // It comes and goes so often that the channel is told the number alone.
         let flaps = self.setting.tells_presence && rng.bool();
-        let (channel, least) = if flaps { (0, 20) } else { (channel, 5) };
+        let (channel, least) = if flaps { ([0, DURABLE][rng.usize(..2)], 20) } else { (channel, 5) };
         for _ in 0..rng.usize(least..30) {
             if flaps {
                 let asks = [Ask::Join { who: 0, channel }, Ask::Leave { who: 0, channel }];
@@ -315,9 +329,13 @@ impl Script {
             }),
             4..=5 => Step::Settle,
             6 => match rng.u8(..8) {
-                0 => Step::Restart { kept: rng.u8(..3) },
+                0 => Step::Restart { kept: rng.u8(..if self.setting.tells_presence { 9 } else { 3 }) },
                 number => Step::Disk { answers: rng.u8(1..4), is_kept: number > 1 },
             },
+            // What is told of presence is much for a ledger.
+            7..=9 if self.setting.tells_presence => {
+                Step::Disk { answers: rng.u8(1..16), is_kept: rng.u8(..6) > 0 }
+            }
             7..=25 => Step::Turn(rng.u8(..)),
             _ => {
                 let client = rng.usize(..self.clients.len());

@@ -12,7 +12,8 @@ use std::time::Duration;
 use fastrand::Rng;
 use parking_lot::Mutex;
 use watchtower_hub::{
-    Accepts, ChannelName, ChannelRule, Counts, Entropy, Epoch, Hub, Limits, Settings, Timestamp,
+    Accepts, ChannelName, ChannelRule, Counts, Entropy, Epoch, Hub, Limits, Position, Published, Settings,
+    Timestamp,
 };
 use watchtower_protocols::packets::{self, PacketPeer};
 use watchtower_protocols::webrocket::{HubOptions, Secret, WebRocket};
@@ -20,7 +21,6 @@ use watchtower_protocols::websocket::{Compression, Endpoint};
 use watchtower_protocols::webtalk::WebTalk;
 
 use super::connection::Connection;
-use super::disk::Submission;
 use super::fault::Fault;
 use super::ledger::Shelf;
 use super::model::{
@@ -29,6 +29,7 @@ use super::model::{
 use super::outcome::Totals;
 use super::protocols::{Oracle, Party};
 use super::script::{Act, Protocol, Script, Setting, Step};
+use super::told::Beginnings;
 use super::words::{self, Request};
 use crate::schedule::Millis;
 
@@ -65,7 +66,9 @@ pub(super) struct World {
     pub(super) contents: usize,
     pub(super) fault: Option<Fault>,
     pub(super) shelf: Shelf,
-    pub(super) submissions: VecDeque<Submission>,
+    /// The answers that clients wait for, in the order in which they will come.
+    pub(super) awaited: VecDeque<Published<Vec<Position>>>,
+    pub(super) beginnings: Beginnings,
     /// What was counted before the hub was started anew.
     pub(super) before: Totals,
     woken: Arc<Mutex<Vec<usize>>>,
@@ -204,7 +207,7 @@ fn settings(setting: Setting) -> Settings {
             ChannelRule { presence_events: setting.tells_presence, ..rule("1") },
             ChannelRule { history_messages: HISTORY_MESSAGES, history_ttl: HISTORY_TTL, ..rule("3") },
             ChannelRule { accepts: Accepts::Json, ..rule("5") },
-            ChannelRule { durable: true, ..rule("6") },
+            ChannelRule { durable: true, presence_events: setting.tells_presence, ..rule("6") },
         ],
     }
 }
@@ -250,13 +253,13 @@ impl World {
         for client in &mut self.clients {
             client.link = None;
             client.peer = None;
-            client.ids.clear();
         }
         self.before.add(&Totals::of(&self.oracle.model.counted));
         let setting = self.setting;
         let model =
             std::mem::replace(&mut self.oracle.model, Model::new(setting, self.now, &Counts::default()));
         self.oracle = Oracle { model: model.after_restart(), ..Oracle::new(setting, self.now) };
+        self.take_up_senders();
     }
 
     /// What happened so far.
@@ -297,7 +300,8 @@ impl World {
             contents: 0,
             fault,
             shelf,
-            submissions: VecDeque::new(),
+            awaited: VecDeque::new(),
+            beginnings: Beginnings::default(),
             before: Totals::default(),
             woken: Arc::default(),
         }
@@ -355,7 +359,7 @@ impl World {
             self.oracle.model.now = self.now;
             if next_tick <= end {
                 self.hub.tick(self.now);
-                self.oracle.model.tick(self.now);
+                self.oracle.model.tick(self.now, &self.shelf.submitted());
                 if self.is_open() {
                     return Ok(());
                 }
@@ -456,7 +460,7 @@ impl World {
     pub(super) fn end(&mut self) -> Result<(), String> {
         self.clients.iter_mut().for_each(|client| client.is_stalled = false);
         self.settle()?;
-        self.answer_some(self.submissions.len(), true)?;
+        self.answer_all()?;
         self.settle()?;
         // Who gave wrong secrets has to wait for each answer.
         for _ in 0..PAUSES_MAX {
@@ -478,6 +482,9 @@ impl World {
         self.check()?;
         let long = UDP_IDLE + 2 * SESSION_TTL + 2 * SENDER_TTL + HISTORY_TTL;
         self.wait(long.as_millis() as u64 + 5 * TICK)?;
+        // A channel stays until all is kept that was to be told.
+        self.answer_all()?;
+        self.wait(SESSION_TTL.as_millis() as u64 + 5 * TICK)?;
         self.check()?;
         self.check_empty()
     }

@@ -9,8 +9,8 @@ use watchtower_hub::{ChannelName, Content, ContentKind, Timestamp};
 use super::super::disk::is_durable;
 use super::super::script::Setting;
 use super::{
-    Channel, ENTRY_BYTES, HISTORY_TTL, MESSAGE_BYTES_MAX, Message, Model, RETAINING, Refusal, SESSION_TTL,
-    SessionId, Subscription, Whispers,
+    Announcements, Channel, ENTRY_BYTES, HISTORY_TTL, MESSAGE_BYTES_MAX, Message, Model, RETAINING, Refusal,
+    SESSION_TTL, SessionId, Subscription, Whispers,
 };
 
 /// A stream's channel has this after what was handed out for at least so long.
@@ -64,7 +64,8 @@ impl Model {
     pub(in super::super) fn put_aside(&mut self, name: &ChannelName) {
         let channel =
             self.channels.remove(name).filter(|channel| is_durable(name) && !channel.log.is_empty());
-        self.put_aside.extend(channel.map(|channel| (name.clone(), channel)));
+        let begins_anew = |channel| Channel { announcements: Announcements::default(), ..channel };
+        self.put_aside.extend(channel.map(|channel| (name.clone(), begins_anew(channel))));
     }
 
     /// The same durable channels, and nothing else.
@@ -78,13 +79,6 @@ impl Model {
         }
         let anew = Model::new(self.setting, self.now, &watchtower_hub::Counts::default());
         Model { put_aside: self.put_aside, ..anew }
-    }
-
-    /// A message was judged before, and is kept now. Returns where it stands.
-    pub(in super::super) fn append_kept(&mut self, name: &ChannelName, publication: &Publication) -> u64 {
-        self.counted.kept += 1;
-        self.append(name, publication, publication.content.clone());
-        self.channels[name].next_offset() - 1
     }
 
     /// Publishes on all of the channels, or on none.
@@ -150,7 +144,7 @@ impl Model {
         Ok(content)
     }
 
-    fn append(&mut self, name: &ChannelName, publication: &Publication, content: Content) {
+    pub(super) fn append(&mut self, name: &ChannelName, publication: &Publication, content: Content) {
         let (is_value, retains) = (!content.bytes().is_empty(), retains(name, self.setting));
         let offset = self.append_at(name, publication, content, self.now);
         if retains && publication.to.is_none() {
@@ -271,6 +265,7 @@ impl Channel {
         !self.members.is_empty()
             || self.retained.is_some()
             || now < self.unused_until
+            || is_durable(name) && self.announcements.has_some()
             || has_history(name) && self.log.last().is_some_and(is_kept)
     }
 }

@@ -9,13 +9,16 @@
 mod channel;
 mod delivery;
 mod follow;
+mod kept;
 mod presence;
 mod senders;
+mod submitted;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use watchtower_hub::{ChannelName, Content, Counts, Epoch, Timestamp};
 
 pub(super) use self::channel::{Publication, has_history};
@@ -23,6 +26,8 @@ pub(super) use self::delivery::Heard;
 pub(super) use self::follow::Start;
 pub(super) use self::presence::tells_presence;
 use self::presence::{Announcements, Leaves};
+pub(super) use self::submitted::Answered;
+use self::submitted::Submission;
 use super::script::Setting;
 
 /// How long joins outlive their session, and channels their last member.
@@ -54,6 +59,8 @@ pub(super) struct Model {
     sessions_opened: usize,
     /// The durable channels that are not in memory.
     put_aside: BTreeMap<ChannelName, Channel>,
+    /// What waits for the ledger.
+    submitted: VecDeque<Submission>,
     pub(super) now: Timestamp,
     ticked: Timestamp,
     /// Whether somebody waits for what is in the ledger alone: so what a durable
@@ -81,6 +88,10 @@ pub(super) struct Counted {
     pub(super) kept: u64,
     /// Changes of presence that were not told one by one.
     pub(super) left_out: u64,
+    /// Those that a ledger kept, or the number of some.
+    pub(super) announced: u64,
+    /// Senders that outlived the hub.
+    pub(super) restored: u64,
 }
 
 #[derive(Debug, Default)]
@@ -254,6 +265,7 @@ impl Model {
             sessions: BTreeMap::new(),
             sessions_opened: 0,
             put_aside: BTreeMap::new(),
+            submitted: VecDeque::new(),
             now,
             ticked: now,
             awaits_ledger: false,
@@ -434,8 +446,9 @@ impl Model {
 
     // Time.
 
-    /// What is over at this time is over.
-    pub(super) fn tick(&mut self, now: Timestamp) {
+    /// What is over at this time is over. What the hub has submitted by then says
+    /// in which order it has told that.
+    pub(super) fn tick(&mut self, now: Timestamp, submitted: &[Bytes]) {
         self.now = now;
         self.ticked = now;
         self.leaves = Some(Leaves::new());
@@ -453,7 +466,7 @@ impl Model {
         }
         self.expire(now);
         let leaves = self.leaves.take().unwrap_or_default();
-        self.tell_tick(&leaves, now);
+        self.tell_tick(leaves, submitted, now);
     }
 
     /// Whether somebody is told of it by some session.

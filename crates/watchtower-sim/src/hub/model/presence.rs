@@ -2,15 +2,19 @@
 //!
 //! Of several who leave at the same tick, nobody promises who leaves first: the
 //! order is what is heard. Nor is it promised which of them are told of where not
-//! all can be: there a run ends.
+//! all can be: there a run ends. A durable channel is told once that is kept, and
+//! of what is not, the number.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use watchtower_hub::{ChannelName, Content, Timestamp};
 
+use super::super::disk::is_durable;
 use super::super::script::Setting;
+use super::submitted::Origin;
 use super::{Channel, Message, Model, Publication};
 
 /// How many changes are told at once, and how many a second when they go on.
@@ -49,7 +53,7 @@ pub(super) type Leaves = BTreeMap<ChannelName, Vec<(u32, &'static str)>>;
 
 /// Whether a channel is told of presence.
 pub(in super::super) fn tells_presence(name: &ChannelName, setting: Setting) -> bool {
-    setting.tells_presence && matches!(name.number(), Some(1 | 2))
+    setting.tells_presence && matches!(name.number(), Some(1 | 2 | 6))
 }
 
 fn change(what: &str, id: u32, protocol: &str, present: usize) -> Content {
@@ -65,6 +69,11 @@ impl Announcements {
         let may = self.left_out == 0 && self.used + 1_000 <= 1_000 * AT_ONCE;
         self.used += if may { 1_000 } else { 0 };
         may
+    }
+
+    /// Whether a number is yet to be told.
+    pub(super) fn has_some(&self) -> bool {
+        self.left_out > 0
     }
 
     fn leave_out(&mut self, changes: u64, now: Timestamp) {
@@ -104,22 +113,56 @@ impl Model {
         let now = now.max(self.ticked);
         let Some(channel) = self.channels.get_mut(name) else { return };
         let present = channel.members.len();
-        if channel.announcements.may_tell(now) {
-            self.tell(name, change(what, id, protocol, present), now);
-        } else {
-            channel.announcements.leave_out(1, now);
-            self.counted.left_out += 1;
+        let is_told = channel.announcements.may_tell(now)
+            && self.tell(name, Origin::Change, change(what, id, protocol, present), now);
+        if !is_told {
+            self.left_out(name, 1, now);
         }
     }
 
-    fn tell(&mut self, name: &ChannelName, content: Content, now: Timestamp) {
-        let publication =
-            Publication { sender: 0, is_guest: false, to: None, content, event_bytes: EVENT_BYTES };
-        self.append_at(name, &publication, publication.content.clone(), now);
+    /// Changes are not told one by one.
+    pub(super) fn left_out(&mut self, name: &ChannelName, changes: u64, now: Timestamp) {
+        self.counted.left_out += changes;
+        self.leave_out(name, changes, now);
     }
 
-    /// Tells what a tick has to tell.
-    pub(super) fn tell_tick(&mut self, leaves: &Leaves, now: Timestamp) {
+    /// The number is to be told of changes that were counted.
+    pub(super) fn leave_out(&mut self, name: &ChannelName, changes: u64, now: Timestamp) {
+        if let Some(channel) = self.channels.get_mut(name) {
+            channel.announcements.leave_out(changes, now);
+        }
+    }
+
+    /// Whether changes are yet to be told.
+    pub(in super::super) fn is_to_be_told(&self, name: &ChannelName) -> bool {
+        self.channels.get(name).is_some_and(|channel| channel.announcements.has_some())
+    }
+
+    /// Tells a channel something, at once or when that is kept; `false` if it is
+    /// certain that it will not be.
+    fn tell(&mut self, name: &ChannelName, origin: Origin, content: Content, now: Timestamp) -> bool {
+        let publication =
+            Publication { sender: 0, is_guest: false, to: None, content, event_bytes: EVENT_BYTES };
+        if !is_durable(name) {
+            self.append_at(name, &publication, publication.content.clone(), now);
+            return true;
+        }
+        let is_taken = self.may_submit(name).is_ok();
+        if is_taken {
+            self.submit_of(name.clone(), publication, origin);
+        }
+        is_taken
+    }
+
+    /// Tells what a tick has to tell. On durable channels the order is the one in
+    /// which it was submitted.
+    pub(super) fn tell_tick(&mut self, mut leaves: Leaves, submitted: &[Bytes], now: Timestamp) {
+        for (_, left) in leaves.iter_mut().filter(|(name, _)| is_durable(name)) {
+            left.sort_by_key(|(id, _)| {
+                let words = format!("{{\"left\":{id},");
+                submitted.iter().rposition(|content| content.starts_with(words.as_bytes()))
+            });
+        }
         let names: Vec<_> =
             self.channels.keys().filter(|name| tells_presence(name, self.setting)).cloned().collect();
         for name in names {
@@ -129,32 +172,42 @@ impl Model {
     }
 
     fn tell_tick_of(&mut self, name: &ChannelName, left: &[(u32, &'static str)], now: Timestamp) {
+        let (is_refused, is_under_way) = (self.may_submit(name).is_err(), self.is_under_way(name));
         let Some(channel) = self.channels.get_mut(name) else { return };
         let (present, first) = (channel.members.len(), channel.next_offset());
         let it = &mut channel.announcements;
         let (changes, is_due) = (left.len() as u64, it.left_out > 0 && it.due <= now);
         if is_due && left.is_empty() {
-            let json = format!(r#"{{"left_out":{},"present":{present}}}"#, std::mem::take(&mut it.left_out));
-            return self.tell(name, Content::json(json).expect("it is JSON"), now);
-        }
-        if it.left_out > 0 {
-            it.leave_out(changes, now);
-            self.counted.left_out += changes;
-            self.is_open |= is_due;
+            let changes = std::mem::take(&mut it.left_out);
+            // Nobody is there, nor was anybody told of those who were.
+            if is_durable(name) && present == 0 && first == 1 && !is_under_way {
+                return;
+            }
+            let json = format!(r#"{{"left_out":{changes},"present":{present}}}"#);
+            let content = Content::json(json).expect("it is JSON");
+            if !self.tell(name, Origin::Sum(changes), content, now) {
+                self.leave_out(name, changes, now);
+            }
             return;
+        }
+        if it.left_out > 0 || is_refused {
+            // The first is tried all the same.
+            let _ = it.left_out == 0 && changes > 0 && it.may_tell(now);
+            self.is_open |= is_due;
+            return self.left_out(name, changes, now);
         }
         if !left.iter().all(|_| it.may_tell(now)) {
             self.is_open = true;
             return;
         }
-        if left.len() > 1 {
+        if left.len() > 1 && !is_durable(name) {
             let heard = vec![false; left.len()];
             let present = present + left.len() - 1;
             it.groups.push(Group { first, present, left: left.to_owned(), heard });
         }
         for (number, (id, protocol)) in left.iter().enumerate() {
             let present = present + left.len() - 1 - number;
-            self.tell(name, change("left", *id, protocol, present), now);
+            self.tell(name, Origin::Change, change("left", *id, protocol, present), now);
         }
     }
 

@@ -8,7 +8,7 @@ use watchtower_hub::{ChannelName, Timestamp};
 use super::{Member, Model, Moves, Refusal, SENDER_TTL, Sender, SessionId, Unread};
 
 /// How often it is looked whether a sender is connected, which counts as activity.
-const LOOK_EVERY: Duration = SENDER_TTL.checked_div(LOOKS).expect("it is not zero");
+pub(super) const LOOK_EVERY: Duration = SENDER_TTL.checked_div(LOOKS).expect("it is not zero");
 const LOOKS: u32 = 8;
 
 impl Model {
