@@ -70,7 +70,7 @@ impl World {
         Ok(())
     }
 
-    /// [running: what is kept] What becomes of senders is noted, and kept behind what
+    /// [running: what outlives the server] What becomes of senders is noted, and kept behind what
     /// was submitted before.
     pub(super) fn check_noted(&self) -> Result<(), String> {
         if self.oracle.model.submitted() > 0 {

@@ -1,5 +1,5 @@
 //! Which senders outlive the hub, and where these are when the next one begins
-//! ([running: what is kept]).
+//! ([running: what outlives the server]).
 
 use std::collections::BTreeSet;
 use std::time::Duration;
