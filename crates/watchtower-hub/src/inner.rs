@@ -266,6 +266,7 @@ impl Inner {
                 None => channel_state.take_up(sender.id),
             };
             if let Some(unread) = unread {
+                channel_state.member(sender.id, link.protocol.name, now);
                 channel_state.subscribe(channel, link, Some(sender.id), &unread, &self.counters)?;
             }
         }

@@ -322,6 +322,8 @@ mod tests {
             true
         });
         assert_eq!(heard, 1, "what came since the restart");
+        let protocol = |channel| hub.presence(&name(channel)).unwrap()[0].protocol;
+        assert_eq!([protocol("owned"), protocol("standing")], ["test", PROTOCOL]);
         drop(session);
         noted.take();
         hub.tick(soon.after(Duration::from_secs(120)));

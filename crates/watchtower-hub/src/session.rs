@@ -372,7 +372,7 @@ impl Session {
     /// comes here from now on, from where it was ([packets: rules]). Where this
     /// session has read further in a channel already, for another of its senders,
     /// what is for all does not come again; direct messages to the one that moved
-    /// come late.
+    /// come late. From then on it is there by this session's protocol.
     ///
     /// # Errors
     ///

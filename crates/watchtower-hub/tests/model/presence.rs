@@ -116,6 +116,21 @@ fn a_second_session_of_a_sender_is_no_change_and_a_session_that_ends_its_joins_i
 }
 
 #[test]
+fn who_goes_on_by_another_protocol_is_there_by_that_one() {
+    let hub = telling();
+    let (_a, moves) = joined(&hub);
+    let (b, returns) = joined(&hub);
+    drop(b);
+    let other = hub.open("other", WhenLagging::Close);
+    other.attach(moves, NOW).unwrap();
+    other.attach(returns, NOW).unwrap();
+    let there = hub.presence(&five()).unwrap();
+    assert!(there.iter().all(|present| present.protocol == "other"), "{there:?}");
+    hub.leave(moves, &five(), NOW).unwrap();
+    assert_eq!(told(&hub, NOW).last(), Some(&change("left", moves, "other", 1)));
+}
+
+#[test]
 fn a_join_that_is_refused_is_not_told() {
     let mut settings = Settings { channels: vec![rule()], ..Settings::default() };
     settings.limits.channels_per_sender_max = 1;

@@ -115,6 +115,7 @@ impl Model {
                 None => self.take_up(id, &name),
             };
             if let Some(unread) = unread {
+                self.enter(id, &name, self.sessions[&session].protocol);
                 self.subscribe(session, &name, id, Some(unread));
             }
         }
