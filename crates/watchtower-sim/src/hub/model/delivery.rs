@@ -44,7 +44,7 @@ impl Model {
             if is_behind_first {
                 self.check_begun(id, subscription, &message.channel)?;
             }
-            self.check_not_too_far_behind(id, channel, &message)?;
+            self.check_not_too_far_behind(id, channel, subscription, &message)?;
         }
         let skipped = self.skipped(channel, subscription, &message)?;
         let session = self.sessions.get_mut(&id).expect("it was found");
@@ -160,18 +160,19 @@ impl Model {
     }
 
     /// [model: log] What a stream resumes from is kept however many messages it is
-    /// ([http: since]).
+    /// ([http: since]), and where it is, whoever resumes gets it.
     fn check_not_too_far_behind(
         &self,
         id: SessionId,
         channel: &Channel,
+        it: &Subscription,
         message: &Message,
     ) -> Result<(), String> {
         let messages = channel.next_offset() - message.offset;
         let bytes = channel.bytes() - message.bytes_before();
         let most = |limit: u64, some: u64| BEHIND_FACTOR * limit + limit / 8 + some;
-        let is_for_resuming =
-            self.sessions[&id].resumes && bytes <= self.setting.lag_bytes / TRAIL_PART + TWO_MESSAGES;
+        let is_for_resuming = (it.resumes || self.sessions[&id].resumes)
+            && bytes <= self.setting.lag_bytes / TRAIL_PART + TWO_MESSAGES;
         if is_for_resuming
             || messages <= most(self.setting.lag_messages, 2)
                 && bytes <= most(self.setting.lag_bytes, TWO_MESSAGES)

@@ -94,8 +94,8 @@ impl Model {
         let unread = channel.log[first as usize - 1..].iter().filter(|message| message.is_for(id));
         let pending: BTreeSet<_> = unread.map(|message| message.offset).collect();
         let senders = [(id, first)].into();
-        let mut subscription =
-            Subscription { pending, senders, rests: first == end, ..Subscription::at(first) };
+        let (rests, resumes) = (first == end, start.asked.is_some());
+        let mut subscription = Subscription { pending, senders, rests, resumes, ..Subscription::at(first) };
         // Who resumes has it, unless something is missing.
         let is_new = start.asked.is_none() || !start.recovered;
         if let Some(offset) = channel.retained.filter(|offset| is_new && *offset < first) {
@@ -159,6 +159,7 @@ impl Model {
             senders: senders.iter().map(|id| (*id, first)).collect(),
             first: retained,
             rests: first == end && retained.is_none(),
+            resumes: true,
             ..Subscription::at(first)
         };
         let session = self.sessions.get_mut(&session).expect("it was opened");

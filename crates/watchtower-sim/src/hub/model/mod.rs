@@ -150,6 +150,7 @@ struct Unread {
     next: u64,
     /// What was retained, and it has not heard.
     first: Option<u64>,
+    resumes: bool,
 }
 
 #[derive(Debug)]
@@ -220,6 +221,8 @@ pub(super) struct Subscription {
     next: u64,
     /// Whether it has read all, and was not woken since.
     rests: bool,
+    /// Whether it has yet to hear what is kept for whoever resumes.
+    resumes: bool,
 }
 
 /// A message that a subscription begins with, which is older than all others.
@@ -369,7 +372,7 @@ impl Model {
         let possible: BTreeSet<_> = possible.filter(|offset| !due.contains(offset)).collect();
         let next = possible.first().map_or(subscription.next, |first| subscription.next.min(*first));
         let first = first.or(brought);
-        let unread = Unread { due, possible, next, first };
+        let unread = Unread { due, possible, next, first, resumes: subscription.resumes };
         if subscription.senders.is_empty() {
             session.subscriptions.remove(name);
         } else {
@@ -403,8 +406,9 @@ impl Model {
         } else if let Some(offset) = unread.as_ref().and_then(|unread| unread.first) {
             subscription.firsts.insert(sender, offset);
         }
-        let Unread { due, possible, next, first: _ } =
+        let Unread { due, possible, next, first: _, resumes } =
             unread.unwrap_or(Unread { next: end, ..Unread::default() });
+        subscription.resumes |= resumes;
         let from = due.first().into_iter().chain(possible.first()).min().copied().unwrap_or(end);
         let mut late = BTreeSet::new();
         for offset in due {
@@ -510,6 +514,7 @@ impl Subscription {
             late,
             next,
             rests: true,
+            resumes: false,
         }
     }
 
@@ -530,6 +535,7 @@ impl Subscription {
         self.late.clear();
         self.next = next;
         self.rests = true;
+        self.resumes = false;
     }
 
     /// It is to hear a message.
