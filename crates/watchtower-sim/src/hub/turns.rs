@@ -57,6 +57,8 @@ impl World {
         for client in 0..self.clients.len() {
             if let Some(link) = &mut self.clients[client].link {
                 let events = link.connection.shut_down(self.now);
+                // Nobody is kept from leaving by a disk: it may go on where it was.
+                self.oracle.model.awaits_ledger = self.shelf.is_asked();
                 for event in events {
                     self.digest(client, &event).map_err(|error| self.blame(client, &error))?;
                 }
@@ -81,6 +83,7 @@ impl World {
         peer.machine.shut_down(&mut farewell);
         packets.push(farewell.into());
         let mut items = self.said_to_peer(&packets)?;
+        self.oracle.model.awaits_ledger = self.shelf.is_asked();
         let told = self.oracle.farewell(&mut peer.party, &mut items);
         told.map_err(|error| self.blame(client, &error))
     }
