@@ -181,6 +181,7 @@ impl World {
         });
         let mut answers: Vec<Bytes> = Vec::new();
         peer.machine.receive(bytes, now, |packet| answers.push(packet));
+        self.oracle.model.awaits_ledger = self.shelf.is_asked();
         peer.heard = now;
         let result = self.heard_from(client, &mut peer, request, &answers);
         if !is_new || peer.machine.is_registered() {
