@@ -155,11 +155,11 @@ impl Inner {
         let (hub, channel) = (self.own.clone(), channel.clone());
         let done = move |result: Result<(), NotKept>| {
             let (hub, mut state) = (hub.upgrade(), channel.lock());
-            settle(hub.as_deref(), &channel, &mut state, message, result.is_ok());
-            if let (Some(hub), Err(_)) = (hub, result) {
-                let now = hub.ticked();
-                hub.leave_out(&channel, &mut state, told, now);
+            // First, since the channel stays for what it has yet to tell.
+            if let (Some(hub), Err(_)) = (&hub, &result) {
+                hub.leave_out(&channel, &mut state, told, hub.ticked());
             }
+            settle(hub.as_deref(), &channel, &mut state, message, result.is_ok());
         };
         ledger.append(kept, Box::new(done)).inspect_err(|_| state.give_back())
     }

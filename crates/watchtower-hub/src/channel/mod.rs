@@ -416,7 +416,7 @@ impl State {
     pub(crate) fn is_new(&self) -> bool {
         let is_settled = self.durable.as_ref().is_none_or(|durable| durable.is_settled());
         let was_left = self.unused_is_due || self.end.bytes_before() > 0;
-        self.members.is_empty() && !was_left && is_settled && self.retains_nothing()
+        self.members.is_empty() && !was_left && is_settled && self.retains_nothing() && self.has_told_all()
     }
 
     /// Whether nobody would notice if this channel were gone. One that is durable

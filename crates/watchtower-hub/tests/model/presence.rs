@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use watchtower_hub::{
-    Accepts, ChannelName, ChannelRule, Content, ContentKind, HistoryQuery, Hub, NotKept, Publish, Refused,
-    SenderId, Settings, Span, Start, Timestamp, WhenLagging,
+    Accepts, ChannelName, ChannelRule, Content, ContentKind, HistoryQuery, Hub, KeptJoin, KeptSender,
+    NotKept, Publish, Refused, SenderId, Settings, Span, Start, Timestamp, WhenLagging,
 };
 
 use crate::paging::known;
@@ -291,6 +291,25 @@ fn a_channel_that_has_to_be_told_that_all_have_left_stays_until_that_is_kept() {
     assert_eq!(shelf.kept(&five()), told);
     hub.tick(later(400));
     assert_eq!(hub.counts().channels, 0);
+}
+
+#[test]
+fn a_channel_that_was_taken_up_again_is_told_all_the_same_that_all_have_left() {
+    let shelf = Shelf::default();
+    let rule = ChannelRule { durable: true, ..rule() };
+    let settings = Settings { channels: vec![rule], ..Settings::default() };
+    let before = kept_by(&shelf, settings.clone());
+    let (_a, id) = joined(&before);
+    shelf.keep_all();
+    let hub = kept_by(&shelf, settings);
+    let join = KeptJoin { channel: five(), since: NOW, standing: true };
+    hub.restore(&KeptSender { id, last_active: NOW, joins: vec![join] }, NOW).unwrap();
+    hub.leave(id, &five(), NOW).unwrap();
+    hub.tick(later(200));
+    shelf.refuse(NotKept::Behind);
+    hub.tick(later(201));
+    shelf.keep_all();
+    assert_eq!(shelf.kept(&five()).last().unwrap(), r#"{"left_out":1,"present":0}"#);
 }
 
 #[test]
