@@ -56,6 +56,8 @@ impl Model {
         subscription.first.take_if(|_| is_behind_first);
         subscription.pending.retain(|offset| *offset > message.offset);
         subscription.possible.retain(|offset| *offset > message.offset);
+        // Up to here it was looked at.
+        subscription.late.values_mut().for_each(|late| late.retain(|offset| *offset > message.offset));
         if !is_first && !std::mem::replace(&mut subscription.has_begun, true) {
             subscription.pending.append(&mut subscription.possible);
         }
