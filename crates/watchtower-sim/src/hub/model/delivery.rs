@@ -33,7 +33,7 @@ pub(in super::super) struct Heard {
 impl Model {
     /// A session was handed a message. Returns which it was.
     pub(in super::super) fn heard(&mut self, id: SessionId, heard: &Heard) -> Result<Rc<Message>, String> {
-        self.learn(&heard.content);
+        self.learn(heard);
         let Some((place, message)) = self.find(id, heard) else { return Err(self.explain(id, heard)) };
         self.check_said(&message, heard)?;
         let (channel, subscription) = self.at(id, &place).expect("it was found");

@@ -15,7 +15,7 @@ use watchtower_hub::{ChannelName, Content, Timestamp};
 use super::super::disk::is_durable;
 use super::super::script::Setting;
 use super::submitted::Origin;
-use super::{Channel, Message, Model, Publication};
+use super::{Channel, Heard, Message, Model, Publication};
 
 /// How many changes are told at once, and how many a second when they go on.
 const AT_ONCE: u64 = 32;
@@ -211,12 +211,15 @@ impl Model {
         }
     }
 
-    /// Learns from what somebody hears who left first.
-    pub(super) fn learn(&mut self, content: &[u8]) {
-        if !content.starts_with(b"{\"left\"") {
+    /// Learns from what somebody hears who left first. Elsewhere it may have been
+    /// another.
+    pub(super) fn learn(&mut self, heard: &Heard) {
+        if !heard.content.starts_with(b"{\"left\"") {
             return;
         }
-        self.channels.values_mut().for_each(|channel| channel.learn(content));
+        let is_there = |name: &ChannelName| heard.channel.as_ref().is_none_or(|channel| channel == name);
+        let channels = self.channels.iter_mut().filter(|(name, _)| is_there(name));
+        channels.for_each(|(_, channel)| channel.learn(&heard.content));
     }
 }
 
