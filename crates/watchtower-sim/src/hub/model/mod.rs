@@ -361,9 +361,12 @@ impl Model {
         let from = subscription.senders.remove(&sender)?;
         subscription.has_begun = true;
         let channel = self.channels.get(name)?;
-        let hears = |offset: &&u64| **offset >= from && channel.message(**offset).is_for(sender);
-        let due: BTreeSet<_> = subscription.pending.iter().filter(hears).copied().collect();
         let late = subscription.late.remove(&sender).unwrap_or_default();
+        // What may come is not due, though it is to others that are here.
+        let hears = |offset: &&u64| {
+            **offset >= from && channel.message(**offset).is_for(sender) && !late.contains(*offset)
+        };
+        let due: BTreeSet<_> = subscription.pending.iter().filter(hears).copied().collect();
         let possible = late.into_iter().chain(subscription.possible.iter().copied());
         let brought = subscription.firsts.remove(&sender);
         let first = subscription.first.map(|first| first.offset);
