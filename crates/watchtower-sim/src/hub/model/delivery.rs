@@ -173,8 +173,10 @@ impl Model {
         let messages = channel.next_offset() - message.offset;
         let bytes = channel.bytes() - message.bytes_before();
         let most = |limit: u64, some: u64| BEHIND_FACTOR * limit + limit / 8 + some;
-        let is_for_resuming = (it.resumes || self.sessions[&id].resumes)
-            && bytes <= self.setting.lag_bytes / TRAIL_PART + TWO_MESSAGES;
+        // Who reads from disk is never too far behind ([durable: reading]).
+        let is_kept =
+            is_durable(&message.channel) || bytes <= self.setting.lag_bytes / TRAIL_PART + TWO_MESSAGES;
+        let is_for_resuming = is_kept && (it.resumes || self.sessions[&id].resumes);
         if is_for_resuming
             || messages <= most(self.setting.lag_messages, 2)
                 && bytes <= most(self.setting.lag_bytes, TWO_MESSAGES)

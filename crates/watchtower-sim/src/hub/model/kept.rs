@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use watchtower_hub::{KeptJoin, KeptSender, Timestamp};
 
+use super::super::disk::is_durable;
 use super::senders::LOOK_EVERY;
 use super::{Away, Model, Moves, SENDER_TTL, SESSION_TTL, Sender, Unread};
 
@@ -86,10 +87,11 @@ impl Model {
         if !self.channels.contains_key(name) && self.channels.len() >= self.setting.channels_max {
             return;
         }
-        let next = self.channel(name).next_offset();
+        let (next, resumes) = (self.channel(name).next_offset(), is_durable(name));
         let member = self.enter(id, name, PROTOCOL);
         member.since = join.since;
         member.standing = join.standing;
-        member.away = (!join.standing).then(|| Away { unread: Unread { next, ..Unread::default() }, until });
+        member.away =
+            (!join.standing).then(|| Away { unread: Unread { next, resumes, ..Unread::default() }, until });
     }
 }

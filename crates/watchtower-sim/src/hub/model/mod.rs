@@ -28,6 +28,7 @@ pub(super) use self::presence::tells_presence;
 use self::presence::{Announcements, Leaves};
 pub(super) use self::submitted::Answered;
 use self::submitted::Submission;
+use super::disk::is_durable;
 use super::script::Setting;
 
 /// How long joins outlive their session, and channels their last member.
@@ -335,6 +336,7 @@ impl Model {
         let kept = trail.max(first.unwrap_or(u64::MAX)).min(first_unread);
         let Some(member) = channel.members.get_mut(&sender) else { return };
         if keeps_join && is_owned {
+            let unread = Unread { resumes: unread.resumes || is_durable(name), ..unread };
             member.away = Some(Away { unread, until });
         } else if keeps_join {
             let kept = member.streams.take().map_or(kept, |before| before.kept.min(kept));
