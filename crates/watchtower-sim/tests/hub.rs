@@ -63,8 +63,9 @@ fn every_promise_is_kept_from_the_second_thousand_seeds() {
 /// heard; an id that goes on takes along what was retained where it came from, and
 /// nothing that it was shown on the way, or that others were to hear there; a stream
 /// resumes from what is kept for that, however many messages it is, and so does
-/// whoever else says where it was, and from disk however much it is; neither the end of the server nor a datagram waits
-/// for a page from disk; and who leaves one channel first may leave another last.
+/// whoever else says where it was, and from disk however much it is; neither the end
+/// of the server nor a datagram waits for a page from disk; and who leaves one
+/// channel first may leave another last.
 #[test]
 fn seeds_that_the_model_was_wrong_about_keep_every_promise() {
     let longer =
