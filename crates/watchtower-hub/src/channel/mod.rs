@@ -250,6 +250,7 @@ impl Channel {
             },
             extras: draft.extras.clone().map(Box::new),
             time: draft.time,
+            is_retained: false,
             frames: Frames::default(),
         }
     }
