@@ -55,7 +55,8 @@ pub struct FileReport {
 }
 
 /// Reads every byte of the store in a folder that no process has open, and tells
-/// `each` file as it goes. Changes nothing, save that the lock is taken.
+/// `each` file as it goes. Changes nothing; the folder may be one that cannot be
+/// written.
 ///
 /// # Errors
 ///
@@ -65,7 +66,7 @@ pub fn check(
     observer: Observer,
     each: &mut dyn FnMut(&FileReport),
 ) -> Result<Report, OpenError> {
-    if !Folder::is_store(folder) {
+    if !Folder::is_store(folder)? {
         return Err(OpenError::Missing { folder: folder.to_owned() });
     }
     let damaged = Arc::new(AtomicUsize::new(0));
@@ -76,7 +77,7 @@ pub fn check(
         }
         observer(notice);
     };
-    let folder = Folder::lock(folder, Arc::new(counting))?;
+    let folder = Folder::lock_to_read(folder, Arc::new(counting))?;
     let mut report = Report::default();
     let segments = folder.segments()?;
     let mut headers = Vec::new();
