@@ -12,7 +12,7 @@ use super::contents::Contents;
 use super::folder::{Folder, Numbers, VERSION, index_path};
 use super::frame::Seal;
 use super::index::{Index, Opened};
-use super::segment::{Scan, SegmentHeader, lost_frames, scan};
+use super::segment::{CUT_OFF, SEGMENT_HEADER_BYTES, Scan, SegmentHeader, lost_frames, scan};
 use crate::error::at;
 use crate::{Notice, Observer, OpenError};
 
@@ -158,7 +158,10 @@ fn check_segment(
         }
         account.cover(&there);
     }
-    if damaged || header.is_none() {
+    let length = file.metadata()?.len();
+    if index.is_none() && !damaged && length < SEGMENT_HEADER_BYTES {
+        folder.damaged(path, CUT_OFF);
+    } else if damaged || header.is_none() {
         folder.damaged(path, lost_frames(&broken));
     } else if let Some((index, _)) = index
         && !agrees(&index, &contents)?
@@ -167,7 +170,7 @@ fn check_segment(
     }
     Ok(FileReport {
         file: path.to_owned(),
-        bytes: file.metadata()?.len(),
+        bytes: length,
         messages: contents.runs.values().flatten().map(|run| run.positions.len() as u64).sum(),
         records: contents.metas.len() as u64,
         unfinished_bytes,
