@@ -59,6 +59,9 @@ pub struct DurableOptions {
     pub store_command: Vec<OsString>,
     /// How many messages a second go over the channel beside.
     pub beside_rate: u32,
+    /// How many messages a second others publish beside it; half as many as were
+    /// acknowledged, if it is `None`.
+    pub beside_load: Option<u32>,
     /// How long that is measured each time; not at all if it is zero.
     pub beside: Duration,
 }
@@ -104,6 +107,8 @@ pub struct Beside {
     /// How much longer half of the deliveries took beside durable channels than beside ones in
     /// memory, as a factor: the median of the rounds.
     pub slowed: f64,
+    /// The same held against when nothing goes on beside it.
+    pub slowed_from_alone: f64,
 }
 
 /// Runs the bench and reports. Blocks until it is over.
@@ -117,8 +122,10 @@ pub fn durable(options: &DurableOptions, progress: &mut dyn Progress) -> Result<
     if options.in_flight == 0 {
         return Err(Error::Options("a publisher has at least one message under way".into()));
     }
-    if options.beside_rate == 0 {
-        return Err(Error::Options("the channel beside has at least one message a second".into()));
+    if options.beside_rate == 0 || options.beside_load == Some(0) {
+        return Err(Error::Options(
+            "the channel beside and the load have at least one message a second".into(),
+        ));
     }
     let checked = options.publishing_at(DURABLE_PATH);
     on_its_core(&checked, 2 * u64::from(options.publishers) + 4, |placement| {
@@ -157,7 +164,8 @@ fn measure(
     let latency = Latency::of(side.latencies());
     drop((side, store));
     let acknowledged_per_second = messages as f64 / took.as_secs_f64();
-    let load_rate = (acknowledged_per_second * BESIDE_SHARE).max(1.0) as u32;
+    let half = (acknowledged_per_second * BESIDE_SHARE).max(1.0) as u32;
+    let load_rate = options.beside_load.unwrap_or(half);
     let beside = match options.beside {
         Duration::ZERO => None,
         _ => Some(measure_beside(options, load_rate, &server, placement, progress)?),
@@ -201,7 +209,7 @@ fn measure_beside(
     let messages = (f64::from(options.beside_rate) * seconds).max(1.0) as u32;
     progress.begin(Phase::Measuring, u64::from(BESIDE_ROUNDS) * 3);
     let mut measured = [latency_histogram(), latency_histogram(), latency_histogram()];
-    let mut slowed = Vec::new();
+    let (mut slowed, mut slowed_from_alone) = (Vec::new(), Vec::new());
     for round in 0..BESIDE_ROUNDS {
         let mut medians = [0; 3];
         for (index, path) in [None, Some(MEMORY_PATH), Some(DURABLE_PATH)].into_iter().enumerate() {
@@ -217,12 +225,15 @@ fn measure_beside(
             add(&mut measured[index], &latencies);
             progress.done(u64::from(round) * 3 + index as u64 + 1);
         }
-        let [_, in_memory, durable] = medians;
-        slowed.push(durable as f64 / in_memory.max(1) as f64);
+        let [alone, in_memory, durable] = medians.map(|median| median.max(1) as f64);
+        slowed.push(durable / in_memory);
+        slowed_from_alone.push(durable / alone);
     }
     let [alone, in_memory, durable] = measured.map(|latencies| Latency::of(&latencies));
-    let slowed = median(slowed.into_iter()).unwrap_or_default();
-    Ok(Beside { rate: options.beside_rate, load_rate, alone, in_memory, durable, slowed })
+    let [slowed, slowed_from_alone] =
+        [slowed, slowed_from_alone].map(|rounds| median(rounds.into_iter()).unwrap_or_default());
+    let rate = options.beside_rate;
+    Ok(Beside { rate, load_rate, alone, in_memory, durable, slowed, slowed_from_alone })
 }
 
 fn add(all: &mut Histogram<u64>, more: &Histogram<u64>) {
@@ -368,14 +379,15 @@ impl fmt::Display for DurableReport {
         writeln!(f, "{:<13}{:.0} kept a second{core}", "store alone", self.store_per_second)?;
         write!(f, "{:<13}{:.2} of the store alone (median of {ROUNDS} rounds)", "ratio", self.ratio)?;
         let Some(beside) = &self.beside else { return Ok(()) };
-        let Beside { rate, load_rate, alone, in_memory, durable, slowed } = beside;
+        let Beside { rate, load_rate, alone, in_memory, durable, slowed, slowed_from_alone } = beside;
         write!(f, "\n\na channel in memory with {rate} messages a second")?;
         write!(f, "\n{:<13}{alone}", "alone")?;
         write!(f, "\n{:<13}{in_memory}, beside {load_rate} a second in memory", "")?;
         write!(f, "\n{:<13}{durable}, beside as many on durable channels", "")?;
         write!(
             f,
-            "\n{:<13}{slowed:.2} times as long beside durable channels (median of {BESIDE_ROUNDS} rounds)",
+            "\n{:<13}{slowed:.2} times as long beside durable channels as beside ones in memory, \
+             {slowed_from_alone:.2} times as long as alone (medians of {BESIDE_ROUNDS} rounds)",
             "slowed"
         )
     }
@@ -417,11 +429,12 @@ mod tests {
             in_memory: latency(),
             durable: latency(),
             slowed: 1.04,
+            slowed_from_alone: 0.98,
         };
         let report = DurableReport { beside: Some(beside), ..report }.to_string();
-        assert!(
-            report.ends_with("slowed       1.04 times as long beside durable channels (median of 3 rounds)")
-        );
+        let expected = "slowed       1.04 times as long beside durable channels as beside ones in memory, \
+                        0.98 times as long as alone (medians of 3 rounds)";
+        assert!(report.ends_with(expected), "{report}");
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! Measures a store on disk: acknowledged messages a second beside a bare loop
-//! that writes and syncs as much at once, and how long opening takes.
+//! that writes and syncs as much at once, and how long opening takes, and what
+//! memory, which files that are merged in these seconds take, too.
 //!
 //! ```text
 //! cargo run --release -p watchtower-store --example store_bench -- publish FOLDER [PUBLISHERS [SECONDS]]
 //! cargo run --release -p watchtower-store --example store_bench -- fill FOLDER [CHANNELS [MESSAGES_EACH [SENDERS]]]
-//! cargo run --release -p watchtower-store --example store_bench -- open FOLDER
+//! cargo run --release -p watchtower-store --example store_bench -- open FOLDER [SECONDS]
 //! ```
 #![expect(clippy::print_stdout, reason = "it is for that")]
 
@@ -33,7 +34,7 @@ fn main() -> io::Result<()> {
             publish(folder, number(2, 64)?, Duration::from_secs(number(3, 5)?))
         }
         (Some("fill"), Some(folder)) => fill(folder, number(2, 10_000)?, number(3, 100)?, number(4, 0)?),
-        (Some("open"), Some(folder)) => open_again(folder),
+        (Some("open"), Some(folder)) => open_again(folder, Duration::from_secs(number(2, 0)?)),
         _ => {
             eprintln!("usage: store_bench publish|fill|open FOLDER [NUMBERS]");
             process::exit(2);
@@ -156,7 +157,7 @@ fn registered(id: SenderId, channels: &[ChannelName]) -> [Change; 2] {
     ]
 }
 
-fn open_again(folder: &Path) -> io::Result<()> {
+fn open_again(folder: &Path, time: Duration) -> io::Result<()> {
     let started = Instant::now();
     let store = open(folder)?;
     println!("opened in {:.1?}", started.elapsed());
@@ -172,7 +173,10 @@ fn open_again(folder: &Path) -> io::Result<()> {
         assert_eq!(page.messages.len() as u64, ends.messages().min(50), "they are all there");
     }
     println!("the last 50 messages of a channel are read in {:.1?}", started.elapsed() / 1000);
+    thread::sleep(time);
     let status = fs::read_to_string("/proc/self/status")?;
-    println!("{}", status.lines().find(|line| line.starts_with("VmRSS")).unwrap_or_default());
+    for memory in status.lines().filter(|line| line.starts_with("VmRSS") || line.starts_with("VmHWM")) {
+        println!("{memory}");
+    }
     Ok(())
 }

@@ -139,14 +139,14 @@ impl State {
         &mut self,
         channel: &ChannelName,
         epoch: Epoch,
-        offsets: (u64, u64),
+        offsets: Range<u64>,
         total: u64,
         time: Timestamp,
     ) {
         if let Some(log) = self.logs.get_mut(channel)
             && log.epoch == epoch
         {
-            log.extend(offsets.1, total, time);
+            log.extend(offsets.end, total, time);
         }
     }
 
@@ -185,7 +185,7 @@ impl State {
             Step::Append(message, before) => {
                 let position = message.position();
                 let total = before + message_bytes(&message);
-                let offsets = (position.offset, position.offset + 1);
+                let offsets = position.offset..position.offset + 1;
                 self.found(message.channel(), position.epoch, offsets, total, message.time());
             }
             Step::Log(channel, None) => {
@@ -357,15 +357,15 @@ mod tests {
         let oldest = |state: &State| state.log(&channel).and_then(|log| log.ends().oldest);
         let mut state = State::default();
         state.apply(Step::Log(channel.clone(), Some(Log::new(epoch))));
-        state.found(&channel, epoch, (2, 4), 20, time(7));
+        state.found(&channel, epoch, 2..4, 20, time(7));
         assert_eq!(oldest(&state), Some(time(7)));
-        state.found(&channel, epoch, (4, 9), 50, time(8));
+        state.found(&channel, epoch, 4..9, 50, time(8));
         assert_eq!(oldest(&state), Some(time(7)));
         // Another account of it that knows of the first.
         let mut first = State::default();
         first.apply(Step::Log(channel.clone(), Some(Log { next: 2, oldest: time(6), ..Log::new(epoch) })));
         assert_eq!(oldest(&first), Some(time(6)));
-        first.found(&channel, epoch, (2, 4), 20, time(7));
+        first.found(&channel, epoch, 2..4, 20, time(7));
         assert_eq!(oldest(&first), Some(time(6)));
     }
 }

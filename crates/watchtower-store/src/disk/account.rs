@@ -4,14 +4,15 @@
 //! Tells nobody: who takes the segments does.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::ops::Range;
 
 use watchtower_hub::{ChannelName, Epoch, Timestamp};
 
 use super::codec;
-use super::contents::{Contents, LogKey};
+use super::contents::{Contents, LogKey, Run};
 use super::coverage::Coverage;
-use super::index::Outline;
+use super::index::{Entry, Index};
 use crate::state::{State, Step};
 
 /// See the module.
@@ -23,77 +24,105 @@ pub(super) struct Account {
 
 /// A log's messages in one segment.
 #[derive(Debug)]
-pub(super) struct FoundRun<'a> {
+struct FoundRun<'a> {
     key: &'a LogKey,
-    offsets: (u64, u64),
+    offsets: Range<u64>,
     total: u64,
     oldest: Timestamp,
 }
 
-impl FoundRun<'_> {
-    /// Those that an index says.
-    pub(super) fn said(outline: &Outline) -> Vec<FoundRun<'_>> {
-        let runs = outline.entries.iter().map(|entry| FoundRun {
-            key: &entry.key,
-            offsets: (entry.first, entry.end()),
-            total: entry.total,
-            oldest: entry.oldest,
-        });
-        runs.collect()
-    }
-
-    /// Those that are there.
-    pub(super) fn there(contents: &Contents) -> Vec<FoundRun<'_>> {
-        let runs = contents.runs.iter().flat_map(|(key, runs)| runs.iter().map(move |run| (key, run)));
-        let runs = runs.map(|(key, run)| FoundRun {
-            key,
-            offsets: (run.first, run.end()),
-            total: run.total,
-            oldest: run.oldest,
-        });
-        runs.collect()
+impl<'a> From<&'a Entry> for FoundRun<'a> {
+    fn from(entry: &'a Entry) -> FoundRun<'a> {
+        let Entry { key, total, oldest, .. } = entry;
+        FoundRun { key, offsets: entry.first..entry.end(), total: *total, oldest: *oldest }
     }
 }
 
+impl<'a> From<(&'a LogKey, &'a Run)> for FoundRun<'a> {
+    fn from((key, run): (&'a LogKey, &'a Run)) -> FoundRun<'a> {
+        FoundRun { key, offsets: run.first..run.end(), total: run.total, oldest: run.oldest }
+    }
+}
+
+/// Whether the messages that an index says can be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Messages {
+    There,
+    /// What is there is said by [`Account::cover`].
+    Unsure,
+}
+
 impl Account {
-    /// Notes what a segment says. Tells `gap` of the offsets before each run that
-    /// no segment before has said anything of.
-    pub(super) fn describe(
+    /// Notes what the index of a segment says. Tells `gap` of the offsets before each
+    /// run that no segment before has said anything of.
+    ///
+    /// # Errors
+    /// That of reading the index, which was whole a moment ago.
+    pub(super) fn describe_index(
         &mut self,
-        metas: &[Box<[u8]>],
-        runs: &[FoundRun<'_>],
+        index: &Index,
+        messages: Messages,
         mut gap: impl FnMut(&ChannelName, Range<u64>),
-    ) {
-        let mut said = BTreeSet::new();
-        for payload in metas {
-            let Some(step) = codec::decode_meta(payload) else { continue };
-            if let Step::Log(channel, _) = &step {
-                said.insert(channel.clone());
-            }
-            self.state.apply(step);
+    ) -> io::Result<()> {
+        let mut said = index.said()?;
+        let mut channels = BTreeSet::new();
+        while let Some(payload) = said.meta()? {
+            self.describe_meta(payload, &mut channels);
         }
-        for run in runs {
-            let (channel, epoch) = run.key;
-            let epoch = Epoch::from_bits(*epoch);
-            // A log that was begun before and not ended is known. If it is not,
-            // its beginning was damaged.
-            let is_known = self.state.log(channel).is_some_and(|log| log.epoch == epoch);
-            if !is_known && !said.contains(channel) {
-                self.state.adopt(channel, epoch, run.offsets.0, run.total);
+        while let Some(entry) = said.entry()? {
+            self.describe_run(&FoundRun::from(&entry), &channels, &mut gap);
+            if messages == Messages::There {
+                self.coverage.add(&entry.key, entry.first..entry.end());
             }
-            let next = self.state.log(channel).filter(|log| log.epoch == epoch).map(|log| log.next);
-            if let Some(next) = next.filter(|next| *next < run.offsets.0) {
-                gap(channel, next..run.offsets.0);
-            }
-            self.state.found(channel, epoch, run.offsets, run.total, run.oldest);
+        }
+        said.finish()
+    }
+
+    /// Notes what a segment that was gone through says. Tells `gap` as
+    /// [`describe_index`](Account::describe_index) does.
+    pub(super) fn describe(&mut self, contents: &Contents, mut gap: impl FnMut(&ChannelName, Range<u64>)) {
+        let mut channels = BTreeSet::new();
+        contents.metas.values().for_each(|payload| self.describe_meta(payload, &mut channels));
+        for run in contents.all_runs() {
+            self.describe_run(&run.into(), &channels, &mut gap);
         }
     }
 
     /// Notes which messages of a segment can be read.
-    pub(super) fn cover(&mut self, runs: &[FoundRun<'_>]) {
-        for run in runs {
-            self.coverage.add(run.key, run.offsets.0..run.offsets.1);
+    pub(super) fn cover(&mut self, contents: &Contents) {
+        for (key, run) in contents.all_runs() {
+            self.coverage.add(key, run.first..run.end());
         }
+    }
+
+    /// Adds the channel to those of which the segment says something.
+    fn describe_meta(&mut self, payload: &[u8], channels: &mut BTreeSet<ChannelName>) {
+        let Some(step) = codec::decode_meta(payload) else { return };
+        if let Step::Log(channel, _) = &step {
+            channels.insert(channel.clone());
+        }
+        self.state.apply(step);
+    }
+
+    fn describe_run(
+        &mut self,
+        run: &FoundRun<'_>,
+        channels: &BTreeSet<ChannelName>,
+        gap: &mut impl FnMut(&ChannelName, Range<u64>),
+    ) {
+        let (channel, epoch) = run.key;
+        let epoch = Epoch::from_bits(*epoch);
+        // A log that was begun before and not ended is known. If it is not,
+        // its beginning was damaged.
+        let is_known = self.state.log(channel).is_some_and(|log| log.epoch == epoch);
+        if !is_known && !channels.contains(channel) {
+            self.state.adopt(channel, epoch, run.offsets.start, run.total);
+        }
+        let next = self.state.log(channel).filter(|log| log.epoch == epoch).map(|log| log.next);
+        if let Some(next) = next.filter(|next| *next < run.offsets.start) {
+            gap(channel, next..run.offsets.start);
+        }
+        self.state.found(channel, epoch, run.offsets.clone(), run.total, run.oldest);
     }
 
     /// Once all segments were taken: the offsets of each log that are in none. The

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::account::{Account, FoundRun};
+use super::account::{Account, Messages};
 use super::contents::Contents;
 use super::folder::{Folder, Numbers, VERSION, index_path};
 use super::frame::Seal;
@@ -138,7 +138,7 @@ fn check_segment(
     };
     let index_path = index_path(path);
     let index = match Index::open(&index_path, header.map(|header| header.generation), seal) {
-        Ok(Opened::Fitting(index, outline)) => Some((index, outline)),
+        Ok(Opened::Fitting(index)) => Some(index),
         Ok(Opened::OfAnother) => None,
         Ok(Opened::Damaged) => {
             folder.damaged(&index_path, "it is not what was written; the segment says the same");
@@ -147,23 +147,21 @@ fn check_segment(
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(error) => return Err(error),
     };
-    let ends = index.as_ref().map(|(_, outline)| outline.end).or(ends);
+    let ends = index.as_ref().map(Index::segment_end).or(ends);
     let Scan { contents, unfinished_bytes, damaged, broken, .. } = scan(&file, seal, ends)?;
     if let Some(account) = account {
-        let there = FoundRun::there(&contents);
-        let metas: Vec<_> = contents.metas.values().cloned().collect();
         match &index {
-            Some((_, outline)) => account.describe(&outline.metas, &FoundRun::said(outline), |_, _| {}),
-            None => account.describe(&metas, &there, |_, _| {}),
+            Some(index) => account.describe_index(index, Messages::Unsure, |_, _| {})?,
+            None => account.describe(&contents, |_, _| {}),
         }
-        account.cover(&there);
+        account.cover(&contents);
     }
     let length = file.metadata()?.len();
     if index.is_none() && !damaged && length < SEGMENT_HEADER_BYTES {
         folder.damaged(path, CUT_OFF);
     } else if damaged || header.is_none() {
         folder.damaged(path, lost_frames(&broken));
-    } else if let Some((index, _)) = index
+    } else if let Some(index) = index
         && !agrees(&index, &contents)?
     {
         folder.damaged(&index_path, "it does not say what the segment does");
@@ -189,8 +187,8 @@ fn check_missing(
     // What was part of another one is not missed.
     if let Some(account) = account {
         folder.damaged(path, "it is missing, and its index is not");
-        if let Opened::Fitting(_, outline) = Index::open(&index_path(path), None, seal)? {
-            account.describe(&outline.metas, &FoundRun::said(&outline), |_, _| {});
+        if let Opened::Fitting(index) = Index::open(&index_path(path), None, seal)? {
+            account.describe_index(&index, Messages::Unsure, |_, _| {})?;
         }
     }
     Ok(FileReport {
@@ -207,8 +205,7 @@ fn check_missing(
 /// Whether an index says of each message where it is.
 fn agrees(index: &Index, contents: &Contents) -> io::Result<bool> {
     let entries = index.entries()?;
-    let runs = contents.runs.iter().flat_map(|(key, runs)| runs.iter().map(move |run| (key, run)));
-    let runs: Vec<_> = runs.collect();
+    let runs: Vec<_> = contents.all_runs().collect();
     if entries.len() != runs.len() {
         return Ok(false);
     }

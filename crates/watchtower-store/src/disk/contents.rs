@@ -37,7 +37,7 @@ impl Run {
 }
 
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Contents {
     /// Invariant: no list is empty, and each is in the order of offsets.
     pub(crate) runs: BTreeMap<LogKey, Vec<Run>>,
@@ -48,6 +48,11 @@ pub(crate) struct Contents {
 impl Contents {
     pub(crate) fn is_empty(&self) -> bool {
         self.runs.is_empty() && self.metas.is_empty()
+    }
+
+    /// In the order of logs.
+    pub(crate) fn all_runs(&self) -> impl Iterator<Item = (&LogKey, &Run)> {
+        self.runs.iter().flat_map(|(key, runs)| runs.iter().map(move |run| (key, run)))
     }
 
     /// Notes a frame at `at` of `size` bytes. `false` when its payload is none

@@ -68,8 +68,13 @@ impl Seal {
         Seal(hasher)
     }
 
+    /// Makes a check of what comes a little at a time.
+    pub(crate) fn hasher(&self) -> Hasher {
+        self.0.clone()
+    }
+
     pub(crate) fn check(&self, bytes: &[u8]) -> u32 {
-        let mut hasher = self.0.clone();
+        let mut hasher = self.hasher();
         hasher.update(bytes);
         hasher.finalize()
     }

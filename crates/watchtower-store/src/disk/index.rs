@@ -14,21 +14,21 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+use crc32fast::Hasher;
 use watchtower_hub::Timestamp;
 
 use super::codec::{Input, put_name, put_u32, put_u64};
-use super::contents::{Contents, Located, LogKey};
+use super::contents::{Located, LogKey};
 use super::folder::VERSION;
-use super::frame::{Seal, read_up_to};
+use super::frame::{PAYLOAD_BYTES_MAX, Seal, read_up_to};
 
 const MAGIC: [u8; 8] = *b"WTindex\n";
-const HEADER_BYTES: u64 = 32;
+pub(super) const HEADER_BYTES: u64 = 32;
 const FOOTER_BYTES: u64 = 48;
 /// The longest entry: the name, its length, and seven numbers.
 const ENTRY_BYTES_MAX: usize = 1 + 128 + 7 * 8;
-
-/// Payloads of frames that are no messages.
-pub(crate) type Payloads = Vec<Box<[u8]>>;
+/// How much is read at once when an index is gone through.
+const WINDOW_BYTES: usize = 64 << 10;
 
 /// One run of messages, as the directory says it.
 #[derive(Debug, Clone)]
@@ -40,7 +40,7 @@ pub(crate) struct Entry {
     pub(crate) oldest: Timestamp,
     pub(crate) size: u64,
     /// Where in the file the places are.
-    places_at: u64,
+    pub(super) places_at: u64,
 }
 
 impl Entry {
@@ -49,23 +49,32 @@ impl Entry {
     }
 }
 
+/// Where the parts of an index begin.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Layout {
+    pub(super) metas_at: u64,
+    pub(super) directory_at: u64,
+    pub(super) table_at: u64,
+    /// How many there are in the directory.
+    pub(super) entries: u64,
+}
+
 /// An index that is open. What it holds stays on disk.
 #[derive(Debug)]
 pub(crate) struct Index {
     file: File,
     seal: Seal,
+    segment_end: u64,
+    layout: Layout,
+    /// Of the header and all behind the places.
     check: u32,
-    metas_at: u64,
-    directory_at: u64,
-    table_at: u64,
-    entries: u64,
 }
 
 /// What there is under an index's name.
 #[derive(Debug)]
 pub(crate) enum Opened {
     /// The index that was looked for.
-    Fitting(Index, Outline),
+    Fitting(Index),
     /// That of another file of the same numbers: the process ended before it had
     /// written the one of this.
     OfAnother,
@@ -73,54 +82,31 @@ pub(crate) enum Opened {
     Damaged,
 }
 
-/// What all of an index but the places says.
-#[derive(Debug)]
-pub(crate) struct Outline {
-    /// How long the segment is.
-    pub(crate) end: u64,
-    pub(crate) metas: Payloads,
-    pub(crate) entries: Vec<Entry>,
-}
-
-/// The bytes of an index of a segment of that generation and length.
-pub(crate) fn encode(contents: &Contents, generation: u64, end: u64, seal: &Seal) -> Vec<u8> {
-    let mut out = Vec::new();
+pub(super) fn encode_header(generation: u64, end: u64) -> Vec<u8> {
+    let mut out = Vec::with_capacity(HEADER_BYTES as usize);
     out.extend_from_slice(&MAGIC);
     put_u32(VERSION, &mut out);
     put_u32(0, &mut out);
     put_u64(generation, &mut out);
     put_u64(end, &mut out);
-    let mut places = Vec::new();
-    for run in contents.runs.values().flatten() {
-        places.push(out.len() as u64);
-        run.positions.iter().for_each(|at| put_u32(*at, &mut out));
+    out
+}
+
+pub(super) fn put_entry(entry: &Entry, out: &mut Vec<u8>) {
+    let Entry { key: (channel, epoch), first, count, total, oldest, size, places_at } = entry;
+    put_name(channel, out);
+    for number in [*epoch, *first, *count, *total, oldest.as_millis(), *size, *places_at] {
+        put_u64(number, out);
     }
-    let metas_at = out.len();
-    for payload in contents.metas.values() {
-        put_u32(payload.len() as u32, &mut out);
-        out.extend_from_slice(payload);
-    }
-    let directory_at = out.len();
-    let runs = contents.runs.iter().flat_map(|(key, runs)| runs.iter().map(move |run| (key, run)));
-    let mut entries = Vec::new();
-    for (((channel, epoch), run), places_at) in runs.zip(places) {
-        entries.push(out.len() as u64);
-        put_name(channel, &mut out);
-        let count = run.positions.len() as u64;
-        for number in [*epoch, run.first, count, run.total, run.oldest.as_millis(), run.size, places_at] {
-            put_u64(number, &mut out);
-        }
-    }
-    let table_at = out.len();
-    entries.iter().for_each(|at| put_u64(*at, &mut out));
-    let footer_at = out.len();
-    let header = &out[..HEADER_BYTES as usize];
-    let check = seal.check(&[header, &out[metas_at..footer_at]].concat());
-    for number in [metas_at as u64, directory_at as u64, table_at as u64, entries.len() as u64] {
+}
+
+pub(super) fn encode_footer(layout: &Layout, check: u32, seal: &Seal) -> Vec<u8> {
+    let mut out = Vec::with_capacity(FOOTER_BYTES as usize);
+    for number in [layout.metas_at, layout.directory_at, layout.table_at, layout.entries] {
         put_u64(number, &mut out);
     }
     put_u32(check, &mut out);
-    put_u32(seal.check(&out[footer_at..]), &mut out);
+    put_u32(seal.check(&out), &mut out);
     out.extend_from_slice(&MAGIC);
     out
 }
@@ -137,50 +123,69 @@ impl Index {
         };
         let header = read(&file, 0, HEADER_BYTES)?;
         let footer = read(&file, footer_at, FOOTER_BYTES)?;
-        let Some(index) = parse_footer(&footer, footer_at, seal, file) else {
+        let (Some((of, segment_end)), Some((layout, check))) =
+            (parse_header(&header), parse_footer(&footer, footer_at, seal))
+        else {
             return Ok(Opened::Damaged);
         };
-        let Some(checked) = index.checked(&header)? else { return Ok(Opened::Damaged) };
-        let (Some((of, end)), Some((metas, entries))) = (parse_header(&header), index.parse(&checked)) else {
-            return Ok(Opened::Damaged);
-        };
-        if generation.is_some_and(|generation| of != generation) {
-            return Ok(Opened::OfAnother);
+        let index = Index { file, seal: seal.clone(), segment_end, layout, check };
+        match index.check() {
+            Err(error) if is_broken(&error) => Ok(Opened::Damaged),
+            Err(error) => Err(error),
+            Ok(()) if generation.is_some_and(|generation| of != generation) => Ok(Opened::OfAnother),
+            Ok(()) => Ok(Opened::Fitting(index)),
         }
-        Ok(Opened::Fitting(index, Outline { end, metas, entries }))
+    }
+
+    /// How long the segment is.
+    pub(crate) fn segment_end(&self) -> u64 {
+        self.segment_end
+    }
+
+    /// Goes through all but the places.
+    pub(crate) fn said(&self) -> io::Result<Said<'_>> {
+        let mut check = self.seal.hasher();
+        check.update(&read(&self.file, 0, HEADER_BYTES)?);
+        let Layout { metas_at, .. } = self.layout;
+        Ok(Said { index: self, check, window: Vec::new(), taken: 0, at: metas_at })
+    }
+
+    /// Fails as [`is_broken`] says when it is not what was written any more.
+    pub(crate) fn check(&self) -> io::Result<()> {
+        let mut said = self.said()?;
+        while said.meta()?.is_some() {}
+        while said.entry()?.is_some() {}
+        said.finish()
     }
 
     /// All of the directory, read anew and found as it was written.
     pub(crate) fn entries(&self) -> io::Result<Vec<Entry>> {
-        Ok(self.read_anew()?.1)
+        let mut said = self.said()?;
+        let mut entries = Vec::new();
+        while let Some(entry) = said.entry()? {
+            entries.push(entry);
+        }
+        said.finish()?;
+        Ok(entries)
     }
 
     /// All that is no message, read anew and found as it was written.
-    pub(crate) fn metas(&self) -> io::Result<Payloads> {
-        Ok(self.read_anew()?.0)
+    pub(crate) fn metas(&self) -> io::Result<Vec<Box<[u8]>>> {
+        let mut said = self.said()?;
+        let mut metas = Vec::new();
+        while let Some(payload) = said.meta()? {
+            metas.push(payload.into());
+        }
+        said.finish()?;
+        Ok(metas)
     }
 
-    /// Fails as [`is_broken`] says when it is not what was written any more.
-    fn read_anew(&self) -> io::Result<(Payloads, Vec<Entry>)> {
-        let header = read(&self.file, 0, HEADER_BYTES)?;
-        let checked = self.checked(&header)?.ok_or_else(changed)?;
-        self.parse(&checked).ok_or_else(changed)
-    }
-
-    /// All behind the places, if that and the header are what was written.
-    fn checked(&self, header: &[u8]) -> io::Result<Option<Vec<u8>>> {
-        let footer_at = self.table_at + 8 * self.entries;
-        let checked = read(&self.file, self.metas_at, footer_at - self.metas_at)?;
-        let is_whole = self.seal.check(&[header, &checked].concat()) == self.check;
-        Ok(is_whole.then_some(checked))
-    }
-
-    /// As [`Contents::locate`].
+    /// As [`Contents::locate`](super::contents::Contents::locate).
     pub(crate) fn locate(&self, key: &LogKey, from: u64, count: usize) -> io::Result<Vec<Located>> {
         let mut located = Vec::new();
         let mut left = count as u64;
         let mut at = self.first_entry(key)?;
-        while at < self.entries && left > 0 {
+        while at < self.layout.entries && left > 0 {
             let entry = self.entry(at)?;
             if entry.key != *key {
                 break;
@@ -202,7 +207,7 @@ impl Index {
     pub(crate) fn places(&self, entry: &Entry, skipped: u64, count: u64) -> io::Result<Vec<u32>> {
         let at = skipped.checked_mul(4).and_then(|skipped| entry.places_at.checked_add(skipped));
         let end = at.and_then(|at| at.checked_add(count.checked_mul(4)?));
-        let (Some(at), Some(_)) = (at, end.filter(|end| *end <= self.metas_at)) else {
+        let (Some(at), Some(_)) = (at, end.filter(|end| *end <= self.layout.metas_at)) else {
             return Err(changed());
         };
         let bytes = read(&self.file, at, 4 * count)?;
@@ -212,7 +217,7 @@ impl Index {
 
     /// The number of the first entry that is not before `key`.
     fn first_entry(&self, key: &LogKey) -> io::Result<u64> {
-        let (mut low, mut high) = (0, self.entries);
+        let (mut low, mut high) = (0, self.layout.entries);
         while low < high {
             let middle = low + (high - low) / 2;
             if self.entry(middle)?.key < *key { low = middle + 1 } else { high = middle }
@@ -221,18 +226,99 @@ impl Index {
     }
 
     fn entry(&self, number: u64) -> io::Result<Entry> {
-        let at = read(&self.file, self.table_at + 8 * number, 8)?;
-        let is_entry = |at: &u64| (self.directory_at..self.table_at).contains(at);
+        let at = read(&self.file, self.layout.table_at + 8 * number, 8)?;
+        let is_entry = |at: &u64| (self.layout.directory_at..self.layout.table_at).contains(at);
         let at = Input(&at).u64().filter(is_entry).ok_or_else(changed)?;
         let mut bytes = [0; ENTRY_BYTES_MAX];
         let length = read_up_to(&self.file, &mut bytes, at)?;
         parse_entry(&mut Input(&bytes[..length])).ok_or_else(changed)
     }
+}
 
-    fn parse(&self, checked: &[u8]) -> Option<(Payloads, Vec<Entry>)> {
-        let metas = usize::try_from(self.directory_at.checked_sub(self.metas_at)?).ok()?;
-        let directory = usize::try_from(self.table_at.checked_sub(self.metas_at)?).ok()?;
-        Some((parse_metas(checked.get(..metas)?)?, parse_entries(checked.get(metas..directory)?)?))
+/// Goes through what an index says, a little at a time: first everything that is
+/// no message, then the directory. It may be used before [`finish`](Said::finish)
+/// has found that all of it is as it was written, not believed.
+pub(crate) struct Said<'a> {
+    index: &'a Index,
+    check: Hasher,
+    /// What was read last; what was taken of it; and where in the file the rest
+    /// begins.
+    window: Vec<u8>,
+    taken: usize,
+    at: u64,
+}
+
+impl Said<'_> {
+    /// The next payload that is no message.
+    pub(crate) fn meta(&mut self) -> io::Result<Option<&[u8]>> {
+        let end = self.index.layout.directory_at;
+        if self.at >= end {
+            return Ok(None);
+        }
+        let length = Input(self.peek(4, end)?).u32().ok_or_else(changed)? as usize;
+        if length > PAYLOAD_BYTES_MAX || length as u64 > end - self.at - 4 {
+            return Err(changed());
+        }
+        self.peek(4 + length, end)?;
+        let from = self.taken + 4;
+        self.take(4 + length);
+        Ok(Some(&self.window[from..from + length]))
+    }
+
+    /// The next entry of the directory. Leaves out what is before it.
+    pub(crate) fn entry(&mut self) -> io::Result<Option<Entry>> {
+        let Layout { directory_at, table_at: end, .. } = self.index.layout;
+        self.skip_to(directory_at)?;
+        if self.at >= end {
+            return Ok(None);
+        }
+        let bytes = self.peek(ENTRY_BYTES_MAX, end)?;
+        let mut input = Input(bytes);
+        let entry = parse_entry(&mut input).ok_or_else(changed)?;
+        let length = bytes.len() - input.0.len();
+        self.take(length);
+        Ok(Some(entry))
+    }
+
+    /// Leaves out what is left.
+    ///
+    /// # Errors
+    /// As [`is_broken`] says, if not all of the index is as it was written, what
+    /// was gone through and what was not.
+    pub(crate) fn finish(mut self) -> io::Result<()> {
+        let Layout { table_at, entries, .. } = self.index.layout;
+        self.skip_to(table_at + 8 * entries)?;
+        if self.check.finalize() == self.index.check { Ok(()) } else { Err(changed()) }
+    }
+
+    /// The next bytes; fewer where a part ends.
+    fn peek(&mut self, length: usize, end: u64) -> io::Result<&[u8]> {
+        let length = length.min(usize::try_from(end - self.at).unwrap_or(usize::MAX));
+        if self.window.len() - self.taken < length {
+            self.window.drain(..self.taken);
+            self.taken = 0;
+            let had = self.window.len();
+            let Layout { table_at, entries, .. } = self.index.layout;
+            let rest = table_at + 8 * entries - self.at;
+            let more = length.max(WINDOW_BYTES).min(usize::try_from(rest).unwrap_or(usize::MAX));
+            self.window.resize(more, 0);
+            self.index.file.read_exact_at(&mut self.window[had..], self.at + had as u64)?;
+            self.check.update(&self.window[had..]);
+        }
+        Ok(&self.window[self.taken..self.taken + length])
+    }
+
+    fn take(&mut self, length: usize) {
+        self.taken += length;
+        self.at += length as u64;
+    }
+
+    fn skip_to(&mut self, to: u64) -> io::Result<()> {
+        while self.at < to {
+            let length = self.peek(WINDOW_BYTES, to)?.len();
+            self.take(length);
+        }
+        Ok(())
     }
 }
 
@@ -243,7 +329,8 @@ fn parse_header(bytes: &[u8]) -> Option<(u64, u64)> {
     is_one.then_some((input.u64()?, input.u64()?))
 }
 
-fn parse_footer(bytes: &[u8], footer_at: u64, seal: &Seal, file: File) -> Option<Index> {
+/// Where everything is, and the check of it.
+fn parse_footer(bytes: &[u8], footer_at: u64, seal: &Seal) -> Option<(Layout, u32)> {
     let mut input = Input(bytes);
     let [metas_at, directory_at, table_at, entries] =
         [input.u64()?, input.u64()?, input.u64()?, input.u64()?];
@@ -251,27 +338,7 @@ fn parse_footer(bytes: &[u8], footer_at: u64, seal: &Seal, file: File) -> Option
     let is_whole = input.u32()? == seal.check(&bytes[..bytes.len() - 12]) && input.0 == MAGIC;
     let is_ordered = HEADER_BYTES <= metas_at && metas_at <= directory_at && directory_at <= table_at;
     let fits = is_ordered && table_at.checked_add(entries.checked_mul(8)?)? == footer_at;
-    let seal = seal.clone();
-    (is_whole && fits).then_some(Index { file, seal, check, metas_at, directory_at, table_at, entries })
-}
-
-fn parse_metas(bytes: &[u8]) -> Option<Payloads> {
-    let mut input = Input(bytes);
-    let mut metas = Vec::new();
-    while !input.0.is_empty() {
-        let length = usize::try_from(input.u32()?).ok()?;
-        metas.push(input.take(length)?.into());
-    }
-    Some(metas)
-}
-
-fn parse_entries(bytes: &[u8]) -> Option<Vec<Entry>> {
-    let mut input = Input(bytes);
-    let mut entries = Vec::new();
-    while !input.0.is_empty() {
-        entries.push(parse_entry(&mut input)?);
-    }
-    Some(entries)
+    (is_whole && fits).then_some((Layout { metas_at, directory_at, table_at, entries }, check))
 }
 
 fn parse_entry(input: &mut Input<'_>) -> Option<Entry> {
@@ -302,6 +369,8 @@ fn changed() -> io::Error {
 mod tests {
     use watchtower_hub::ChannelName;
 
+    use super::super::contents::Contents;
+    use super::super::index_writer;
     use super::*;
 
     fn sample() -> Contents {
@@ -322,18 +391,20 @@ mod tests {
         contents
     }
 
+    fn write(contents: &Contents, path: &Path, seal: &Seal) {
+        index_writer::write(contents, path, 8, 9_000, seal).unwrap();
+    }
+
     #[test]
     fn an_index_locates_what_the_contents_do() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x.index");
         let seal = Seal::new(&[0; 16]);
         let contents = sample();
-        std::fs::write(&path, encode(&contents, 8, 9_000, &seal)).unwrap();
-        let Opened::Fitting(index, outline) = Index::open(&path, Some(8), &seal).unwrap() else {
-            panic!("it fits")
-        };
-        assert_eq!((outline.end, outline.entries.len()), (9_000, 8));
-        assert_eq!(outline.metas, [Box::from(&b"payload"[..])]);
+        write(&contents, &path, &seal);
+        let Opened::Fitting(index) = Index::open(&path, Some(8), &seal).unwrap() else { panic!("it fits") };
+        assert_eq!((index.segment_end(), index.entries().unwrap().len()), (9_000, 8));
+        assert_eq!(index.metas().unwrap(), [Box::from(&b"payload"[..])]);
         for channel in 0..12 {
             let key = (ChannelName::from(channel), 5);
             for (from, count) in [(0, 100), (5, 4), (7, 1), (20, 3), (21, 1)] {
@@ -349,7 +420,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x.index");
         let seal = Seal::new(&[0; 16]);
-        let whole = encode(&sample(), 8, 9_000, &seal);
+        write(&sample(), &path, &seal);
+        let whole = std::fs::read(&path).unwrap();
         let places = HEADER_BYTES as usize..HEADER_BYTES as usize + 4 * 4 * 19;
         for at in 0..whole.len() {
             let mut flipped = whole.clone();

@@ -5,17 +5,21 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
-use std::iter::Peekable;
+use std::iter;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 use std::sync::Arc;
 
-use super::codec;
-use super::contents::{Contents, LogKey};
+use super::codec::{self, Outline, Payload};
+use super::contents::{Contents, LogKey, Run};
 use super::folder::{NewFile, Numbers, index_path};
 use super::frame::{Header, OVERHEAD_BYTES, Read};
-use super::index::{self, Entry, Index, Opened};
+use super::in_order::InOrder;
+use super::index::{Entry, Index, Opened, Said};
+use super::index_writer::IndexWriter;
 use super::segment::{
-    Known, Places, Previous, SEGMENT_HEADER_BYTES, Segment, SegmentFile, new_header, write_header,
+    Known, Places, Previous, SEGMENT_HEADER_BYTES, Segment, SegmentFile, new_header, scan, write_header,
 };
 use super::shared::Shared;
 use crate::state::Step;
@@ -25,6 +29,8 @@ const CHUNK_BYTES: usize = 1 << 20;
 /// How much is written before it is synced. A sync of much would hold up the
 /// writer's.
 const SYNC_BYTES: u64 = 8 << 20;
+/// Of how many messages it is looked up at once where they are.
+const PLACES_AT_ONCE: usize = 4096;
 
 impl Segment {
     pub(super) fn numbers(&self) -> Numbers {
@@ -53,24 +59,31 @@ pub(super) fn merge_known(shared: &Shared, sources: &[Source<'_>], is_oldest: bo
     let header = new_header(shared.id, Previous::default())?;
     let mut new = NewFile::create(&path)?;
     write_header(new.file(), &header)?;
-    let mut output = Output::new(shared, new.file());
+    let index_path = index_path(&path);
+    let mut output = Output::new(shared, new.file(), IndexWriter::create(&index_path, &shared.seal)?);
     output.copy_all(sources, is_oldest)?;
-    let (contents, end) = output.finish()?;
+    let (index, end) = output.finish()?;
     for source in sources.iter().filter(|source| source.known.is_damaged) {
         shared.folder.set_aside(&source.segment.file.path, true)?;
     }
     let file = new.publish()?;
     let generation = header.generation;
     let file = Arc::new(SegmentFile { numbers, path, file, generation });
-    let index_path = index_path(&file.path);
-    let bytes = index::encode(&contents, generation, end, &shared.seal);
-    // Without it, the places stay in memory, and it is written later.
-    let index = shared.folder.write_whole(&index_path, &bytes);
-    let places = match index.and_then(|()| Index::open(&index_path, Some(generation), &shared.seal)) {
-        Ok(Opened::Fitting(index, _)) => Places::Disk(Arc::new(index)),
-        Ok(Opened::OfAnother | Opened::Damaged) | Err(_) => Places::Memory(Arc::new(contents)),
+    let index = index.finish(generation, end).and_then(|()| open_index(shared, &index_path, generation));
+    let places = match index {
+        Ok(index) => Places::Disk(Arc::new(index)),
+        // The places are in memory until it is written, as those of a finished segment.
+        Err(_) => Places::Memory(Arc::new(scan(&file.file, &shared.seal, Some(end))?.contents)),
     };
     Ok(Segment::new(file, end, places))
+}
+
+/// Opens an index that was just written.
+pub(super) fn open_index(shared: &Shared, path: &Path, generation: u64) -> io::Result<Index> {
+    match Index::open(path, Some(generation), &shared.seal)? {
+        Opened::Fitting(index) => Ok(index),
+        _ => Err(io::Error::other(format!("{} is not as it was just written", path.display()))),
+    }
 }
 
 /// A segment, and what was known of it when the merging began.
@@ -85,60 +98,98 @@ impl Source<'_> {
     }
 }
 
-/// A run of messages in a source.
-struct SourceRun {
-    key: LogKey,
-    first: u64,
-    places: RunPlaces,
+/// What a source says, gone through a little at a time: first everything that is
+/// no message, then the runs of messages.
+enum Saying<'a> {
+    Memory(&'a Contents),
+    Disk(&'a Index, Said<'a>),
 }
 
-enum RunPlaces {
-    Known(Vec<u32>),
-    In(Arc<Index>, Entry),
-}
+/// A list that ends with the first error.
+type List<'a, T> = Box<dyn Iterator<Item = io::Result<T>> + 'a>;
 
-type SourceRuns = Peekable<Box<dyn Iterator<Item = SourceRun>>>;
+/// What something is about, and what was said of it last.
+type Meta = (Box<[u8]>, Box<[u8]>);
 
-/// The runs of a segment in the order of logs.
-fn runs_of(places: &Places) -> io::Result<SourceRuns> {
-    let runs: Box<dyn Iterator<Item = SourceRun>> = match places {
-        Places::Memory(contents) => {
-            let runs = contents.runs.iter().flat_map(|(key, runs)| {
-                runs.iter().map(|run| SourceRun {
-                    key: key.clone(),
-                    first: run.first,
-                    places: RunPlaces::Known(run.positions.clone()),
-                })
-            });
-            Box::new(runs.collect::<Vec<_>>().into_iter())
+impl<'a> Saying<'a> {
+    fn of(source: &'a Source<'_>) -> io::Result<Saying<'a>> {
+        Ok(match &source.known.places {
+            Places::Memory(contents) => Saying::Memory(contents),
+            Places::Disk(index) => Saying::Disk(index, index.said()?),
+        })
+    }
+
+    /// In the order of what they are about.
+    fn metas(&mut self) -> List<'_, Meta> {
+        match self {
+            Saying::Memory(contents) => {
+                Box::new(contents.metas.iter().map(|(key, payload)| Ok((key.clone(), payload.clone()))))
+            }
+            Saying::Disk(_, said) => Box::new(iter::from_fn(|| next_meta(said).transpose())),
         }
-        Places::Disk(index) => {
-            let index = index.clone();
-            let entries = index.entries()?.into_iter();
-            Box::new(entries.map(move |entry| SourceRun {
-                key: entry.key.clone(),
-                first: entry.first,
-                places: RunPlaces::In(index.clone(), entry),
-            }))
-        }
-    };
-    Ok(runs.peekable())
-}
+    }
 
-impl SourceRun {
-    fn places(&self) -> io::Result<Vec<u32>> {
-        match &self.places {
-            RunPlaces::Known(places) => Ok(places.clone()),
-            RunPlaces::In(index, entry) => index.places(entry, 0, entry.count),
+    /// In the order of logs.
+    fn runs(&mut self) -> List<'_, (LogKey, FoundRun<'a>)> {
+        match self {
+            Saying::Memory(contents) => {
+                Box::new(contents.all_runs().map(|(key, run)| Ok((key.clone(), FoundRun::Memory(run)))))
+            }
+            Saying::Disk(index, said) => Box::new(iter::from_fn(|| said.entry().transpose()).map(|entry| {
+                let entry = entry?;
+                Ok((entry.key.clone(), FoundRun::Disk(index, entry)))
+            })),
+        }
+    }
+
+    /// Fails if what was said was not as it was written.
+    fn finish(self) -> io::Result<()> {
+        match self {
+            Saying::Memory(_) => Ok(()),
+            Saying::Disk(_, said) => said.finish(),
         }
     }
 }
 
-/// The segment that is being written.
+/// The next that an index says of anything but messages, and what it is about.
+fn next_meta(said: &mut Said<'_>) -> io::Result<Option<Meta>> {
+    while let Some(payload) = said.meta()? {
+        if let Some(Payload::Meta(key)) = codec::look(payload) {
+            return Ok(Some((key, payload.into())));
+        }
+    }
+    Ok(None)
+}
+
+/// A run of messages in a source.
+enum FoundRun<'a> {
+    Memory(&'a Run),
+    Disk(&'a Index, Entry),
+}
+
+impl FoundRun<'_> {
+    fn offsets(&self) -> Range<u64> {
+        match self {
+            FoundRun::Memory(run) => run.first..run.end(),
+            FoundRun::Disk(_, entry) => entry.first..entry.end(),
+        }
+    }
+
+    /// Where the messages of these offsets are, which are among its own.
+    fn places(&self, offsets: Range<u64>) -> io::Result<Vec<u32>> {
+        let (skipped, count) = (offsets.start - self.offsets().start, offsets.end - offsets.start);
+        match self {
+            FoundRun::Memory(run) => Ok(run.positions[skipped as usize..][..count as usize].to_vec()),
+            FoundRun::Disk(index, entry) => index.places(entry, skipped, count),
+        }
+    }
+}
+
+/// The segment that is being written, and its index.
 struct Output<'a> {
     shared: &'a Shared,
     file: &'a File,
-    contents: Contents,
+    index: IndexWriter,
     serial: u32,
     /// What is in the file.
     written: u64,
@@ -148,11 +199,11 @@ struct Output<'a> {
 }
 
 impl<'a> Output<'a> {
-    fn new(shared: &'a Shared, file: &'a File) -> Output<'a> {
+    fn new(shared: &'a Shared, file: &'a File, index: IndexWriter) -> Output<'a> {
         Output {
             shared,
             file,
-            contents: Contents::default(),
+            index,
             serial: 0,
             written: SEGMENT_HEADER_BYTES,
             synced: SEGMENT_HEADER_BYTES,
@@ -161,50 +212,64 @@ impl<'a> Output<'a> {
     }
 
     fn copy_all(&mut self, sources: &[Source<'_>], is_oldest: bool) -> io::Result<()> {
-        self.copy_metas(sources, is_oldest)?;
-        if sources.iter().any(|source| source.known.is_damaged) {
-            self.note_ends()?;
-        }
-        self.copy_messages(sources)
+        let mut saying = sources.iter().map(Saying::of).collect::<io::Result<Vec<_>>>()?;
+        let is_damaged = sources.iter().any(|source| source.known.is_damaged);
+        let ends = if is_damaged { self.ends() } else { BTreeMap::new() };
+        let metas = saying.iter_mut().map(Saying::metas);
+        self.copy_metas(metas.chain([Box::new(ends.into_iter().map(Ok)) as List<'_, _>]), is_oldest)?;
+        self.copy_messages(sources, saying.iter_mut().map(Saying::runs).collect())?;
+        saying.into_iter().try_for_each(Saying::finish)
+    }
+
+    /// The ends of all logs, whose last messages, or beginnings, may be among what
+    /// is lost.
+    fn ends(&self) -> BTreeMap<Box<[u8]>, Box<[u8]>> {
+        let view = self.shared.view.read();
+        let ends = view.state.logs().filter_map(|(channel, log)| {
+            let mut payload = Vec::new();
+            codec::encode(&Step::Log(channel.clone(), Some(*log)), &mut payload);
+            match codec::look(&payload)? {
+                Payload::Meta(key) => Some((key, payload.into())),
+                Payload::Message(_) => None,
+            }
+        });
+        ends.collect()
     }
 
     /// Everything but messages: what was said last about each. That something
     /// is gone need not be said when no older segment can say otherwise.
-    fn copy_metas(&mut self, sources: &[Source<'_>], is_oldest: bool) -> io::Result<()> {
-        let mut last = BTreeMap::new();
-        for source in sources {
-            match &source.known.places {
-                Places::Memory(contents) => last.extend(contents.metas.clone()),
-                Places::Disk(index) => {
-                    for payload in index.metas()? {
-                        if let Some(codec::Payload::Meta(key)) = codec::look(&payload) {
-                            last.insert(key, payload);
-                        }
-                    }
-                }
+    fn copy_metas<'b>(
+        &mut self,
+        lists: impl Iterator<Item = List<'b, Meta>>,
+        is_oldest: bool,
+    ) -> io::Result<()> {
+        let mut metas = InOrder::new(lists.collect())?;
+        let mut next = metas.next()?;
+        while let Some((_, key, payload)) = next {
+            next = metas.next()?;
+            let is_last = next.as_ref().is_none_or(|(_, next, _)| *next != key);
+            if is_last && !(is_oldest && codec::is_gone(&payload)) {
+                self.put(&payload, 0, 0)?;
+                self.index.meta(&payload)?;
             }
-        }
-        for payload in last.values().filter(|payload| !(is_oldest && codec::is_gone(payload))) {
-            self.put(payload, 0, 0)?;
         }
         Ok(())
     }
 
-    fn copy_messages(&mut self, sources: &[Source<'_>]) -> io::Result<()> {
-        let runs = sources.iter().map(|source| runs_of(&source.known.places));
-        let mut runs = runs.collect::<io::Result<Vec<_>>>()?;
+    fn copy_messages(
+        &mut self,
+        sources: &[Source<'_>],
+        lists: Vec<List<'_, (LogKey, FoundRun<'_>)>>,
+    ) -> io::Result<()> {
+        let mut runs = InOrder::new(lists)?;
         let mut buffer = Vec::new();
-        while let Some(key) =
-            runs.iter_mut().filter_map(|runs| runs.peek()).map(|run| &run.key).min().cloned()
-        {
-            for (source, runs) in sources.iter().zip(&mut runs) {
-                while let Some(run) = runs.next_if(|run| run.key == key) {
-                    let Some(first) = self.first_wanted(&key) else { continue };
-                    for (offset, at) in (run.first..).zip(run.places()?) {
-                        if offset >= first {
-                            self.copy(source, &key, offset, at, &mut buffer)?;
-                        }
-                    }
+        while let Some((source, key, run)) = runs.next()? {
+            let Some(first) = self.first_wanted(&key) else { continue };
+            let Range { start, end } = run.offsets();
+            for from in (start.max(first)..end).step_by(PLACES_AT_ONCE) {
+                let offsets = from..end.min(from + PLACES_AT_ONCE as u64);
+                for (offset, at) in offsets.clone().zip(run.places(offsets)?) {
+                    self.copy(&sources[source], &key, offset, at, &mut buffer)?;
                 }
             }
         }
@@ -231,14 +296,16 @@ impl<'a> Output<'a> {
         // A damaged source has been told of, and is mended hereby. One that was not
         // known to be may be by now, at other places than these.
         let is_read = read == Read::Whole || (read == Read::Mended && source.known.is_damaged);
-        let is_it = match codec::look(buffer).filter(|_| is_read) {
-            Some(codec::Payload::Message(found)) => {
-                (&found.channel, found.epoch.to_bits(), found.offset) == (&key.0, key.1, offset)
-            }
-            _ => false,
+        let found = match codec::look(buffer).filter(|_| is_read) {
+            Some(Payload::Message(found)) => Some(found),
+            _ => None,
         };
-        if is_it {
-            return self.put(buffer, self.shared.seal.channel(&key.0), offset);
+        let is_it = |found: &Outline| {
+            (&found.channel, found.epoch.to_bits(), found.offset) == (&key.0, key.1, offset)
+        };
+        if let Some(found) = found.filter(is_it) {
+            let place = self.put(buffer, self.shared.seal.channel(&key.0), offset)?;
+            return self.index.message(key, offset, place, found.before + found.bytes, found.time);
         }
         if source.known.is_damaged {
             return Ok(());
@@ -249,28 +316,17 @@ impl<'a> Output<'a> {
         Err(io::ErrorKind::Interrupted.into())
     }
 
-    /// Has the ends of all logs be known, whose last messages, or beginnings,
-    /// may be among what is lost.
-    fn note_ends(&mut self) -> io::Result<()> {
-        let logs: Vec<_> =
-            self.shared.view.read().state.logs().map(|(channel, log)| (channel.clone(), *log)).collect();
-        for (channel, log) in logs {
-            let mut payload = Vec::new();
-            codec::encode(&Step::Log(channel, Some(log)), &mut payload);
-            self.put(&payload, 0, 0)?;
-        }
-        Ok(())
-    }
-
-    fn put(&mut self, payload: &[u8], channel: u32, offset: u64) -> io::Result<()> {
+    /// Adds a frame. Where it begins, and how many bytes it has.
+    fn put(&mut self, payload: &[u8], channel: u32, offset: u64) -> io::Result<(u32, u64)> {
         let header = Header { length: payload.len(), more: false, serial: self.serial, channel, offset };
         let at = self.written + self.chunk.len() as u64;
         let place = u32::try_from(at).map_err(io::Error::other)?;
         self.shared.seal.put_frame(header, payload, &mut self.chunk);
         self.serial += 1;
-        let known = self.contents.add(place, (OVERHEAD_BYTES + payload.len()) as u64, payload);
-        debug_assert!(known, "it was looked at");
-        if self.chunk.len() >= CHUNK_BYTES { self.flush() } else { Ok(()) }
+        if self.chunk.len() >= CHUNK_BYTES {
+            self.flush()?;
+        }
+        Ok((place, (OVERHEAD_BYTES + payload.len()) as u64))
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -287,9 +343,10 @@ impl<'a> Output<'a> {
         Ok(())
     }
 
-    fn finish(mut self) -> io::Result<(Contents, u64)> {
+    /// The index, which is to be finished, and where the segment ends.
+    fn finish(mut self) -> io::Result<(IndexWriter, u64)> {
         self.flush()?;
         self.file.sync_all()?;
-        Ok((self.contents, self.written))
+        Ok((self.index, self.written))
     }
 }

@@ -6,10 +6,10 @@
 //! | `codec` | changes as bytes |
 //! | `frame` | how these stand in a file, and finding them in a damaged one |
 //! | `segment`, `contents` | a file of frames, and what is where in it |
-//! | `index` | the file beside it that says so |
+//! | `index`, `index_writer` | the file beside it that says so |
 //! | `shared` | what there is now, and reading it |
 //! | `queue`, `writer`, `medium` | group commit |
-//! | `tidy`, `merge` | few segments, without what was dropped |
+//! | `tidy`, `merge`, `in_order` | few segments, without what was dropped |
 //! | `open` | what there is after a restart |
 //! | `account`, `coverage` | what all segments amount to, and what is missing |
 //! | `check` | reading all of it |
@@ -21,7 +21,9 @@ mod contents;
 mod coverage;
 mod folder;
 mod frame;
+mod in_order;
 mod index;
+mod index_writer;
 mod medium;
 mod merge;
 mod open;
@@ -47,7 +49,6 @@ pub use self::check::{FileReport, Report, check};
 #[cfg(feature = "fuzzing")]
 pub use self::codec::read_and_write;
 pub(crate) use self::codec::{decode_message, encode_message};
-use self::contents::Contents;
 use self::folder::Folder;
 use self::medium::Medium;
 use self::queue::{Queue, Submission};
@@ -203,8 +204,7 @@ fn open_files(medium: &Medium, options: DiskOptions) -> Result<(Arc<Shared>, Vec
     let folder = Folder::lock(&path, observer)?;
     let open::Opened { id, seal, state, segments, next, reserved } = open::open(&folder)?;
     let active = new_segment(&folder, id, medium, next.0, next.1).map_err(at("cannot write in", &path))?;
-    let view =
-        View { state, sealed: segments.into(), active: Arc::new(active), contents: Contents::default() };
+    let view = View { state, sealed: segments.into(), active: Arc::new(active), contents: Arc::default() };
     let tidy = Signal::new(segment_bytes / 2);
     let shared = Shared { folder, id, seal, view: RwLock::new(view), tidy, syncs: AtomicU64::new(0) };
     Ok((Arc::new(shared), reserved))

@@ -13,10 +13,10 @@ use std::sync::Arc;
 
 use watchtower_hub::ChannelName;
 
-use super::account::{Account, FoundRun};
+use super::account::{Account, Messages};
 use super::folder::{Folder, Numbers, VERSION, index_path};
 use super::frame::Seal;
-use super::index::{self, Index, Outline};
+use super::index::{self, Index};
 use super::segment::{
     Broken, CUT_OFF, Places, Previous, SEGMENT_HEADER_BYTES, Scan, Segment, SegmentFile, SegmentHeader,
     lost_frames, scan,
@@ -161,13 +161,12 @@ impl Opening<'_> {
         let length = file.metadata()?.len();
         let file = Arc::new(SegmentFile { numbers, path, file, generation: generation.unwrap_or_default() });
         let (segment, is_damaged) = match index {
-            Some((index, outline)) if outline.end <= length => {
-                let runs = FoundRun::said(&outline);
-                self.describe(&file.path, &outline.metas, &runs);
-                self.account.cover(&runs);
-                (Segment::new(file, outline.end, Places::Disk(Arc::new(index))), false)
+            Some(index) if index.segment_end() <= length => {
+                self.describe_index(&file.path, &index, Messages::There)?;
+                let end = index.segment_end();
+                (Segment::new(file, end, Places::Disk(Arc::new(index))), false)
             }
-            Some((_, outline)) => (self.take_short(seal, file, &outline)?, true),
+            Some(index) => (self.take_short(seal, file, &index)?, true),
             None => self.take_scanned(seal, file, ends)?,
         };
         // A header may seem to be whole without the zeros at its end.
@@ -185,15 +184,10 @@ impl Opening<'_> {
     }
 
     /// The index of a segment, if there is one and it fits.
-    fn index(
-        &self,
-        log_path: &Path,
-        generation: Option<u64>,
-        seal: &Seal,
-    ) -> io::Result<Option<(Index, Outline)>> {
+    fn index(&self, log_path: &Path, generation: Option<u64>, seal: &Seal) -> io::Result<Option<Index>> {
         let path = index_path(log_path);
         match Index::open(&path, generation, seal) {
-            Ok(index::Opened::Fitting(index, outline)) => Ok(Some((index, outline))),
+            Ok(index::Opened::Fitting(index)) => Ok(Some(index)),
             Ok(index::Opened::OfAnother) => Ok(None),
             Ok(index::Opened::Damaged) => {
                 self.folder.damaged(&path, "it is made anew from the segment; nothing is lost");
@@ -206,19 +200,20 @@ impl Opening<'_> {
     }
 
     /// A segment of which there is less than its index says.
-    fn take_short(&mut self, seal: &Seal, file: Arc<SegmentFile>, outline: &Outline) -> io::Result<Segment> {
-        let Scan { mut contents, .. } = scan(&file.file, seal, Some(outline.end))?;
-        self.describe(&file.path, &outline.metas, &FoundRun::said(outline));
-        self.account.cover(&FoundRun::there(&contents));
-        let missing = outline.end - file.file.metadata()?.len();
+    fn take_short(&mut self, seal: &Seal, file: Arc<SegmentFile>, index: &Index) -> io::Result<Segment> {
+        let end = index.segment_end();
+        let Scan { mut contents, .. } = scan(&file.file, seal, Some(end))?;
+        self.describe_index(&file.path, index, Messages::Unsure)?;
+        self.account.cover(&contents);
+        let missing = end - file.file.metadata()?.len();
         self.folder.damaged(&file.path, format!("its last {missing} bytes are missing"));
-        for entry in &outline.entries {
+        for entry in index.entries()? {
             for offsets in contents.lost(&entry.key, entry.first..entry.end()) {
                 self.tell_lost(&file.path, &entry.key.0, offsets);
             }
         }
-        contents.add_metas(outline.metas.clone());
-        Ok(Segment::new(file, outline.end, Places::Memory(Arc::new(contents))))
+        contents.add_metas(index.metas()?);
+        Ok(Segment::new(file, end, Places::Memory(Arc::new(contents))))
     }
 
     /// A segment without an index; whether it is damaged.
@@ -232,24 +227,31 @@ impl Opening<'_> {
         if unfinished_bytes > 0 && ends.is_none() {
             self.folder.notice(&Notice::Unfinished { file: file.path.clone(), bytes: unfinished_bytes });
         }
-        let metas: Vec<_> = contents.metas.values().cloned().collect();
-        let runs = FoundRun::there(&contents);
         if damaged {
             self.is_damaged = true;
             self.folder.damaged(&file.path, lost_frames(&broken));
         }
-        self.describe(&file.path, &metas, &runs);
-        self.account.cover(&runs);
+        let mut gaps = Vec::new();
+        self.account.describe(&contents, |channel, offsets| gaps.push((channel.clone(), offsets)));
+        self.tell_gaps(&file.path, gaps);
+        self.account.cover(&contents);
         let segment = self.segments.len();
         self.lost.extend(broken.into_iter().map(|broken| LostFrames { segment, broken }));
         Ok((Segment::new(file, end.max(SEGMENT_HEADER_BYTES), Places::Memory(Arc::new(contents))), damaged))
     }
 
-    /// Notes what a segment says.
-    fn describe(&mut self, path: &Path, metas: &[Box<[u8]>], runs: &[FoundRun<'_>]) {
+    /// Notes what the index of a segment says.
+    fn describe_index(&mut self, path: &Path, index: &Index, messages: Messages) -> io::Result<()> {
         let mut gaps = Vec::new();
-        self.account.describe(metas, runs, |channel, offsets| gaps.push((channel.clone(), offsets)));
-        // Gaps of earlier damage were told when it was found.
+        let note = |channel: &ChannelName, offsets| gaps.push((channel.clone(), offsets));
+        self.account.describe_index(index, messages, note)?;
+        self.tell_gaps(path, gaps);
+        Ok(())
+    }
+
+    /// Tells of messages that no segment has, unless that is of earlier damage, which
+    /// was told when it was found.
+    fn tell_gaps(&mut self, path: &Path, gaps: Vec<(ChannelName, Range<u64>)>) {
         if self.is_damaged {
             gaps.into_iter().for_each(|(channel, offsets)| self.tell_lost(path, &channel, offsets));
         }

@@ -170,6 +170,15 @@ impl Segment {
         }
     }
 
+    /// Fails as [`is_broken`] says when it has an index that is not what was written
+    /// any more.
+    pub(crate) fn check_index(&self) -> io::Result<()> {
+        match self.places() {
+            Places::Memory(_) => Ok(()),
+            Places::Disk(index) => index.check(),
+        }
+    }
+
     /// Goes through all of it again: what it really holds, and what its index
     /// says of everything but messages.
     pub(crate) fn examine(&self, seal: &Seal) -> io::Result<Contents> {

@@ -38,7 +38,8 @@ pub(crate) struct View {
     /// Oldest first.
     pub(crate) sealed: Arc<[Arc<Segment>]>,
     pub(crate) active: Arc<SegmentFile>,
-    pub(crate) contents: Contents,
+    /// What is in the active file.
+    pub(crate) contents: Arc<Contents>,
 }
 
 /// A message as it was found, and the bytes of all before it in its log.
@@ -180,8 +181,8 @@ impl Shared {
         let sealed = self.view.read().sealed.clone();
         for segment in sealed.iter() {
             let path = &segment.file.path;
-            match segment.entries() {
-                Ok(_) => {}
+            match segment.check_index() {
+                Ok(()) => {}
                 Err(error) if is_broken(&error) => self.rescan(segment).map_err(io_error(path))?,
                 Err(error) => return Err(io_error(path)(error)),
             }

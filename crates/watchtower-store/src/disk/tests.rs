@@ -286,6 +286,31 @@ fn a_store_that_is_open_is_refused_and_files_are_for_its_owner_alone() {
 }
 
 #[test]
+fn merging_takes_no_more_memory_for_more_channels() {
+    let peak = |count: u32| {
+        let folder = tempfile::tempdir().unwrap();
+        let options = || Told::default().options(folder.path(), 64 << 20);
+        let store = DiskStore::open(options()).unwrap();
+        let channels: Vec<_> = (0..count).map(ChannelName::from).collect();
+        for some in channels.chunks(1000) {
+            let changes =
+                some.iter().flat_map(|channel| begin(channel).into_iter().chain(append(channel, 1)));
+            store.commit(changes.collect()).wait().unwrap();
+        }
+        drop(store);
+        let (shared, _) = open_files(&Medium::default(), options()).unwrap();
+        let sealed = shared.view.read().sealed.clone();
+        assert!(matches!(sealed[0].places(), segment::Places::Disk(_)), "it has its index");
+        let merging = allocation_counter::measure(|| drop(merge::merge(&shared, &sealed, true).unwrap()));
+        merging.bytes_max
+    };
+    let few = peak(10_000);
+    let many = peak(30_000);
+    // A number for each run, in a list that has grown.
+    assert!(many < few + 32 * 20_000, "{few} bytes for 10,000 channels, {many} for 30,000");
+}
+
+#[test]
 fn what_is_dropped_gives_its_room_back() {
     let folder = tempfile::tempdir().unwrap();
     let told = Told::default();

@@ -13,7 +13,8 @@ use std::sync::Arc;
 use parking_lot::{Condvar, Mutex};
 
 use super::folder::index_path;
-use super::index::{self, Index, Opened, is_broken};
+use super::index::{Index, is_broken};
+use super::index_writer;
 use super::merge;
 use super::segment::{Places, Segment};
 use super::shared::Shared;
@@ -116,12 +117,8 @@ fn write_index(shared: &Shared, segment: &Segment) -> io::Result<()> {
     let Places::Memory(contents) = segment.places() else { return Ok(()) };
     let path = index_path(&segment.file.path);
     let generation = segment.file.generation;
-    let bytes = index::encode(&contents, generation, segment.end, &shared.seal);
-    shared.folder.write_whole(&path, &bytes)?;
-    let Opened::Fitting(index, _) = Index::open(&path, Some(generation), &shared.seal)? else {
-        return Err(io::Error::other(format!("{} is not as it was just written", path.display())));
-    };
-    segment.set_index(index);
+    index_writer::write(&contents, &path, generation, segment.end, &shared.seal)?;
+    segment.set_index(merge::open_index(shared, &path, generation)?);
     Ok(())
 }
 
@@ -156,31 +153,50 @@ struct Size {
 fn sizes(shared: &Shared, sealed: &[Arc<Segment>]) -> io::Result<Vec<Size>> {
     let mut sizes = Vec::with_capacity(sealed.len());
     for segment in sealed {
-        let entries = match segment.entries() {
-            // It begins anew, by what the segment itself says.
-            Err(error) if is_broken(&error) => {
-                shared.rescan(segment)?;
-                return Err(io::ErrorKind::Interrupted.into());
-            }
-            entries => entries?.unwrap_or_default(),
+        let dropped = match segment.places() {
+            Places::Memory(_) => 0,
+            Places::Disk(index) => match dropped(shared, &index) {
+                // It begins anew, by what the segment itself says.
+                Err(error) if is_broken(&error) => {
+                    shared.rescan(segment)?;
+                    return Err(io::ErrorKind::Interrupted.into());
+                }
+                dropped => dropped?,
+            },
         };
-        let mut dropped = 0;
-        // A few at a time, since the writer waits for the lock.
-        for entries in entries.chunks(256) {
-            let view = shared.view.read();
-            for entry in entries {
-                let log = view.state.log(&entry.key.0).filter(|log| log.epoch.to_bits() == entry.key.1);
-                let first = log.map_or(u64::MAX, |log| log.first);
-                let gone = first.saturating_sub(entry.first).min(entry.count);
-                dropped +=
-                    (u128::from(entry.size) * u128::from(gone) / u128::from(entry.count.max(1))) as u64;
-            }
-        }
         sizes.push(Size { length: segment.end, live: segment.end.saturating_sub(dropped) });
     }
     Ok(sizes)
 }
 
+/// How much of what an index says is not wanted any more, in bytes.
+fn dropped(shared: &Shared, index: &Index) -> io::Result<u64> {
+    let mut said = index.said()?;
+    let mut dropped = 0;
+    let mut entries = Vec::with_capacity(ENTRIES_AT_ONCE);
+    loop {
+        while entries.len() < ENTRIES_AT_ONCE
+            && let Some(entry) = said.entry()?
+        {
+            entries.push(entry);
+        }
+        if entries.is_empty() {
+            said.finish()?;
+            return Ok(dropped);
+        }
+        let view = shared.view.read();
+        for entry in entries.drain(..) {
+            let log = view.state.log(&entry.key.0).filter(|log| log.epoch.to_bits() == entry.key.1);
+            let first = log.map_or(u64::MAX, |log| log.first);
+            let gone = first.saturating_sub(entry.first).min(entry.count);
+            dropped += (u128::from(entry.size) * u128::from(gone) / u128::from(entry.count.max(1))) as u64;
+        }
+    }
+}
+
+/// Of how many runs it is looked up at once what is left of them: the writer waits
+/// for the lock.
+const ENTRIES_AT_ONCE: usize = 256;
 /// How many segments of about one size are merged.
 const FAN: usize = 4;
 /// The longest segment that is made, in those that are written at first.

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use super::codec;
 use super::folder::{Folder, NewFile, Numbers, index_path, sync_parent};
 use super::frame::{Header, OVERHEAD_BYTES, PAYLOAD_BYTES_MAX};
-use super::index;
+use super::index_writer;
 use super::medium::Medium;
 use super::queue::{Patience, Queue, Submission};
 use super::segment::{
@@ -204,6 +204,8 @@ impl Writer {
         let mut dropped = 0;
         let mut view = self.shared.view.write();
         let view = &mut *view;
+        // Nobody else has it before the end.
+        let contents = Arc::make_mut(&mut view.contents);
         for Framed { step, at, size, payload } in frames.all {
             match &step {
                 Step::Append(message, before) => {
@@ -211,10 +213,10 @@ impl Writer {
                     let key = (message.channel().clone(), position.epoch.to_bits());
                     let total = before + message_bytes(message);
                     let place = (at as u32, size);
-                    view.contents.add_message(key, position.offset, place, total, message.time());
+                    contents.add_message(key, position.offset, place, total, message.time());
                 }
                 _ => {
-                    let known = view.contents.add(at as u32, size, &payload);
+                    let known = contents.add(at as u32, size, &payload);
                     debug_assert!(known, "it was just made");
                 }
             }
@@ -266,8 +268,8 @@ impl Writer {
         let previous = Previous { generation: active.generation, end: self.end };
         let next = new_segment(&shared.folder, shared.id, &self.medium, active.numbers.last + 1, previous)?;
         let mut view = self.shared.view.write();
-        let contents = Arc::new(std::mem::take(&mut view.contents));
-        let sealed = Arc::new(Segment::new(active, self.end, Places::Memory(contents)));
+        let places = Places::Memory(std::mem::take(&mut view.contents));
+        let sealed = Arc::new(Segment::new(active, self.end, places));
         view.sealed = view.sealed.iter().cloned().chain([sealed]).collect();
         view.active = Arc::new(next);
         drop(view);
@@ -279,16 +281,16 @@ impl Writer {
 
     /// Leaves a finished segment, or none when nothing is in it.
     fn finish(&mut self) -> io::Result<()> {
-        let view = self.shared.view.read();
-        let active = view.active.clone();
-        if view.contents.is_empty() {
-            drop(view);
+        let (active, contents) = {
+            let view = self.shared.view.read();
+            (view.active.clone(), view.contents.clone())
+        };
+        if contents.is_empty() {
             std::fs::remove_file(&active.path)?;
             return sync_parent(&active.path);
         }
-        let index = index::encode(&view.contents, active.generation, self.end, &self.shared.seal);
-        drop(view);
-        self.shared.folder.write_whole(&index_path(&active.path), &index)
+        let path = index_path(&active.path);
+        index_writer::write(&contents, &path, active.generation, self.end, &self.shared.seal)
     }
 }
 

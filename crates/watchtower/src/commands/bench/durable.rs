@@ -19,8 +19,8 @@ end. All publishers publish at once, and again when all of them were answered. T
 given as many messages at once, and waited for. Both take turns. With --in-flight each publisher
 writes several messages before it waits.
 
-Then a channel in memory is measured beside publishers in memory, and beside as many on durable
-channels: half as many messages a second as were acknowledged before.
+Then a channel in memory is measured alone, beside publishers in memory, and beside as many on
+durable channels: --load messages a second, or half as many as were acknowledged before.
 
 Examples:
   watchtower bench durable
@@ -42,6 +42,9 @@ pub(super) struct Durable {
     /// How many messages a second go over the channel in memory.
     #[arg(long, value_name = "R", default_value_t = 500)]
     rate: u32,
+    /// How many messages a second are published beside it [default: half of what was acknowledged]
+    #[arg(long, value_name = "R", value_parser = clap::value_parser!(u32).range(1..))]
+    load: Option<u32>,
     /// How long that is measured each time; 0: not at all.
     #[arg(long, value_name = "SECONDS", default_value_t = 2.0)]
     seconds: f64,
@@ -99,6 +102,7 @@ impl Durable {
             size: self.size,
             store_command,
             beside_rate: self.rate,
+            beside_load: self.load,
             beside,
         };
         print(&show(|progress| durable(&options, progress))?, self.json)
