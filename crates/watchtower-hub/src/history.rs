@@ -25,8 +25,6 @@ struct Reading {
     epoch: Epoch,
     query: HistoryQuery,
     part: Part,
-    /// What was published before is not shown any more.
-    not_before: Timestamp,
     /// Where the window begins.
     window: u64,
     /// What is read next, and where the window ends.
@@ -86,7 +84,6 @@ impl Inner {
             epoch: channel.epoch,
             query: *query,
             part,
-            not_before: channel.kept_since(now),
             window,
             from: window,
             until,
@@ -127,12 +124,10 @@ impl Reading {
         // A page that brings nothing would be asked for again for ever.
         self.from = if page.next > self.from { page.next } else { self.until };
         self.note_lost(page.lost);
-        let (until, not_before) = (self.until, self.not_before);
+        let until = self.until;
         let mut messages = page.messages;
-        messages.retain(|message| {
-            // Direct messages are between their sender and receivers alone.
-            !message.is_direct() && message.offset < until && message.time >= not_before
-        });
+        // Direct messages are between their sender and receivers alone.
+        messages.retain(|message| !message.is_direct() && message.offset < until);
         if let Edge::Until(_) = self.part.edge {
             self.found.append(&mut messages);
             return self.read(&hub);

@@ -109,6 +109,7 @@ impl Place {
     pub(crate) fn ahead_of(next: &Arc<Place>, message: Message) -> Arc<Place> {
         debug_assert!(message.offset < next.offset);
         let bytes_before = next.bytes_before_with(&message);
+        let message = Message { is_retained: true, ..message };
         Arc::new(Place {
             offset: next.offset - 1,
             bytes_before,

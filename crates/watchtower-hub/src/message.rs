@@ -104,6 +104,8 @@ pub struct Message {
     /// Boxed, since nearly all messages have none.
     pub(crate) extras: Option<Box<Bytes>>,
     pub(crate) time: Timestamp,
+    /// Whether this copy is for who has just come, ahead of the log.
+    pub(crate) is_retained: bool,
     pub(crate) frames: Frames,
 }
 
@@ -126,6 +128,7 @@ impl Message {
             audience: Audience::Channel,
             extras: None,
             time,
+            is_retained: false,
             frames: Frames::default(),
         }
     }
@@ -167,6 +170,7 @@ impl Message {
             extras: self.extras.clone(),
             audience: self.audience.clone(),
             time: self.time,
+            is_retained: false,
             frames: Frames::default(),
         }
     }
@@ -215,6 +219,12 @@ impl Message {
     /// When the hub took it.
     pub fn time(&self) -> Timestamp {
         self.time
+    }
+
+    /// Whether a new subscriber gets it as what its channel retains: its position is
+    /// then not where the subscriber is, but may be far behind.
+    pub fn is_retained(&self) -> bool {
+        self.is_retained
     }
 
     /// What it counts for where bytes are limited, without its place.

@@ -295,12 +295,16 @@ fn import_lines(store: &dyn Store, input: &mut dyn BufRead) -> Result<Transferre
                 return Err(import.wrong(format!("version {version} is newer than this program")));
             }
             Line::End { lines } => {
+                if *lines != done.lines() {
+                    return Err(TransferError::Incomplete { lines: done.lines() });
+                }
+                if !input.fill_buf()?.is_empty() {
+                    import.line += 1;
+                    return Err(import.wrong("there is more behind the last line of an export"));
+                }
                 import.end_log();
                 import.submit()?;
-                return match *lines == done.lines() {
-                    true => Ok(done),
-                    false => Err(TransferError::Incomplete { lines: done.lines() }),
-                };
+                return Ok(done);
             }
             _ => done.records += 1,
         }
@@ -354,11 +358,17 @@ impl Import<'_> {
             Line::Log { channel, epoch, first, next } => {
                 let channel = name(&channel)?;
                 let epoch = Epoch::parse(&epoch).ok_or("not an epoch")?;
+                if next < first {
+                    return Err("a log that ends before it begins");
+                }
                 self.log = Some((channel.clone(), epoch, next));
                 vec![Change::Begin { channel: channel.clone(), epoch }, Change::Skip { channel, next: first }]
             }
             Line::Message(line) => {
-                let (channel, epoch, _) = self.log.clone().ok_or("a message of no log")?;
+                let (channel, epoch, next) = self.log.clone().ok_or("a message of no log")?;
+                if line.offset >= next {
+                    return Err("a message beyond the end of its log");
+                }
                 let position = Position { epoch, offset: line.offset };
                 let message = read_message(line, channel.clone(), position)?;
                 vec![Change::Skip { channel, next: position.offset }, Change::Append(message)]
@@ -510,6 +520,10 @@ mod tests {
         check(&[lines[0], lines[3]].concat(), "line 2: a message of no log");
         let wrong = EXPORT.replace("AP8=", "A");
         check(&wrong, "line 6: not base64");
+        check(&EXPORT.replace("\"next\":3", "\"next\":2"), "line 2: a log that ends before it begins");
+        check(&EXPORT.replace("\"next\":8", "\"next\":5"), "line 6: a message beyond the end of its log");
+        check(&[EXPORT, EXPORT].concat(), "line 12: there is more behind the last line of an export");
+        check(&format!("{EXPORT}\n"), "line 12: there is more behind the last line of an export");
         let (store, _) = imported(EXPORT).unwrap();
         assert!(matches!(import(&store, &mut EXPORT.as_bytes()), Err(TransferError::NotEmpty)));
     }

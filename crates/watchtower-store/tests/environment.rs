@@ -1,15 +1,17 @@
-//! Folders that cannot be written: a full disk, and one that is for reading only.
+//! Folders that cannot be written: a full disk, and one that is for reading only; and
+//! one that cannot be looked into.
 
 use std::error::Error;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 use watchtower_hub::{ChannelName, Content, Epoch, Message, Position, Timestamp};
-use watchtower_store::{Change, DiskOptions, DiskStore, OpenError, ReadLimit, Refused, Store};
+use watchtower_store::{Change, DiskOptions, DiskStore, Notice, OpenError, ReadLimit, Refused, Store, check};
 
 /// A small disk in memory; gone when dropped.
 struct SmallDisk(TempDir);
@@ -97,4 +99,36 @@ fn a_folder_that_cannot_be_written_is_refused_with_its_name() {
     assert!(matches!(refused, OpenError::Io { .. }));
     assert!(refused.to_string().contains(&folder.display().to_string()), "{refused}");
     assert!(refused.source().is_none(), "what the system said is in the message, and would be told twice");
+}
+
+#[test]
+fn a_store_that_cannot_be_written_is_checked_all_the_same() {
+    let Some(disk) = SmallDisk::mount(1 << 20) else { return };
+    let disk_folder = disk.0.path();
+    let folder = &disk_folder.join("data");
+    let store = DiskStore::open(DiskOptions::new(folder)).unwrap();
+    store.commit(vec![Change::Begin { channel: 1.into(), epoch: Epoch::from_bits(1) }]).wait().unwrap();
+    store.commit(append(1)).wait().unwrap();
+    let check = || check(folder, Arc::new(|notice: &Notice| panic!("{notice}")), &mut |_| {});
+    assert!(matches!(check(), Err(OpenError::InUse { .. })));
+    drop(store);
+    assert!(mount(&["-o", "remount,ro"], disk_folder));
+    assert_eq!(check().unwrap().messages, 1);
+    assert!(mount(&["-o", "remount,rw"], disk_folder));
+    // As a copy of what is needed has it.
+    fs::remove_file(folder.join("lock")).unwrap();
+    assert_eq!(check().unwrap().messages, 1);
+    assert!(!folder.join("lock").exists(), "checking changes nothing");
+}
+
+#[test]
+fn a_folder_that_cannot_be_looked_into_is_not_said_to_have_no_store() {
+    // What is no folder is in the way for root too.
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let path = file.path().join("store");
+    let options = DiskOptions { create: false, ..DiskOptions::new(&path) };
+    let checked = check(&path, Arc::new(|_: &Notice| {}), &mut |_| {}).err();
+    for error in [DiskStore::open(options).err(), checked] {
+        assert!(matches!(&error, Some(OpenError::Io { doing: "cannot look into", .. })), "{error:?}");
+    }
 }

@@ -14,6 +14,13 @@ mod supervisor;
 use std::process::ExitCode;
 
 use clap::Parser;
+use mimalloc::MiMalloc;
+
+/// A message on a durable channel is read by one thread and let go of by another, that of the
+/// store, which costs the allocator of the C library much more. Without huge pages, since a server
+/// of few clients would have to have some of them.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
     let arguments = commands::original::with_two_dashes(std::env::args_os());

@@ -250,6 +250,7 @@ impl Channel {
             },
             extras: draft.extras.clone().map(Box::new),
             time: draft.time,
+            is_retained: false,
             frames: Frames::default(),
         }
     }
@@ -372,12 +373,6 @@ impl Channel {
         // The ledger may have more than was put into the chain by now.
         let next = state.end.offset();
         ends.first.max(next.saturating_sub(self.history.messages_max)).min(next)
-    }
-
-    /// Since when messages of a durable log are still to be shown.
-    pub(crate) fn kept_since(&self, now: Timestamp) -> Timestamp {
-        let ttl = u64::try_from(self.rule.history_ttl.as_millis()).unwrap_or(u64::MAX);
-        Timestamp::from_millis(now.as_millis().saturating_sub(ttl).saturating_add(1))
     }
 }
 

@@ -121,7 +121,8 @@ impl Format for Ndjson {
 ///
 /// The `id` is the position of this one message, since the frame is shared by
 /// all who listen; a stream of several channels tells by its epoch which one
-/// is meant.
+/// is meant. What is retained has none: whoever comes is told before where he is,
+/// and that is not where this message stands ([http: retained]).
 #[derive(Debug)]
 pub(super) struct Sse;
 
@@ -131,7 +132,10 @@ impl Format for Sse {
     }
 
     fn encode(&self, message: &Message, out: &mut BytesMut) {
-        write_text(out, format_args!("id: {}\nevent: ", message.position()));
+        if !message.is_retained() {
+            write_text(out, format_args!("id: {}\n", message.position()));
+        }
+        out.extend_from_slice(b"event: ");
         // An event name may hold anything; an end of line would end the field.
         write_on_one_line(message.event().unwrap_or("message").as_bytes(), out);
         out.extend_from_slice(b"\ndata: ");

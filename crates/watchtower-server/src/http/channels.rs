@@ -16,6 +16,9 @@ use super::openapi::Channel;
 use super::{ChannelJson, HttpState, answer};
 use crate::callbacks::NotJoined;
 
+/// What a join or leave has come to that could not be kept.
+const DONE: &str = "it is done, but not kept on disk";
+
 /// Channels.
 #[derive(Serialize, ToSchema)]
 pub(super) struct ChannelsAnswer {
@@ -88,14 +91,14 @@ pub(super) async fn list(
         (status = 200, description = "Joined", body = ChannelsAnswer),
         (status = 400, description = "Malformed JSON, or a field of the wrong form", body = ErrorAnswer),
         (status = 401, description = "The sender is missing or not registered", body = ErrorAnswer),
-        (status = 503, description = "A limit is reached; nothing was joined", body = ErrorAnswer),
+        (status = 503, description = "A limit is reached, and nothing was joined; or `not_kept`, and it was", body = ErrorAnswer),
     )
 )]
 pub(super) async fn join(State(state): State<Arc<HttpState>>, body: WholeBody) -> Result<Response, ApiError> {
     let request: ChannelsRequest<'_> = body.json()?;
     let channels = request.channels.channels()?;
     state.hub.join(state.known(request.sender.sender()?)?, &channels, state.now())?;
-    state.kept().await?;
+    state.kept(DONE).await?;
     Ok(channels_answer(channels))
 }
 
@@ -109,7 +112,7 @@ pub(super) async fn join(State(state): State<Arc<HttpState>>, body: WholeBody) -
         (status = 200, description = "Channels joined or created", body = ChannelsAnswer),
         (status = 400, description = "Malformed JSON, a field of the wrong form, or an invalid callback URL", body = ErrorAnswer),
         (status = 401, description = "The sender is missing or not registered", body = ErrorAnswer),
-        (status = 503, description = "A limit is reached, or the server is shutting down; nothing was joined", body = ErrorAnswer),
+        (status = 503, description = "A limit is reached, or the server is shutting down, and nothing was joined; or `not_kept`, and it was", body = ErrorAnswer),
     )
 )]
 pub(super) async fn join_async(
@@ -124,7 +127,7 @@ pub(super) async fn join_async(
     let url =
         state.callbacks.parse_url(&url).map_err(|error| ApiError::InvalidCallbackUrl(error.to_string()))?;
     state.callbacks.join(sender, &url, &channels, state.now())?;
-    state.kept().await?;
+    state.kept(DONE).await?;
     Ok(channels_answer(channels))
 }
 
@@ -152,7 +155,7 @@ pub(super) async fn leave(
         state.hub.leave(sender, channel, now)?;
     }
     state.callbacks.sender_left(sender);
-    state.kept().await?;
+    state.kept(DONE).await?;
     Ok(channels_answer(channels))
 }
 

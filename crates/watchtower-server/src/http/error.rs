@@ -168,7 +168,7 @@ impl ErrorCode {
             Self::NotKept => (
                 S::SERVICE_UNAVAILABLE,
                 "not_kept",
-                "a channel is durable, and the message could not be kept on disk; nothing was sent, and `Retry-After` says when to try again",
+                "what is to be on disk could not be kept there: a message, and nothing was sent; a registration, and there is none; or a join or leave, which may hold only until the server ends. `Retry-After` says when to try again",
             ),
             Self::Draining => (S::SERVICE_UNAVAILABLE, "draining", "the server is shutting down"),
         }

@@ -120,10 +120,10 @@ impl HttpState {
     }
 
     /// Waits until what has become of senders and joins is on disk, if that is
-    /// where it is to be.
-    async fn kept(&self) -> Result<(), ApiError> {
+    /// where it is to be. Otherwise says what that means.
+    async fn kept(&self, otherwise: &str) -> Result<(), ApiError> {
         let kept = self.hub.kept().await;
-        kept.map_err(|reason| ApiError::NotKept(format!("it is done, but not kept on disk: {reason}")))
+        kept.map_err(|reason| ApiError::NotKept(format!("{otherwise}: {reason}")))
     }
 
     fn is_draining(&self) -> bool {

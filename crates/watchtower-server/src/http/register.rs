@@ -44,7 +44,7 @@ pub(super) struct RegisterAnswer {
         (status = 400, description = "The body is not a JSON object", body = ErrorAnswer),
         (status = 401, description = "The secret key is missing or wrong", body = ErrorAnswer),
         (status = 429, description = "The address registers too many", body = ErrorAnswer),
-        (status = 503, description = "There are as many senders as there may be", body = ErrorAnswer),
+        (status = 503, description = "There are as many senders as there may be, or the registration could not be kept", body = ErrorAnswer),
     )
 )]
 pub(super) async fn register(
@@ -72,7 +72,7 @@ pub(super) async fn register(
         return Err(refuse());
     }
     let id = state.hub.register(state.now())?;
-    if let Err(error) = state.kept().await {
+    if let Err(error) = state.kept("nobody was registered, since that could not be kept").await {
         // Nobody will know the id.
         let _ = state.hub.unregister(id, state.now());
         return Err(error);

@@ -12,7 +12,7 @@ use super::contents::Contents;
 use super::folder::{Folder, Numbers, VERSION, index_path};
 use super::frame::Seal;
 use super::index::{Index, Opened};
-use super::segment::{Scan, SegmentHeader, lost_frames, scan};
+use super::segment::{CUT_OFF, SEGMENT_HEADER_BYTES, Scan, SegmentHeader, lost_frames, scan};
 use crate::error::at;
 use crate::{Notice, Observer, OpenError};
 
@@ -55,7 +55,8 @@ pub struct FileReport {
 }
 
 /// Reads every byte of the store in a folder that no process has open, and tells
-/// `each` file as it goes. Changes nothing, save that the lock is taken.
+/// `each` file as it goes. Changes nothing; the folder may be one that cannot be
+/// written.
 ///
 /// # Errors
 ///
@@ -65,7 +66,7 @@ pub fn check(
     observer: Observer,
     each: &mut dyn FnMut(&FileReport),
 ) -> Result<Report, OpenError> {
-    if !Folder::is_store(folder) {
+    if !Folder::is_store(folder)? {
         return Err(OpenError::Missing { folder: folder.to_owned() });
     }
     let damaged = Arc::new(AtomicUsize::new(0));
@@ -76,7 +77,7 @@ pub fn check(
         }
         observer(notice);
     };
-    let folder = Folder::lock(folder, Arc::new(counting))?;
+    let folder = Folder::lock_to_read(folder, Arc::new(counting))?;
     let mut report = Report::default();
     let segments = folder.segments()?;
     let mut headers = Vec::new();
@@ -155,7 +156,10 @@ fn check_segment(
         }
         account.cover(&contents);
     }
-    if damaged || header.is_none() {
+    let length = file.metadata()?.len();
+    if index.is_none() && !damaged && length < SEGMENT_HEADER_BYTES {
+        folder.damaged(path, CUT_OFF);
+    } else if damaged || header.is_none() {
         folder.damaged(path, lost_frames(&broken));
     } else if let Some(index) = index
         && !agrees(&index, &contents)?
@@ -164,7 +168,7 @@ fn check_segment(
     }
     Ok(FileReport {
         file: path.to_owned(),
-        bytes: file.metadata()?.len(),
+        bytes: length,
         messages: contents.runs.values().flatten().map(|run| run.positions.len() as u64).sum(),
         records: contents.metas.len() as u64,
         unfinished_bytes,

@@ -3,7 +3,7 @@
 //!
 //! Knows nothing of what is in a segment beyond its header.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -21,7 +21,8 @@ const OTHERS: u32 = 0o077;
 pub(crate) struct Folder {
     path: PathBuf,
     observer: Observer,
-    _lock: File,
+    /// None in a folder to be read in which nobody has left one.
+    _lock: Option<File>,
 }
 
 /// What the file `store` says.
@@ -65,8 +66,12 @@ impl Numbers {
 
 impl Folder {
     /// Whether there is a store, damaged or not.
-    pub(crate) fn is_store(path: &Path) -> bool {
-        path.join("log").is_dir() || path.join("store").is_file()
+    pub(crate) fn is_store(path: &Path) -> Result<bool, OpenError> {
+        let look = |name, is: fn(&Metadata) -> bool| match fs::metadata(path.join(name)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            found => found.map(|found| is(&found)).map_err(at("cannot look into", path)),
+        };
+        Ok(look("log", Metadata::is_dir)? || look("store", Metadata::is_file)?)
     }
 
     /// Takes the folder, which is made when it is not there.
@@ -74,10 +79,29 @@ impl Folder {
         for folder in [path.to_owned(), path.join("log")] {
             make_folder(&folder).map_err(at("cannot make", &folder))?;
         }
+        let lock = private().create(true).truncate(false).open(path.join("lock")).map(Some);
+        Folder::locked(path, observer, lock, File::try_lock)
+    }
+
+    /// Takes the folder to read it, with others who do. Nothing is changed: it may be
+    /// one that cannot be.
+    pub(crate) fn lock_to_read(path: &Path, observer: Observer) -> Result<Folder, OpenError> {
+        let lock = match File::open(path.join("lock")) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            opened => opened.map(Some),
+        };
+        Folder::locked(path, observer, lock, File::try_lock_shared)
+    }
+
+    fn locked(
+        path: &Path,
+        observer: Observer,
+        lock: io::Result<Option<File>>,
+        take: impl FnOnce(&File) -> Result<(), TryLockError>,
+    ) -> Result<Folder, OpenError> {
         let lock_path = path.join("lock");
-        let lock = private().create(true).truncate(false).open(&lock_path);
         let lock = lock.map_err(at("cannot open", &lock_path))?;
-        match lock.try_lock() {
+        match lock.as_ref().map_or(Ok(()), take) {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(OpenError::InUse { folder: path.to_owned() }),
             Err(TryLockError::Error(error)) => return Err(at("cannot lock", &lock_path)(error)),

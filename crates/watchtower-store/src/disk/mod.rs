@@ -198,7 +198,7 @@ impl DiskStore {
 /// written first.
 fn open_files(medium: &Medium, options: DiskOptions) -> Result<(Arc<Shared>, Vec<Step>), OpenError> {
     let DiskOptions { folder: path, create, segment_bytes, observer, .. } = options;
-    if !create && !Folder::is_store(&path) {
+    if !create && !Folder::is_store(&path)? {
         return Err(OpenError::Missing { folder: path });
     }
     let folder = Folder::lock(&path, observer)?;

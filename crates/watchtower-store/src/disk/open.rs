@@ -18,8 +18,8 @@ use super::folder::{Folder, Numbers, VERSION, index_path};
 use super::frame::Seal;
 use super::index::{self, Index};
 use super::segment::{
-    Broken, Places, Previous, SEGMENT_HEADER_BYTES, Scan, Segment, SegmentFile, SegmentHeader, lost_frames,
-    scan,
+    Broken, CUT_OFF, Places, Previous, SEGMENT_HEADER_BYTES, Scan, Segment, SegmentFile, SegmentHeader,
+    lost_frames, scan,
 };
 use crate::error::at;
 use crate::ranges::Ranges;
@@ -169,10 +169,16 @@ impl Opening<'_> {
             Some(index) => (self.take_short(seal, file, &index)?, true),
             None => self.take_scanned(seal, file, ends)?,
         };
-        if header.is_none() && !is_damaged {
-            self.folder.damaged(&segment.file.path, "its header is not as it was written; nothing is lost");
+        // A header may seem to be whole without the zeros at its end.
+        let has_header = header.is_some() && length >= SEGMENT_HEADER_BYTES;
+        if !has_header && !is_damaged {
+            let what = match length {
+                ..SEGMENT_HEADER_BYTES => CUT_OFF,
+                _ => "its header is not as it was written; nothing is lost",
+            };
+            self.folder.damaged(&segment.file.path, what);
         }
-        let segment = if is_damaged || header.is_none() { segment.damaged() } else { segment };
+        let segment = if is_damaged || !has_header { segment.damaged() } else { segment };
         self.segments.push(Arc::new(segment));
         Ok(())
     }

@@ -207,6 +207,10 @@ pub(crate) struct Scan {
     pub(crate) broken: Vec<Broken>,
 }
 
+/// Of a segment without an index that is shorter than a header: it had one before it
+/// had its name.
+pub(crate) const CUT_OFF: &str = "it is cut off within its header, and what it held is lost";
+
 /// Frames that cannot be read.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Broken {

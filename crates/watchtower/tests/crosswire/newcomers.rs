@@ -96,6 +96,45 @@ fn who_goes_on_at_a_position_gets_the_last_message_no_second_time() {
 }
 
 #[test]
+fn events_that_begin_with_the_last_message_are_resumed_where_they_broke_off() {
+    let rule = r#"channels=[{pattern="*",retain=true,history_messages=1}]"#;
+    let server = Server::start(&["--set", rule]);
+    let sender = server.joined(&json!([5, 8]));
+    for channel in [5, 8] {
+        server.broadcast(sender, &json!(channel), "value");
+    }
+    // Newer than what is retained, and for nobody who follows here.
+    let direct = json!({ "channels": [5, 8], "sender": sender, "receivers": [sender], "message": "secret" });
+    for _ in 0..3 {
+        assert_eq!(server.post("/send", &direct.to_string()).status, 200);
+    }
+    for channels in ["5", "5,8"] {
+        let mut events = Stream::open(&server, channels, server.register(), SSE);
+        let mut id = String::new();
+        let mut values = 0;
+        while values < channels.split(',').count() {
+            // A browser keeps the last `id` there was.
+            match events.line() {
+                line if line.starts_with("id: ") => id = line["id: ".len()..].to_owned(),
+                line => values += usize::from(line.starts_with("data: ")),
+            }
+        }
+        drop(events);
+        let headers = format!("Accept: {SSE}\r\nLast-Event-ID: {id}\r\n");
+        let (mut again, _) = Stream::open_with(&server, channels, server.register(), &headers);
+        for _ in channels.split(',') {
+            let (name, data) = event(&mut again);
+            assert_eq!(
+                (name.as_str(), &data["recovered"]),
+                ("recovered", &json!(true)),
+                "{channels}: {data}"
+            );
+            assert_eq!(data["offset"], 4, "{channels}: {data}");
+        }
+    }
+}
+
+#[test]
 fn who_joins_and_leaves_is_told_on_every_wire() {
     let server = Server::start(&["--set", r#"channels=[{pattern="5",presence_events=true}]"#]);
     let rocket = WebRocket::open(&server, By::Package);

@@ -177,6 +177,16 @@ fn a_full_disk_refuses_durable_publications_alone_and_says_what_is_degraded() {
     let (status, refused) = ask(&mut client, json!(1));
     assert_eq!((status, &refused["error"]), (503, &json!("not_kept")), "{refused}");
     assert_eq!(ask(&mut client, json!("memory")).0, 200);
+    let join = json!({ "sender": sender, "channels": ["other"] }).to_string();
+    let register = json!({ "secret_key": SECRET }).to_string();
+    for (path, body, expected) in [
+        ("/register", register, "nobody was registered, since that could not be kept"),
+        ("/channels/join", join, "it is done, but not kept on disk"),
+    ] {
+        let (status, refused) = client.try_ask("POST", path, &body).unwrap();
+        assert_eq!((status, &refused["error"]), (503, &json!("not_kept")), "{refused}");
+        assert!(refused["message"].as_str().unwrap().starts_with(expected), "{refused}");
+    }
     let (status, ready) = client.try_ask("GET", "/ready", "").unwrap();
     assert_eq!((status, &ready["status"]), (200, &json!("ready")));
     assert!(ready["degraded"].as_str().unwrap().contains("nothing can be kept on disk"), "{ready}");

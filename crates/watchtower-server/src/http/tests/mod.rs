@@ -159,10 +159,12 @@ async fn accept(listener: TcpListener, http: Http, shutdown: ShutdownControl, as
         let (socket, _) = listener.accept().await.expect("a client");
         // Small, so that no answer is written at once.
         socket2::SockRef::from(&socket).set_send_buffer_size(2048).expect("a small buffer");
-        let (http, mut part) = (http.clone(), shutdown.part());
+        let (http, shutdown, mut part) = (http.clone(), shutdown.clone(), shutdown.part());
         tokio::spawn(async move {
             let open = http.serve(socket, Vec::new(), as_if, part.started()).await;
             let Some(TakenOver { io, read_already, onward }) = open else { return };
+            // The other one wakes this task.
+            let part = shutdown.part();
             let groups = Arc::<Groups>::default();
             match onward {
                 Onward::Stream(stream) => groups.add(Drive::new(Plain::from(io), stream, (), part)),

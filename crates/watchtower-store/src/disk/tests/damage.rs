@@ -273,6 +273,32 @@ fn a_first_segment_that_is_missing_is_told_until_another_takes_its_place() {
 }
 
 #[test]
+fn a_segment_that_is_cut_off_within_its_header_is_not_said_to_have_lost_nothing() {
+    let (whole, _) = sample();
+    // The last one has no index.
+    let log = files(&whole.path().join("log"));
+    let last = log.iter().rev().find(|path| path.extension().unwrap() == "log").unwrap();
+    for length in [0, 63] {
+        let folder = copy_of(whole.path());
+        let file = folder.path().join(last.strip_prefix(whole.path()).unwrap());
+        fs::File::options().write(true).open(&file).unwrap().set_len(length).unwrap();
+        let [checked, opened] = [Told::default(), Told::default()];
+        check(folder.path(), checked.options(folder.path(), 4096).observer, &mut |_| {}).unwrap();
+        drop(DiskStore::open(opened.options(folder.path(), 4096)).unwrap());
+        let expected = "it is cut off within its header, and what it held is lost";
+        let is_told = |notice: &Notice| matches!(notice, Notice::Damaged { file: of, what } if *of == file && what == expected);
+        for told in [checked, opened] {
+            assert_eq!(
+                told.all().iter().filter(|notice| is_told(notice)).count(),
+                1,
+                "{length}: {:?}",
+                told.all()
+            );
+        }
+    }
+}
+
+#[test]
 fn an_index_that_says_the_wrong_places_is_found_out_and_nothing_is_lost() {
     let (whole, channels) = sample();
     let index =
