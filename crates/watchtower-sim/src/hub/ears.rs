@@ -82,6 +82,7 @@ fn packet(bytes: &[u8]) -> Read {
         ServerPacket::Message { sender, channel, kind, content } => Item::Message(Heard {
             channel: Some(channel.into()),
             position: None,
+            has_id: None,
             sender: Some(sender),
             is_direct: Some(kind == MessageKind::Direct),
             kind: None,
@@ -150,6 +151,7 @@ impl Json<'_> {
         Some(Item::Message(Heard {
             channel: Some(self.channel()?),
             position: Some((position.epoch, position.offset)),
+            has_id: None,
             sender: self.sender,
             is_direct: Some(self.direct),
             kind: Some(kind),
@@ -195,10 +197,13 @@ fn event_of(event: &str) -> Result<Option<Item>, String> {
         return if field("id: ").is_some() { Ok(None) } else { Err(garbled("no event", event.as_bytes())) };
     };
     let read = read_json(json.as_bytes())?;
-    let item = read.item().ok_or_else(|| garbled("no message", json.as_bytes()))?;
-    if let Item::Message(Heard { position: Some((epoch, offset)), .. }) = &item {
-        let position = Position { epoch: *epoch, offset: *offset };
-        if field("id: ") != Some(&position.to_string()) {
+    let mut item = read.item().ok_or_else(|| garbled("no message", json.as_bytes()))?;
+    if let Item::Message(heard) = &mut item
+        && let Some((epoch, offset)) = heard.position
+    {
+        let id = field("id: ");
+        heard.has_id = Some(id.is_some());
+        if id.is_some_and(|id| id != Position { epoch, offset }.to_string()) {
             return Err(garbled("another id than the message's", event.as_bytes()));
         }
     }
@@ -227,6 +232,7 @@ fn frame(protocol: Protocol, compression: Compression, bytes: &[u8]) -> Read {
         0x81 | 0x82 if protocol == Protocol::Browser => Item::Message(Heard {
             channel: None,
             position: None,
+            has_id: None,
             sender: None,
             is_direct: None,
             kind: None,
@@ -286,7 +292,15 @@ fn command_answer(payload: &[u8]) -> Result<Item, String> {
         let (kind, content) = json.content(json.data?)?;
         let channel = Some(json.channel()?);
         let position = position.map(|position| (position.epoch, position.offset));
-        Some(Heard { channel, position, sender: None, is_direct: None, kind: Some(kind), content })
+        Some(Heard {
+            channel,
+            position,
+            has_id: None,
+            sender: None,
+            is_direct: None,
+            kind: Some(kind),
+            content,
+        })
     };
     message().map(Item::Message).ok_or_else(|| garbled("neither an answer nor an event", payload))
 }

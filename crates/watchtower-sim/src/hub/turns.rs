@@ -104,7 +104,9 @@ impl World {
             let mark = match item {
                 Item::Ping => Mark::Ping,
                 Item::Message(heard) => match (&heard.channel, heard.position) {
-                    (Some(channel), Some(position)) => Mark::Seen(channel.clone(), position),
+                    (Some(channel), Some(position)) if heard.has_id != Some(false) => {
+                        Mark::Seen(channel.clone(), position)
+                    }
                     _ => continue,
                 },
                 Item::Recovered { channel, position, .. } => {

@@ -24,6 +24,8 @@ const TWO_MESSAGES: u64 = 2 * 8_192;
 pub(in super::super) struct Heard {
     pub(in super::super) channel: Option<ChannelName>,
     pub(in super::super) position: Option<(Epoch, u64)>,
+    /// Whether an event says that one is there now who has heard it.
+    pub(in super::super) has_id: Option<bool>,
     pub(in super::super) sender: Option<u32>,
     pub(in super::super) is_direct: Option<bool>,
     pub(in super::super) kind: Option<ContentKind>,
@@ -38,6 +40,13 @@ impl Model {
         self.check_said(&message, heard)?;
         let (channel, subscription) = self.at(id, &place).expect("it was found");
         let is_first = subscription.first.is_some_and(|first| first.offset == message.offset);
+        // [http: retained] It was published before that.
+        if heard.has_id == Some(is_first) {
+            return Err(format!(
+                "{} is retained: {is_first}, and has an id all the same, or none",
+                message.offset
+            ));
+        }
         // What comes late, for one who moved there, may be older than it.
         let is_behind_first = subscription.first.is_none_or(|first| first.offset <= message.offset);
         if !is_first {
