@@ -69,7 +69,7 @@ fn packets(mut bytes: &[u8]) -> Vec<ServerPacket<'_>> {
             panic!("a server sends whole packets: {}", bytes.escape_ascii());
         };
         if let ServerPacket::Error { code, text } = packet {
-            assert!((1..=8).contains(&code) && text.len() <= ERROR_TEXT_BYTES_MAX && text.is_ascii());
+            assert!((1..=9).contains(&code) && text.len() <= ERROR_TEXT_BYTES_MAX && text.is_ascii());
         }
         packets.push(packet);
         bytes = &bytes[consumed..];
@@ -150,7 +150,8 @@ fn receive(peer: &mut PacketPeer, datagram: &[u8], now: Timestamp) {
     let (mut answered, mut answers) = (0, 0);
     peer.receive(datagram, now, |packet| {
         let [packet] = packets(&packet)[..] else { panic!("a packet at a time") };
-        if !matches!(packet, ServerPacket::Message { .. }) {
+        // A follow that is told where it goes on has shown an id.
+        if !matches!(packet, ServerPacket::Message { .. } | ServerPacket::Error { code: 9, .. }) {
             answers += 1;
             answered += match packet {
                 ServerPacket::Error { text, .. } => 3 + text.len(),

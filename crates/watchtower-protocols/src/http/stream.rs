@@ -38,6 +38,9 @@ pub struct Octets {
     pub overloaded: &'static [u8],
     /// What it says when the server shuts down.
     pub shutting_down: &'static [u8],
+    /// Appends what it says to a client for which not all is kept: of which channel, and
+    /// the offset after which that goes on.
+    pub incomplete: fn(&mut BytesMut, &ChannelName, u64),
 }
 
 impl fmt::Debug for Octets {
@@ -145,8 +148,12 @@ impl Form {
                 write_recovered(opening, out);
                 out.extend_from_slice(b"\n\n");
             }
-            // Another protocol has no words for it.
-            Form::Octets(_) => {}
+            Form::Octets(octets) => {
+                let Joined { position, recovered } = opening.joined;
+                if !recovered {
+                    (octets.incomplete)(out, &opening.channel, position.offset);
+                }
+            }
         }
     }
 }

@@ -152,8 +152,13 @@ fn a_chunk_is_as_long_as_its_head_says_and_nothing_makes_no_chunk() {
     check(0x10000, b"10000\r\n");
 }
 
-static OCTETS: Octets =
-    Octets { plain: &Zeros, chunked: &ZEROS_CHUNKED, overloaded: b"E8", shutting_down: b"E!" };
+static OCTETS: Octets = Octets {
+    plain: &Zeros,
+    chunked: &ZEROS_CHUNKED,
+    overloaded: b"E8",
+    shutting_down: b"E!",
+    incomplete: |out, channel, after| out.extend_from_slice(format!("E9 {channel} {after}").as_bytes()),
+};
 static ZEROS_CHUNKED: Chunked<Zeros> = Chunked::new(FormatId::new(41), Zeros);
 
 struct Counting(AtomicU64);
@@ -241,7 +246,8 @@ fn a_stream_begins_with_a_heartbeat_and_when_asked_with_where_it_goes_on() {
         true,
         &format!(":\n\n{ID}event: recovered\ndata: {FIRST}\n\nevent: recovered\ndata: {SECOND}\n\n"),
     );
-    check(Form::Octets(&OCTETS), true, "\n");
+    check(Form::Octets(&OCTETS), false, "\n");
+    check(Form::Octets(&OCTETS), true, "\nE9 hello 0");
 }
 
 #[test]

@@ -21,11 +21,13 @@ pub enum ErrorCode {
     BadContent = 7,
     /// The server sheds load.
     Overloaded = 8,
+    /// A client goes on where not all is kept any more: the spec's table has no word for that.
+    Incomplete = 9,
 }
 
 impl ErrorCode {
     /// Every code, in order.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::UnknownPacket,
         Self::UnknownSender,
         Self::NotJoined,
@@ -34,6 +36,7 @@ impl ErrorCode {
         Self::ReceiverNotJoined,
         Self::BadContent,
         Self::Overloaded,
+        Self::Incomplete,
     ];
 
     /// The code of a byte, if it is one of the table's.
@@ -92,6 +95,11 @@ impl ErrorCode {
             ),
             Self::BadContent => ("bad content", "content that the channel does not accept", false),
             Self::Overloaded => ("overloaded", "the server sheds load", false),
+            Self::Incomplete => (
+                "incomplete",
+                "a follow from an offset behind which not all is kept; the text names the channel and the offset after which it goes on",
+                false,
+            ),
         }
     }
 }

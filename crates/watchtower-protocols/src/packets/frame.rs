@@ -9,6 +9,7 @@
 use std::fmt;
 
 use bytes::BufMut;
+use watchtower_hub::ChannelName;
 
 use super::ErrorCode;
 
@@ -461,6 +462,12 @@ pub fn encode_error(out: &mut impl BufMut, code: ErrorCode, text: &str) {
     }
     out.put_slice(&[b'E', code.byte(), length]);
     out.put_slice(&kept[..usize::from(length)]);
+}
+
+/// Appends the error that says where a client goes on of a channel, when not all is kept
+/// behind where it was. For a channel with a number the text is not cut off.
+pub fn encode_incomplete(out: &mut impl BufMut, channel: &ChannelName, after: u64) {
+    encode_error(out, ErrorCode::Incomplete, &format!("channel {channel} goes on after {after}"));
 }
 
 /// CR, LF and NUL between packets mean nothing: the documented client pads with

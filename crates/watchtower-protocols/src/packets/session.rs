@@ -18,7 +18,8 @@ use watchtower_hub::{
 
 use super::format::PACKET_FORMAT;
 use super::frame::{
-    ClientPacket, Decoded, Limits, PacketError, begins_an_answer, encode_ack, encode_error, skip_padding,
+    ClientPacket, Decoded, Limits, PacketError, begins_an_answer, encode_ack, encode_error,
+    encode_incomplete, skip_padding,
 };
 use super::{ErrorCode, ErrorCounts, Transport};
 use crate::stream::{ANSWERS_BYTES_MAX, Close, StreamSession};
@@ -81,7 +82,18 @@ struct Desk {
 }
 
 /// What a packet is answered with, besides what it makes the hub deliver.
-type Answer = Result<Option<u32>, (ErrorCode, &'static str)>;
+type Answer = Result<Done, (ErrorCode, &'static str)>;
+
+/// How a packet that was carried out is acknowledged.
+enum Done {
+    /// With nothing: a message that was published or is being kept.
+    Silently,
+    /// With this number.
+    Number(u32),
+    /// With the channel's number, and then with where it goes on, which is not
+    /// where the client was.
+    Elsewhere { channel: u32, after: u64 },
+}
 
 impl Desk {
     fn new(hub: &Hub, transport: Transport, when_lagging: WhenLagging, options: Options) -> Desk {
@@ -94,16 +106,15 @@ impl Desk {
         Limits { content_bytes_max: u32::try_from(limit).unwrap_or(u32::MAX) }
     }
 
-    /// The number that acknowledges the packet, nothing for a message that was
-    /// published or is being kept, or the error.
+    /// What acknowledges the packet, or the error.
     fn carry_out(&mut self, packet: &ClientPacket<'_>, now: Timestamp) -> Answer {
         match *packet {
-            ClientPacket::KeepAlive => Ok(Some(0)),
+            ClientPacket::KeepAlive => Ok(Done::Number(0)),
             ClientPacket::Register => self.register(None, now),
             ClientPacket::RegisterWithSecret(secret) => self.register(Some(secret), now),
             ClientPacket::Join { sender, channel } => {
                 self.session.join(known(sender)?, &channel.into(), now).map_err(|r| code(&r))?;
-                Ok(Some(channel))
+                Ok(Done::Number(channel))
             }
             ClientPacket::Leave { sender, channel } => self.leave(known(sender)?, channel, now),
             ClientPacket::Message { sender, channel, content } => {
@@ -127,8 +138,13 @@ impl Desk {
 
     fn write_answer(&self, answer: &Answer, out: &mut Vec<u8>) {
         match *answer {
-            Ok(Some(number)) => encode_ack(out, number),
-            Ok(None) => {}
+            Ok(Done::Silently) => {}
+            Ok(Done::Number(number)) => encode_ack(out, number),
+            Ok(Done::Elsewhere { channel, after }) => {
+                encode_ack(out, channel);
+                self.options.errors.count(self.transport, ErrorCode::Incomplete);
+                encode_incomplete(out, &channel.into(), after);
+            }
             Err((code, text)) => self.refuse(code, text, out),
         }
     }
@@ -138,15 +154,19 @@ impl Desk {
         // A packet has no room for an epoch: the log that there is, is meant.
         let epoch = self.session.hub().epoch(&name);
         let start = epoch.map_or(Start::End, |epoch| Start::After(Position { epoch, offset }));
-        self.session.follow(sender, &name, start, now).map_err(|refused| code(&refused))?;
-        Ok(Some(channel))
+        let joined = self.session.follow(sender, &name, start, now).map_err(|refused| code(&refused))?;
+        // Where there is no log there is none in which the client was.
+        let is_complete = joined.recovered && (epoch.is_some() || offset == 0);
+        let after = joined.position.offset;
+        Ok(if is_complete { Done::Number(channel) } else { Done::Elsewhere { channel, after } })
     }
 
-    /// How long the answer is.
+    /// How long the answer is, without the error behind an acknowledgement: that goes to
+    /// nobody but who has shown an id.
     fn answer_bytes(answer: &Answer) -> usize {
         match answer {
-            Ok(Some(_)) => ACK_BYTES,
-            Ok(None) => 0,
+            Ok(Done::Silently) => 0,
+            Ok(Done::Number(_) | Done::Elsewhere { .. }) => ACK_BYTES,
             Err((_, text)) => ERROR_HEADER_BYTES + text.len(),
         }
     }
@@ -163,7 +183,7 @@ impl Desk {
             }
         }
         let sender = self.session.register(now).map_err(|refused| code(&refused))?;
-        Ok(Some(sender.get()))
+        Ok(Done::Number(sender.get()))
     }
 
     fn leave(&self, sender: SenderId, channel: u32, now: Timestamp) -> Answer {
@@ -174,7 +194,7 @@ impl Desk {
             return Err(code(&Refused::NotJoined { channel: name }));
         }
         hub.leave(sender, &name, now).map_err(|refused| code(&refused))?;
-        Ok(Some(channel))
+        Ok(Done::Number(channel))
     }
 
     fn publish(
@@ -193,7 +213,7 @@ impl Desk {
         let attached = self.session.attach(sender, now);
         match attached.and_then(|()| self.session.publish(&channel.into(), message, now)) {
             // Nearly always. Nothing is said of it, so it waits for nothing.
-            Ok(published) if published.is_known() => Ok(None),
+            Ok(published) if published.is_known() => Ok(Done::Silently),
             published => self.answer_in_turn(published),
         }
     }
@@ -202,7 +222,7 @@ impl Desk {
     fn answer_in_turn(&mut self, published: Result<Published, Refused>) -> Answer {
         match self.unanswered.add(published, ()) {
             Some((Err(refused), ())) => Err(code(&refused)),
-            Some((Ok(_), ())) | None => Ok(None),
+            Some((Ok(_), ())) | None => Ok(Done::Silently),
         }
     }
 
@@ -282,7 +302,7 @@ impl PacketStream {
         let Some((sender, kept)) = &mut self.registered else { return true };
         let Poll::Ready(kept) = kept.poll_with(waker) else { return false };
         let answer = match kept {
-            Ok(()) => Ok(Some(sender.get())),
+            Ok(()) => Ok(Done::Number(sender.get())),
             Err(_) => {
                 // Nobody will know the id.
                 let _ = self.desk.session.hub().unregister(*sender, now);
@@ -367,7 +387,7 @@ impl StreamSession for PacketStream {
                         }
                     }
                     let answer = self.desk.carry_out(&packet, now);
-                    if let (true, Ok(Some(id))) = (is_registration(&packet), &answer) {
+                    if let (true, Ok(Done::Number(id))) = (is_registration(&packet), &answer) {
                         self.registered = SenderId::new(*id).map(|id| (id, self.session().hub().kept()));
                         if !self.answer_registration(Waker::noop(), now, out) {
                             self.is_waiting = true;
@@ -523,14 +543,16 @@ impl PacketPeer {
                     Err((error.code(), text))
                 }
             };
-            if !has_room(answered, Desk::answer_bytes(&result)) {
+            let answer_bytes = Desk::answer_bytes(&result);
+            if !has_room(answered, answer_bytes) {
                 return self.desk.options.errors.count_unanswered();
             }
             packet_out.clear();
             self.desk.write_answer(&result, &mut packet_out);
-            if !packet_out.is_empty() {
-                answered += packet_out.len();
-                send(Bytes::copy_from_slice(&packet_out));
+            answered += packet_out.len();
+            let (answer, behind) = packet_out.split_at(answer_bytes);
+            for packet in [answer, behind].into_iter().filter(|packet| !packet.is_empty()) {
+                send(Bytes::copy_from_slice(packet));
             }
         }
     }

@@ -251,6 +251,11 @@ fn error(code: u8, text: &str) -> Vec<u8> {
     [&[b'E', code, u8::try_from(text.len()).unwrap()], text.as_bytes()].concat()
 }
 
+/// What follows the acknowledgement of a follow for which not all is kept.
+fn goes_on(channel: u32, after: u64) -> Vec<u8> {
+    error(9, &format!("channel {channel} goes on after {after}"))
+}
+
 const UNKNOWN: &str = "unknown sender";
 const ELSEWHERE: &str = "this sender belongs to another connection";
 const NOT_JOINED: &str = "join the channel first";

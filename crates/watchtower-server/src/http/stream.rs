@@ -15,6 +15,7 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header};
 use watchtower_hub::{ChannelName, FormatId, Position, SenderId, Session, Start, WhenLagging};
 use watchtower_protocols::http::{Chunked, Form, Framing, HttpStream, Octets, Opening};
+use watchtower_protocols::packets::frame::encode_incomplete;
 use watchtower_protocols::packets::{PACKET_FORMAT, PacketFormat};
 
 use super::HttpState;
@@ -29,6 +30,7 @@ static PACKETS: Octets = Octets {
     chunked: &PACKETS_CHUNKED,
     overloaded: b"E\x08\x1ethe stream fell behind too far",
     shutting_down: b"E\x08\x15the server shuts down",
+    incomplete: encode_incomplete,
 };
 
 static PACKETS_CHUNKED: Chunked<PacketFormat> = Chunked::new(FormatId::new(5), PACKET_FORMAT);

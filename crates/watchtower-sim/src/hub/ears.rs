@@ -78,6 +78,7 @@ fn packet(bytes: &[u8]) -> Read {
     };
     let item = match packet {
         ServerPacket::Ack(number) => Item::Answer(format!("A {number}")),
+        ServerPacket::Error { code: 9, text } => Item::Answer(format!("E 9 {}", text.escape_ascii())),
         ServerPacket::Error { code, .. } => Item::Answer(format!("E {code}")),
         ServerPacket::Message { sender, channel, kind, content } => Item::Message(Heard {
             channel: Some(channel.into()),

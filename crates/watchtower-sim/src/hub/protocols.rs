@@ -185,7 +185,11 @@ impl Oracle {
                 self.acknowledge(items, channel, result)
             }
             Request::FollowFrom { id, channel, offset } => {
-                let result = self.model.follow_from(party.session, *id, channel, *offset);
+                let result = self.model.may_follow_here(party.session, *id, channel);
+                if result.is_ok() {
+                    let told = goes_on_elsewhere(items, channel);
+                    self.model.follow_from(party.session, *id, channel, *offset, told)?;
+                }
                 self.acknowledge(items, channel, result)
             }
             Request::Leave { id, channel } => {
@@ -551,6 +555,15 @@ impl Oracle {
             self.model.close(party.session, party.protocol != Protocol::WebRocket);
         }
     }
+}
+
+/// After which offset a channel goes on, if that is said behind an acknowledgement:
+/// then it is not where the client was.
+fn goes_on_elsewhere(items: &mut Items, channel: &ChannelName) -> Option<u64> {
+    let Some(Item::Answer(answer)) = items.get(1) else { return None };
+    let after = answer.strip_prefix(&format!("E 9 channel {channel} goes on after "))?.parse().ok()?;
+    items.remove(1);
+    Some(after)
 }
 
 /// [packets: error codes]

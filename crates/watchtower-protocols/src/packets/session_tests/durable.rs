@@ -4,6 +4,8 @@ use std::task::{Context, Poll, Waker};
 
 use watchtower_hub::NotKept;
 
+use super::super::frame::encode_incomplete;
+use super::super::{ErrorCode, Transport};
 use super::*;
 
 impl Stream {
@@ -116,11 +118,40 @@ fn a_channel_that_nothing_is_kept_of_is_followed_from_now_on() {
     let tower = Tower::new();
     let (mut client, id) = tower.joined();
     assert_eq!(client.send(&say(id, 1, "a")), said(id, 1, "a"));
-    assert_eq!(client.send(&follow(id, 1, 0)), ack(1));
+    assert_eq!(client.send(&follow(id, 1, 0)), [ack(1), goes_on(1, 1)].concat());
+    assert_eq!(client.send(&follow(id, 1, 1)), ack(1), "nothing is missing");
     assert_eq!(client.send(&say(id, 1, "b")), said(id, 1, "b"));
     // What was not delivered yet comes all the same.
     let packets = [say(id, 1, "c"), follow(id, 1, 9)].concat();
-    assert_eq!(client.send(&packets), [ack(1), said(id, 1, "c")].concat());
+    assert_eq!(client.send(&packets), [ack(1), goes_on(1, 2), said(id, 1, "c")].concat());
+    // A channel that nobody had been in yet, and one that is gone.
+    assert_eq!(client.send(&follow(id, 2, 0)), ack(2));
+    assert_eq!(client.send(&follow(id, 3, 7)), [ack(3), goes_on(3, 0)].concat());
+    assert_eq!(tower.options.errors.get(Transport::Tcp, ErrorCode::Incomplete), 3);
+}
+
+#[test]
+fn who_follows_over_udp_is_told_behind_the_acknowledgement_that_not_all_is_kept() {
+    let tower = Tower::new();
+    let mut peer = tower.peer();
+    let id = peer.registers();
+    assert_eq!(peer.send(&join(id, 1)), ack(1));
+    assert_eq!((peer.send(&say(id, 1, "a")), peer.hears()), (Vec::new(), said(id, 1, "a")));
+    let mut datagrams = Vec::new();
+    peer.0.receive(&follow(id, 1, 0), NOW, |datagram| datagrams.push(datagram));
+    assert_eq!(datagrams, [ack(1), goes_on(1, 1)]);
+    // An address that has not shown an id before is told, too.
+    let mut elsewhere = tower.peer();
+    assert_eq!(elsewhere.send(&follow(id, 1, 0)), [ack(1), goes_on(1, 1)].concat());
+}
+
+/// The last number of all fits into the text.
+#[test]
+fn the_longest_word_of_where_a_channel_goes_on_is_not_cut_off() {
+    let text = "channel 4294967295 goes on after 18446744073709551615";
+    let mut packet = Vec::new();
+    encode_incomplete(&mut packet, &u32::MAX.into(), u64::MAX);
+    assert_eq!(packet, error(9, text));
 }
 
 #[test]

@@ -9,7 +9,6 @@ use watchtower_hub::{ChannelName, Epoch};
 use super::super::disk::is_durable;
 use super::{
     First, HISTORY_MESSAGES, HISTORY_TTL, Message, Model, Refusal, SessionId, Subscription, has_history,
-    tells_presence,
 };
 
 /// Where a stream starts, as the hub said.
@@ -110,51 +109,53 @@ impl Model {
         Ok(())
     }
 
-    /// A session's own sender goes on after an offset of whatever log there is, and
-    /// is not told where that is ([packets: follow from]). What is kept from there on
-    /// comes, without a gap. When that is not kept, nothing is lost that was to come
-    /// without.
+    /// A session's own sender, which [may](Self::may_follow_here), goes on after an offset
+    /// of whatever log there is; somewhere else if it is `told` so ([packets: follow
+    /// from]). All from there on comes, and nothing is lost that was to come without.
     pub(in super::super) fn follow_from(
         &mut self,
         session: SessionId,
         id: u32,
         name: &ChannelName,
         seen: u64,
-    ) -> Result<(), Refusal> {
-        self.may_follow_here(session, id, name)?;
+        told: Option<u64>,
+    ) -> Result<(), String> {
         let protocol = self.sessions[&session].protocol;
         let was_there = self.has_joined(id, name);
         self.enter(id, name, protocol);
         let (end, wanted) = (self.channels[name].next_offset(), seen.saturating_add(1));
         let must = wanted <= end && self.must_keep(id, name, wanted);
-        self.counted.recovered += u64::from(must && wanted < end);
+        self.counted.recovered += u64::from(told.is_none() && wanted < end);
         // What is delivered here to others goes on there, too.
         let here = self.sessions[&session].subscriptions.get(name);
         let mut senders: BTreeSet<u32> = here.iter().flat_map(|it| it.senders.keys().copied()).collect();
         let unread: Vec<_> = senders.iter().filter_map(|id| self.unsubscribe(session, name, *id)).collect();
         senders.insert(id);
         let unread = unread.into_iter().chain(self.take_up(id, name));
-        let unread: Vec<_> = unread.map(|it| (it.next, it.due.first().copied())).collect();
-
-        // The first that must come, and the first that may.
-        let due = unread.iter().filter_map(|(_, due)| *due).chain(self.first_in_history(name)).min();
-        let (due, first) = match due.unwrap_or(end) {
-            _ if must => (wanted, wanted),
-            due if wanted > end => (due, 1),
-            due => (due.max(wanted), unread.iter().map(|(next, _)| *next).min().unwrap_or(end).min(wanted)),
+        let due = unread.filter_map(|it| it.due.first().copied()).chain(self.first_in_history(name)).min();
+        let due = due.unwrap_or(end);
+        let first = match told {
+            None if wanted > end => return Err(format!("nobody told {id} that {name} ends before {seen}")),
+            None => wanted,
+            Some(after) if must => {
+                return Err(format!(
+                    "{id} that had seen {seen} of {name} was told that it goes on after {after}"
+                ));
+            }
+            Some(after) if after >= due => {
+                return Err(format!("{id} was told that {name} goes on after {after}, where {due} is kept"));
+            }
+            Some(after) => after + 1,
         };
         let channel = &self.channels[name];
         let is_heard = |message: &&Rc<Message>| senders.iter().any(|id| message.is_for(*id));
         let heard = channel.log[first as usize - 1..].iter().filter(is_heard);
-        let offsets = heard.map(|message| message.offset);
-        let (possible, pending): (BTreeSet<_>, BTreeSet<_>) = offsets.partition(|offset| *offset < due);
-        // What is told of presence repeats itself: where it begins is not known then.
-        self.is_open |= tells_presence(name, self.setting) && !possible.is_empty();
-        // Nobody says whether something is missing: then what is retained comes first.
-        let retained = channel.retained.filter(|_| !must).map(|offset| First { offset, is_due: false });
+        let pending = heard.map(|message| message.offset).collect();
+        // Who resumes has it, unless something is missing.
+        let retained = channel.retained.filter(|offset| told.is_some() && *offset < first);
+        let retained = retained.map(|offset| First { offset, is_due: false });
         let subscription = Subscription {
             pending,
-            possible,
             has_begun: false,
             senders: senders.iter().map(|id| (*id, first)).collect(),
             first: retained,

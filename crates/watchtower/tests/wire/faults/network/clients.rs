@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::super::super::support::packets::*;
-use super::super::super::support::{PATIENCE, Tcp};
+use super::super::super::support::{PATIENCE, Tcp, eventually};
 use super::super::super::websocket::WebSocket;
 
 pub(super) const CHANNEL: u32 = 1;
@@ -166,8 +166,19 @@ impl Datagrams {
         heard
     }
 
+    /// The messages up to that one, and those that are under way behind it. An answer may
+    /// come before what was published before it.
+    pub(super) fn hear_all(&self, last: usize) -> Vec<usize> {
+        let mut heard = Vec::new();
+        eventually("the last message comes", || {
+            heard.extend(self.hear_the_rest());
+            heard.contains(&last)
+        });
+        heard
+    }
+
     /// The messages that are under way.
-    pub(super) fn hear_the_rest(&self) -> Vec<usize> {
+    fn hear_the_rest(&self) -> Vec<usize> {
         self.hear_until(&ack(0), b"K")
     }
 

@@ -233,7 +233,7 @@ fn who_is_cut_off_is_noticed_and_goes_on_where_it_was_once_the_network_heals() {
         publish(0..=0);
         assert_eq!([crowd.tcp_waits.hear(), crowd.events_wait.hear()], [0; 2]);
         assert_eq!([crowd.tcp.hear(), crowd.events.hear(), crowd.page.hear()], [0; 3]);
-        assert_eq!(crowd.datagrams.hear_the_rest(), [0]);
+        assert_eq!(crowd.datagrams.hear_all(0), [0]);
 
         network.near.cut_off();
         network.far.cut_off();
@@ -253,7 +253,7 @@ fn who_is_cut_off_is_noticed_and_goes_on_where_it_was_once_the_network_heals() {
         assert_eq!(crowd.page.hear_all(last), missed);
         assert_eq!(crowd.events.hear_all(last), missed);
         // What was sent before it was noticed is gone, with datagrams
-        assert_eq!(crowd.datagrams.hear_the_rest(), missed[MISSED..]);
+        assert_eq!(crowd.datagrams.hear_all(last), missed[MISSED..]);
         // and with packets, where all of it was written to a connection [packets: reconnecting].
         assert_eq!(crowd.tcp.hear(), last);
         assert_eq!(crowd.tcp_waits.hear_all(last), missed);
