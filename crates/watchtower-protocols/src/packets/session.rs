@@ -494,8 +494,9 @@ impl PacketPeer {
     /// must come before it, each of which may be more than a datagram holds too.
     ///
     /// To an address that has not shown a registered id the answers are never
-    /// longer than the datagram, save one acknowledgement or error: nobody can
-    /// use this server to multiply traffic towards an address that he made up
+    /// longer than the datagram, save one acknowledgement or error, and the error
+    /// behind the acknowledgement of a follow, which shows one: nobody can use
+    /// this server to multiply traffic towards an address that he made up
     /// ([packets: rules]). What only a server says is not answered to any address:
     /// whoever makes up the address of another server, or of this one, would have
     /// the two answer each other without end.
