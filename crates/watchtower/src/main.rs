@@ -17,8 +17,8 @@ use clap::Parser;
 use mimalloc::MiMalloc;
 
 /// A message on a durable channel is read by one thread and let go of by another, that of the
-/// store, which costs the allocator of the C library much more. Without huge pages, since a server
-/// of few clients would have to have some of them.
+/// store, which costs the allocator of the C library much more. Without huge pages, of which a
+/// server of few clients would hold several.
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 

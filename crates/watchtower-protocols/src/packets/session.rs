@@ -551,7 +551,8 @@ impl PacketPeer {
             packet_out.clear();
             self.desk.write_answer(&result, &mut packet_out);
             answered += packet_out.len();
-            let (answer, behind) = packet_out.split_at(answer_bytes);
+            // A text that is too long was cut off.
+            let (answer, behind) = packet_out.split_at(answer_bytes.min(packet_out.len()));
             for packet in [answer, behind].into_iter().filter(|packet| !packet.is_empty()) {
                 send(Bytes::copy_from_slice(packet));
             }
